@@ -1,0 +1,1 @@
+"""Command-line entry points, each with ``get_parser()`` and ``main(cmd=None)``."""

@@ -1,0 +1,63 @@
+"""Registration with ESPnet's class choices."""
+
+from types import ModuleType
+
+import wrapt
+
+# ESPnet's tasks that take speech and let the user choose its frontend. `enh_s2t` shares
+# the choices of `asr` and `diar`; `mt` chooses embeddings of text, not speech.
+TASKS = (
+    "asr",
+    "asr_transducer",
+    "asvspoof",
+    "cls",
+    "diar",
+    "hubert",
+    "lid",
+    "s2st",
+    "s2t",
+    "s2t_ctc",
+    "slu",
+    "spk",
+    "ssl",
+    "st",
+    "uasr",
+)
+
+
+def register() -> None:
+    """Offer ``frontend: ensemble`` and ``encoder: identity`` in ESPnet's tasks.
+
+    A task that is already imported gets them now, any other at the moment it is
+    imported: importing all of them takes long and needs packages that one task alone
+    does not. Calling this again changes nothing.
+
+    Raises:
+        RuntimeError: If a class that is not ours already has one of the names; for a
+            task that is imported later, it is raised by that import.
+    """
+    for task in TASKS:
+        wrapt.register_post_import_hook(_add_choices, f"espnet2.tasks.{task}")
+
+
+def _add_choices(task: ModuleType) -> None:
+    from espnet_ensemble.encoder import IdentityEncoder
+    from espnet_ensemble.frontend import EnsembleFrontend
+
+    _add(task, "frontend_choices", "ensemble", EnsembleFrontend)
+    _add(task, "encoder_choices", "identity", IdentityEncoder)
+
+
+def _add(task: ModuleType, choices_name: str, name: str, cls: type) -> None:
+    choices = getattr(task, choices_name, None)
+    # A task without such a choice, or whose encoders follow another interface
+    # (asr_transducer), goes without.
+    if choices is None or not issubclass(cls, choices.base_type or object):
+        return
+    registered = choices.classes.setdefault(name, cls)
+    if registered is not cls:
+        raise RuntimeError(
+            f"{task.__name__}.{choices_name} already has {name!r}: "
+            f"{registered.__module__}.{registered.__qualname__}. espnet_ensemble does "
+            "not replace it; remove one of the two plugins."
+        )

@@ -1,0 +1,82 @@
+"""The interface of an upstream: one SSL speech encoder."""
+
+from abc import ABC, abstractmethod
+from typing import List, Sequence, Tuple
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+
+class UpstreamError(ValueError):
+    """An upstream that cannot be found, fetched or used as it was asked for."""
+
+
+class Upstream(Module, ABC):
+    """One SSL speech encoder, whatever library it comes from.
+
+    Args:
+        name: What the user calls it; messages use it.
+        fs: Sample rate that it expects, in Hz.
+        hop_length: Samples from one frame to the next.
+        feature_size: Size of one hidden state.
+        layers: The hidden states that :meth:`forward` returns. 0 is the input to the
+            first transformer layer.
+        fingerprint: Hash of the weights as they were loaded, see
+            :func:`espnet_ensemble.fingerprint.fingerprint`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        fs: int,
+        hop_length: int,
+        feature_size: int,
+        layers: Sequence[int],
+        fingerprint: bytes,
+    ):
+        super().__init__()
+        self.name = name
+        self.fs = fs
+        self.hop_length = hop_length
+        self.feature_size = feature_size
+        self.layers = tuple(layers)
+        self.fingerprint = fingerprint
+
+    @abstractmethod
+    def forward(self, wavs: Tensor, lengths: Tensor) -> Tuple[List[Tensor], Tensor]:
+        """Compute hidden states.
+
+        An utterance's hidden states and their number are those that the encoder gives it
+        alone, whatever it is batched with.
+
+        Args:
+            wavs: Waveforms in [-1, 1] at :attr:`fs`, (batch, samples), zero-padded.
+            lengths: Samples of each utterance, at least 1, (batch,).
+
+        Returns:
+            For each of :attr:`layers`, (batch, frames, feature_size), undefined at the
+            padding; and the number of frames of each utterance, (batch,).
+        """
+
+
+def pad_to(wavs: Tensor, samples: int) -> Tensor:
+    """Pad waveforms, (batch, samples), with zeros to at least so many samples."""
+    return torch.nn.functional.pad(wavs, (0, max(0, samples - wavs.size(1))))
+
+
+def cut_layers(encoder: Module, num_layers: int, norm_follows: bool) -> None:
+    """Drop the transformer layers that are not used.
+
+    Args:
+        encoder: Has ``layers`` and ``layer_norm``.
+        num_layers: How many layers to keep.
+        norm_follows: Whether ``layer_norm`` comes after the last layer ("pre-norm"
+            encoders) and so belongs to the last hidden state only; else it comes before
+            the first layer and stays.
+    """
+    if num_layers == len(encoder.layers):
+        return
+    encoder.layers = encoder.layers[:num_layers]
+    if norm_follows:
+        encoder.layer_norm = torch.nn.Identity()

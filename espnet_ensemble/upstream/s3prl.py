@@ -1,0 +1,288 @@
+"""Upstreams from S3PRL: the names of its hub."""
+
+import ast
+import importlib
+import importlib.util
+import os
+import sys
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+import torch
+import torchaudio
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from espnet_ensemble.fingerprint import fingerprint
+from espnet_ensemble.layers import Layer, layer_indices
+from espnet_ensemble.upstream.base import (
+    Upstream,
+    UpstreamError,
+    cut_layers,
+    pad_to,
+)
+from espnet_ensemble.upstream.padding import PaddingGuard, padding_mask
+
+# The S3PRL packages whose padding PaddingGuard neutralises. All others run one utterance
+# at a time: right for any architecture, but slower.
+BATCHED = (
+    "data2vec",
+    "hf_hubert",
+    "hf_wav2vec2",
+    "hubert",
+    "unispeech_sat",
+    "wav2vec2",
+    "wavlm",
+)
+FS = 16000
+MIN_SAMPLES = 800  # s3prl.nn.upstream.MIN_SECOND
+
+
+class HubEntry(NamedTuple):
+    """Where S3PRL defines a hub name, and what it downloads for it."""
+
+    package: str
+    urls: Tuple[str, ...]
+
+
+@lru_cache
+def hub_entries() -> Dict[str, HubEntry]:
+    """List the names of S3PRL's hub, by reading its sources.
+
+    Importing ``s3prl.hub`` instead would import every upstream there is, which takes
+    long and fails on torchaudio 2.9 and newer.
+    """
+    spec = importlib.util.find_spec("s3prl")
+    if spec is None:
+        raise UpstreamError("S3PRL is not installed; run `pip install s3prl`")
+    root = Path(spec.origin).parent
+    entries = {}
+    for statement in _parse(root / "hub.py"):  # from s3prl.upstream.wavlm.hubconf import *
+        if isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*":
+            package = statement.module.split(".")[2]
+            for function in _parse(root / "upstream" / package / "hubconf.py"):
+                if isinstance(function, ast.FunctionDef):
+                    entries[function.name] = HubEntry(package, _urls(function))
+    return entries
+
+
+def _parse(path: Path) -> List[ast.stmt]:
+    return ast.parse(path.read_text(encoding="utf-8")).body
+
+
+def _urls(function: ast.FunctionDef) -> Tuple[str, ...]:
+    strings = (n.value for n in ast.walk(function) if isinstance(n, ast.Constant))
+    return tuple(s for s in strings if str(s).startswith("http"))
+
+
+@contextmanager
+def removed_torchaudio_names() -> Iterator[None]:
+    """Let S3PRL be imported where torchaudio (2.9 and newer) has dropped what it names.
+
+    Two of S3PRL's modules name ``set_audio_backend`` and ``sox_effects`` while they are
+    imported. Inside this context, torchaudio has stand-ins for what it lacks, and
+    nothing else is changed: choosing a backend does nothing, as in every torchaudio since
+    2.1; applying a sox effect raises ``NotImplementedError``, also later. Outside,
+    torchaudio is as it was.
+    """
+
+    lacks_backend = not hasattr(torchaudio, "set_audio_backend")
+    lacks_sox = importlib.util.find_spec("torchaudio.sox_effects") is None
+    try:
+        if lacks_backend:
+            torchaudio.set_audio_backend = lambda backend: None
+        if lacks_sox:
+            sox_effects = ModuleType("torchaudio.sox_effects")
+            sox_effects.apply_effects_tensor = _removed_apply_effects_tensor
+            sys.modules[sox_effects.__name__] = sox_effects
+        yield
+    finally:
+        if lacks_backend:
+            del torchaudio.set_audio_backend
+        if lacks_sox:
+            del sys.modules["torchaudio.sox_effects"]
+
+
+def _removed_apply_effects_tensor(*args, **kwargs):
+    raise NotImplementedError(
+        "S3PRL calls torchaudio.sox_effects.apply_effects_tensor, which torchaudio "
+        f"{torchaudio.__version__} no longer has; this upstream needs torchaudio < 2.9"
+    )
+
+
+def import_s3prl_nn():
+    """Import ``s3prl.nn`` on any torchaudio.
+
+    ESPnet's own ``s3prl`` and ``fused`` frontends work after it. It imports all of
+    S3PRL's hub, about 12 s.
+    """
+    with removed_torchaudio_names():
+        return importlib.import_module("s3prl.nn")
+
+
+def load_s3prl(
+    name: str,
+    layer: Layer = "last",
+    path_or_url: Optional[str] = None,
+    extra_conf: Optional[Dict[str, Any]] = None,
+    download_dir: Optional[str] = None,
+) -> "S3prlUpstream":
+    """Load an upstream with S3PRL.
+
+    Args:
+        name: A name of S3PRL's hub (``wavlm_large``, ``hubert_custom``).
+        layer: See :func:`espnet_ensemble.layers.layer_indices`.
+        path_or_url: Checkpoint of the names that end in ``_local``, ``_url``, ``_custom``.
+        extra_conf: Further arguments of the hub entry.
+        download_dir: Where S3PRL keeps what it downloads; None: its default.
+
+    Raises:
+        UpstreamError: If there is no such checkpoint, or it cannot be fetched.
+        ValueError: If there is no such layer.
+    """
+    entry = hub_entries()[name]
+    conf = dict(extra_conf or {})
+    if path_or_url is not None:
+        if not path_or_url.startswith("http") and not os.path.exists(path_or_url):
+            raise UpstreamError(f"upstream {name!r}: path_or_url not found: {path_or_url}")
+        conf["ckpt"] = path_or_url
+    elif not entry.urls and name.endswith(("_local", "_url", "_custom")):
+        raise UpstreamError(f"upstream {name!r} needs path_or_url: its checkpoint")
+    with removed_torchaudio_names():
+        hubconf = importlib.import_module(f"s3prl.upstream.{entry.package}.hubconf")
+        download = importlib.import_module("s3prl.util.download")
+    if download_dir is not None:
+        download.set_dir(download_dir)
+    try:
+        expert = getattr(hubconf, name)(**conf)
+    except OSError as e:  # urllib's and requests' errors are
+        urls = (path_or_url,) if path_or_url is not None else entry.urls
+        wanted = "\n".join(
+            f"  {url}\n    -> {download.urls_to_filepaths(url, download=False)}"
+            for url in urls
+        )
+        raise UpstreamError(
+            f"upstream {name!r}: S3PRL could not fetch its checkpoint: {e}\nOn a machine "
+            f"that can, download the last of these and copy it to the path shown:\n"
+            f"{wanted}\nor give it as path_or_url of the name that ends in _local."
+        ) from e
+    return S3prlUpstream(name, expert, layer, batched=entry.package in BATCHED)
+
+
+class S3prlUpstream(Upstream):
+    """An upstream of S3PRL, with the lengths of ``s3prl.nn.S3PRLUpstream``.
+
+    S3PRL counts one frame for every started hop, one more than the encoder may give, and
+    repeats the last frame to fill it; an utterance of less than 0.05 s is padded with
+    zeros to that before it is encoded. Both are done here for each utterance as S3PRL
+    does it for the utterance alone.
+
+    Args:
+        name: Name in S3PRL's hub.
+        expert: What the hub entry returned.
+        layer: See :func:`espnet_ensemble.layers.layer_indices`.
+        batched: Whether :class:`PaddingGuard` keeps the padding out of this
+            architecture. Else utterances are encoded one at a time, and all layers are
+            computed.
+    """
+
+    def __init__(self, name: str, expert, layer: Layer, batched: bool):
+        expert.eval()
+        with torch.no_grad():
+            probe = expert([torch.zeros(FS)])["hidden_states"]
+        layers = layer_indices(layer, len(probe) - 1)
+        super().__init__(
+            name=name,
+            fs=FS,
+            hop_length=_single(name, "hop", _hop_lengths(expert), layers),
+            feature_size=_single(name, "size", [h.size(-1) for h in probe], layers),
+            layers=layers,
+            fingerprint=fingerprint(
+                {
+                    key: weight
+                    for key, weight in expert.state_dict().items()
+                    # Random where a checkpoint lacks it, and not used without masking.
+                    if not key.endswith("masked_spec_embed")
+                }
+            ),
+        )
+        self.expert = expert
+        self._guard = self._guard_and_cut(expert.model) if batched else None
+
+    def _guard_and_cut(self, model) -> PaddingGuard:
+        guard = PaddingGuard(model.feature_extractor, model.encoder)
+        if hasattr(model, "forward_padding_mask"):
+            # S3PRL's HuBERT and WavLM guess the frames that are padding by dividing.
+            model.forward_padding_mask = lambda features, padding: padding_mask(
+                guard.convs.num_frames((~padding).sum(dim=1)), features.size(1)
+            )
+        # It is 0, gradients stop before the feature extractor; ESPnet's frontend sets it.
+        model.feature_grad_mult = 1.0
+        cut_layers(
+            model.encoder,
+            max(self.layers),
+            norm_follows=getattr(model.encoder, "layer_norm_first", False)
+            or getattr(model, "config", None) is not None
+            and model.config.do_stable_layer_norm,
+        )
+        return guard
+
+    def forward(self, wavs: Tensor, lengths: Tensor) -> Tuple[List[Tensor], Tensor]:
+        num_frames = (lengths - 1).div(self.hop_length, rounding_mode="floor") + 1
+        wavs = pad_to(wavs.to(self._dtype), MIN_SAMPLES)
+        lengths = lengths.clamp(min=MIN_SAMPLES)
+        if self._guard is None:
+            states, encoded = self._encode_one_by_one(wavs, lengths)
+        else:
+            states, encoded = self._encode(wavs, lengths)
+        # Frame t of an utterance, or its last one where S3PRL counts more.
+        frames = torch.arange(int(num_frames.max()), device=wavs.device)
+        index = torch.minimum(frames, encoded.unsqueeze(1) - 1).unsqueeze(-1)
+        return [h.gather(1, index.expand(-1, -1, h.size(-1))) for h in states], num_frames
+
+    def _encode(self, wavs: Tensor, lengths: Tensor) -> Tuple[List[Tensor], Tensor]:
+        with self._guard.lengths(lengths):
+            states = self._run_expert(wavs, lengths)
+        return states, self._guard.convs.num_frames(lengths)
+
+    def _encode_one_by_one(
+        self, wavs: Tensor, lengths: Tensor
+    ) -> Tuple[List[Tensor], Tensor]:
+        alone = [
+            self._run_expert(wavs[i : i + 1], lengths[i : i + 1])
+            for i in range(len(wavs))
+        ]
+        states = [
+            pad_sequence([h.squeeze(0) for h in layer], batch_first=True)
+            for layer in zip(*alone)
+        ]
+        encoded = [utterance[0].size(1) for utterance in alone]
+        return states, torch.tensor(encoded, device=wavs.device)
+
+    def _run_expert(self, wavs: Tensor, lengths: Tensor) -> List[Tensor]:
+        unpadded = [wav[:n] for wav, n in zip(wavs, lengths.tolist())]
+        states = self.expert(unpadded)["hidden_states"]
+        return [states[index] for index in self.layers]
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next((p.dtype for p in self.parameters()), torch.float32)
+
+
+def _hop_lengths(expert) -> List[int]:
+    hop_lengths = expert.get_downsample_rates("hidden_states")
+    return [hop_lengths] if isinstance(hop_lengths, int) else list(hop_lengths)
+
+
+def _single(name: str, what: str, values: List[int], layers: Tuple[int, ...]) -> int:
+    """The value that the chosen layers share, of one for each layer or one for all."""
+    chosen = {values[i] if len(values) > 1 else values[0] for i in layers}
+    if len(chosen) > 1:
+        raise UpstreamError(
+            f"upstream {name!r}: the layers {list(layers)} differ in {what}: "
+            f"{sorted(chosen)}; choose layers that do not"
+        )
+    return chosen.pop()

@@ -1,0 +1,82 @@
+import copy
+
+import pytest
+import torch
+from torch.nn import Conv1d, GELU, GroupNorm, Sequential
+
+from espnet_ensemble.upstream.padding import (
+    ConvStack,
+    LengthAwareGroupNorm,
+    PaddingGuard,
+)
+
+CONVS = Sequential(Conv1d(1, 2, 10, 5), GELU(), Conv1d(2, 2, 3, 2), Conv1d(2, 2, 2, 2))
+
+
+@pytest.mark.parametrize("samples", [*range(30, 80), 400, 401])
+def test_num_frames_is_what_the_convolutions_give(samples):
+    stack = ConvStack(CONVS)
+    if samples < stack.receptive_field:
+        expected = 0
+    else:
+        expected = CONVS(torch.zeros(1, 1, samples)).size(-1)
+    assert stack.num_frames(torch.tensor([samples])).tolist() == [expected]
+
+
+def test_hop_length_and_receptive_field_of_wav2vec2():
+    stack = ConvStack(
+        Sequential(
+            Conv1d(1, 1, 10, 5),
+            *(Conv1d(1, 1, 3, 2) for _ in range(4)),
+            *(Conv1d(1, 1, 2, 2) for _ in range(2)),
+        )
+    )
+    assert (stack.hop_length, stack.receptive_field) == (320, 400)
+
+
+@pytest.mark.parametrize("num_groups", [6, 3, 1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_group_norm_equals_loop_over_utterances(num_groups, dtype):
+    torch.manual_seed(0)
+    norm = GroupNorm(num_groups, 6)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    aware = LengthAwareGroupNorm(norm).to(dtype)
+    norm = copy.deepcopy(norm).to(dtype)
+    x = (5 + 3 * torch.randn(4, 6, 50)).to(dtype)
+    aware.num_frames = torch.tensor([50, 49, 7, 12])
+
+    out = aware(x)
+
+    assert out.dtype == dtype
+    for item, frames in enumerate(aware.num_frames.tolist()):
+        alone = norm(x[item : item + 1, :, :frames])
+        tolerance = 1e-5 if dtype is torch.float32 else 2e-2
+        torch.testing.assert_close(
+            out[item, :, :frames], alone[0], rtol=tolerance, atol=tolerance
+        )
+
+
+def test_group_norm_without_padding_is_torch_s():
+    norm = GroupNorm(4, 4)
+    x = torch.randn(2, 4, 9)
+    assert torch.equal(LengthAwareGroupNorm(norm)(x), norm(x))
+
+
+def test_guard_keeps_names_and_works_on_a_copy():
+    torch.manual_seed(0)
+    model = Sequential(
+        Sequential(Conv1d(1, 4, 3), GroupNorm(4, 4)), Conv1d(4, 4, 3, padding=1)
+    )
+    names = list(model.state_dict())
+    model.guard = PaddingGuard(model[0], model[1])
+    assert list(model.state_dict()) == names
+
+    clone = copy.deepcopy(model)
+    wavs = torch.randn(1, 1, 12)
+    padded = torch.cat([wavs[..., :7], torch.zeros(1, 1, 5)], dim=-1)
+    with clone.guard.lengths(torch.tensor([7])):
+        out = clone(padded)
+    torch.testing.assert_close(out[..., :5], model(wavs[..., :7]))
+    # Outside of the context, nothing is padding.
+    torch.testing.assert_close(clone(wavs), model(wavs))

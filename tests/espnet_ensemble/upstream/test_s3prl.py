@@ -1,0 +1,191 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from espnet_ensemble.upstream import UpstreamConf, UpstreamError, load_upstream
+from espnet_ensemble.upstream.s3prl import (
+    hub_entries,
+    import_s3prl_nn,
+    removed_torchaudio_names,
+)
+
+NAMES = {
+    "wavlm": "wavlm_local",
+    "hubert": "hubert_local",
+    "wav2vec2": "wav2vec2_custom",
+    "wav2vec2_conformer": "wav2vec2_local",
+    "data2vec": "data2vec_local",
+    "unispeech_sat": "unispeech_sat_local",
+}
+CHECKPOINTS = [(f, s) for f in NAMES for s in ("base", "large")]
+
+
+@pytest.fixture(scope="module")
+def s3prl_nn():
+    return import_s3prl_nn()
+
+
+def load(name, layer="last", **conf):
+    return load_upstream(UpstreamConf(name, layer, **conf)).eval()
+
+
+@torch.no_grad()
+def assert_equals_s3prl(upstream, reference, wavs, lengths):
+    """Compare a padded batch with `S3PRLUpstream` on each utterance alone."""
+    states, num_frames = upstream(wavs, lengths)
+    assert len(states) == len(upstream.layers)
+    for item, length in enumerate(lengths.tolist()):
+        expected, frames = reference(
+            wavs[item : item + 1, :length], lengths[item : item + 1]
+        )
+        assert num_frames[item] == frames[0][0]
+        for state, index in zip(states, upstream.layers):
+            ours, theirs = state[item, : num_frames[item]], expected[index][0]
+            error = (ours - theirs).norm() / theirs.norm()
+            assert error <= 1e-4, error
+
+
+@pytest.mark.parametrize("layer", ["weighted_sum", "last", 2, 0])
+@pytest.mark.parametrize("family,style", CHECKPOINTS)
+def test_batch_equals_s3prl_on_each_utterance_alone(
+    family, style, layer, s3prl_checkpoints, s3prl_nn, speech
+):
+    name, path = NAMES[family], s3prl_checkpoints(family, style)
+    upstream = load(name, layer, path_or_url=path)
+    assert len(upstream.expert.model.encoder.layers) == max(upstream.layers)
+    reference = s3prl_nn.S3PRLUpstream(name, path_or_url=path).eval()
+    assert_equals_s3prl(upstream, reference, *speech)
+
+
+@pytest.mark.parametrize("style", ["base", "large"])
+@pytest.mark.parametrize("family", ["Wav2Vec2", "Hubert"])
+def test_same_weights_through_both_loaders(family, style, models, s3prl_nn, speech):
+    # Not the shortest: S3PRL normalizes it together with zeros that it appends.
+    wavs, lengths = (x[:4] for x in speech)
+    folder = models(family, style, do_normalize=True)
+    name = f"hf_{family.lower()}_custom"
+    through_s3prl = load(name, [0, 1, 2], path_or_url=folder)
+    reference = s3prl_nn.S3PRLUpstream(name, path_or_url=folder).eval()
+    assert_equals_s3prl(through_s3prl, reference, wavs, lengths)
+
+    with torch.no_grad():
+        theirs, _ = through_s3prl(wavs, lengths)
+        ours, num_frames = load(folder, [0, 1, 2])(wavs, lengths)
+    for a, b in zip(ours, theirs):
+        for item, frames in enumerate(num_frames.tolist()):
+            torch.testing.assert_close(
+                a[item, :frames], b[item, :frames], rtol=1e-4, atol=1e-4
+            )
+
+
+@pytest.mark.parametrize("name", ["fbank", "mfcc", "mel"])
+def test_other_architectures_run_one_utterance_at_a_time(name, s3prl_nn, speech):
+    reference = s3prl_nn.S3PRLUpstream(name).eval()
+    assert_equals_s3prl(load(name), reference, *speech)
+
+
+@pytest.mark.parametrize("length", [1, 300, 799, 1000])
+@torch.no_grad()
+def test_short_utterance_does_not_depend_on_its_batch(length, s3prl_checkpoints):
+    upstream = load("hubert_local", path_or_url=s3prl_checkpoints("hubert"))
+    wavs = torch.randn(2, 4000) * 0.1
+    wavs[1, length:] = 0
+    (feats,), num_frames = upstream(wavs, torch.tensor([4000, length]))
+    (alone,), frames_alone = upstream(wavs[1:, :length], torch.tensor([length]))
+    assert num_frames[1] == frames_alone[0] == (length - 1) // 320 + 1
+    torch.testing.assert_close(feats[1, : num_frames[1]], alone[0], rtol=1e-4, atol=1e-4)
+
+
+def test_hub_names_are_s3prl_s(s3prl_nn):
+    theirs = set(s3prl_nn.S3PRLUpstream.available_names())
+    # One downstream model, and what the hubconf modules import from elsewhere.
+    assert theirs - set(hub_entries()) <= {
+        "timit_posteriorgram",
+        "vq_apc_url",
+        "Path",
+        "FileLock",
+        "load_and_convert_fairseq_ckpt",
+    }
+    assert set(hub_entries()) - theirs == set()
+
+
+def test_all_of_the_hub_is_not_imported(s3prl_checkpoints):
+    path = s3prl_checkpoints("wavlm")
+    code = f"""
+import sys
+from espnet_ensemble.upstream import UpstreamConf, load_upstream
+load_upstream(UpstreamConf("wavlm_local", path_or_url={path!r}))
+assert "s3prl.upstream.wavlm.hubconf" in sys.modules
+assert "s3prl.hub" not in sys.modules
+assert "transformers" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+def test_compatibility_step_leaves_torchaudio_as_it_was():
+    import torchaudio
+
+    before = set(vars(torchaudio)), "torchaudio.sox_effects" in sys.modules
+    with removed_torchaudio_names():
+        torchaudio.set_audio_backend("sox_io")
+        from torchaudio.sox_effects import apply_effects_tensor
+    assert (set(vars(torchaudio)), "torchaudio.sox_effects" in sys.modules) == before
+    if not before[1]:
+        with pytest.raises(NotImplementedError, match="torchaudio < 2.9"):
+            apply_effects_tensor(torch.zeros(1, 1), 16000, [["rate", "8000"]])
+
+
+def test_compatibility_step_changes_nothing_where_nothing_lacks(monkeypatch):
+    import types
+
+    import torchaudio
+
+    def backend(name):
+        raise AssertionError("must not be replaced")
+
+    sox_effects = types.ModuleType("torchaudio.sox_effects")
+    sox_effects.__spec__ = types.SimpleNamespace()
+    monkeypatch.setattr(torchaudio, "set_audio_backend", backend, raising=False)
+    monkeypatch.setitem(sys.modules, "torchaudio.sox_effects", sox_effects)
+    with removed_torchaudio_names():
+        assert torchaudio.set_audio_backend is backend
+        assert sys.modules["torchaudio.sox_effects"] is sox_effects
+    assert torchaudio.set_audio_backend is backend
+    assert sys.modules["torchaudio.sox_effects"] is sox_effects
+
+
+def test_extra_conf_reaches_s3prl(s3prl_checkpoints):
+    path = s3prl_checkpoints("wav2vec2")
+    conf = {"feature_selection": "fairseq_layers"}
+    upstream = load("wav2vec2_local", 0, path_or_url=path, extra_conf=conf)
+    assert upstream.expert.feature_selection == "fairseq_layers"
+
+
+def test_unknown_name_lists_close_ones():
+    with pytest.raises(UpstreamError, match=r"unknown upstream 'wavlm_bas'.*wavlm_base"):
+        load("wavlm_bas")
+    with pytest.raises(UpstreamError, match="microsoft/wavlm-large"):
+        load("wavlm-large")
+
+
+def test_missing_checkpoint():
+    with pytest.raises(UpstreamError, match="path_or_url not found: /no/such.pt"):
+        load("wavlm_local", path_or_url="/no/such.pt")
+    with pytest.raises(UpstreamError, match="'wavlm_local' needs path_or_url"):
+        load("wavlm_local")
+
+
+def test_unreachable_checkpoint_says_what_to_fetch_and_where(tmp_path, monkeypatch):
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
+    conf = UpstreamConf("wavlm_base")
+    with pytest.raises(UpstreamError) as error:
+        load_upstream(conf, download_dir=str(tmp_path))
+    assert "converted_ckpts/resolve/main/wavlm_base.pt" in str(error.value)
+    assert f"-> {tmp_path}" in str(error.value)
+
+
+def test_options_of_s3prl_are_refused_for_transformers(models):
+    with pytest.raises(UpstreamError, match="path_or_url is for names of S3PRL's hub"):
+        load(models("WavLM"), path_or_url="x")
