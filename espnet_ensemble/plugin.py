@@ -23,6 +23,8 @@ TASKS = (
     "st",
     "uasr",
 )
+# These bring an encoder `identity` of their own.
+TASKS_WITH_IDENTITY = ("lid", "spk")
 
 
 def register() -> None:
@@ -45,7 +47,8 @@ def _add_choices(task: ModuleType) -> None:
     from espnet_ensemble.frontend import EnsembleFrontend
 
     _add(task, "frontend_choices", "ensemble", EnsembleFrontend)
-    _add(task, "encoder_choices", "identity", IdentityEncoder)
+    if task.__name__.rpartition(".")[2] not in TASKS_WITH_IDENTITY:
+        _add(task, "encoder_choices", "identity", IdentityEncoder)
 
 
 def _add(task: ModuleType, choices_name: str, name: str, cls: type) -> None:

@@ -66,7 +66,7 @@ def hub_entries() -> Dict[str, HubEntry]:
             for function in _parse(root / "upstream" / package / "hubconf.py"):
                 if isinstance(function, ast.FunctionDef):
                     entries[function.name] = HubEntry(package, _urls(function))
-    return entries
+    return {name: entry for name, entry in entries.items() if name[0] != "_"}
 
 
 def _parse(path: Path) -> List[ast.stmt]:

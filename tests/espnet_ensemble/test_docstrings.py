@@ -1,0 +1,26 @@
+"""Runs the examples in the docstrings."""
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+import torch
+
+import espnet2.tasks.asr  # noqa: F401, it prints while it is imported
+import espnet_ensemble
+
+MODULES = ["espnet_ensemble"] + [
+    module.name
+    for module in pkgutil.walk_packages(espnet_ensemble.__path__, "espnet_ensemble.")
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name, request):
+    result = doctest.testmod(
+        importlib.import_module(name),
+        extraglobs={"getfixture": request.getfixturevalue, "torch": torch},
+        optionflags=doctest.NORMALIZE_WHITESPACE,
+    )
+    assert result.failed == 0

@@ -1,0 +1,99 @@
+import importlib
+import subprocess
+import sys
+import types
+
+import pytest
+from espnet2.asr.frontend.abs_frontend import AbsFrontend
+from espnet2.train.class_choices import ClassChoices
+
+import espnet_ensemble
+from espnet_ensemble import EnsembleFrontend, IdentityEncoder, plugin
+
+
+def run(code):
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("task", plugin.TASKS)
+def test_every_task_has_the_frontend(task):
+    module = importlib.import_module(f"espnet2.tasks.{task}")
+    assert module.frontend_choices.get_class("ensemble") is EnsembleFrontend
+
+
+def test_no_other_task_chooses_frontends_of_speech():
+    """A task that a new ESPnet brings makes this test fail."""
+    import pkgutil
+
+    import espnet2.tasks
+
+    for module in pkgutil.iter_modules(espnet2.tasks.__path__):
+        source = importlib.util.find_spec(f"espnet2.tasks.{module.name}").origin
+        with open(source, encoding="utf-8") as f:
+            defines = "\nfrontend_choices = ClassChoices(" in f.read()
+        assert defines == (module.name in (*plugin.TASKS, "mt")), module.name
+
+
+@pytest.mark.parametrize("task", ["asr", "s2t", "st", "slu", "uasr", "diar", "enh_s2t"])
+def test_parser_offers_the_names(task):
+    module = importlib.import_module(f"espnet2.tasks.{task}")
+    parser = next(
+        getattr(module, name)
+        for name in vars(module)
+        if name.endswith("Task") and name.lower().replace("_", "").startswith(
+            {"enh_s2t": "enhs2t", "diar": "diarization"}.get(task, task)
+        )
+    ).get_parser()
+    choices = {action.dest: action.choices for action in parser._actions}
+    assert "ensemble" in choices["frontend"]
+
+
+def test_asr_offers_the_identity_encoder():
+    from espnet2.tasks.asr import encoder_choices
+
+    assert encoder_choices.get_class("identity") is IdentityEncoder
+
+
+@pytest.mark.parametrize("order", ["plugin first", "espnet first"])
+def test_import_order_does_not_matter(order):
+    imports = ["import espnet_ensemble", "from espnet2.tasks.asr import frontend_choices"]
+    if order == "espnet first":
+        imports.reverse()
+    result = run("\n".join(imports) + "\nassert 'ensemble' in frontend_choices.classes")
+    assert result.returncode == 0, result.stderr
+
+
+def test_import_is_light():
+    result = run("import sys, espnet_ensemble; assert 'torch' not in sys.modules")
+    assert result.returncode == 0, result.stderr
+
+
+def test_registration_is_idempotent():
+    from espnet2.tasks.asr import frontend_choices
+
+    before = dict(frontend_choices.classes)
+    espnet_ensemble.register()
+    assert frontend_choices.classes == before
+
+
+def test_foreign_class_is_not_replaced():
+    class Foreign(AbsFrontend):
+        pass
+
+    task = types.ModuleType("espnet2.tasks.foreign")
+    task.frontend_choices = ClassChoices(
+        "frontend", dict(ensemble=Foreign), type_check=AbsFrontend
+    )
+    with pytest.raises(RuntimeError, match="already has 'ensemble': .*Foreign"):
+        plugin._add_choices(task)
+    assert task.frontend_choices.classes["ensemble"] is Foreign
+
+
+def test_unknown_attribute():
+    with pytest.raises(AttributeError, match="no attribute 'Ensemble'"):
+        espnet_ensemble.Ensemble
