@@ -26,6 +26,9 @@ setup(
         "s3prl>=0.4.18",
         "sentencepiece",
         "tabulate",
+        # ESPnet 202511 trains with these but does not ask for them.
+        "matplotlib",
+        "tensorboard",
         # 2.6 is the first that loads checkpoints with weights_only=True by default.
         "torch>=2.6",
         "torchaudio>=2.6",

@@ -1,0 +1,99 @@
+"""Every shared configuration file builds the model that it says, with ESPnet's parser."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from espnet2.tasks.asr import ASRTask
+
+import espnet_ensemble  # noqa: F401
+
+CONF = Path(__file__).parent.parent / "conf"
+TUNING = sorted((CONF / "tuning").glob("train_asr_*.yaml"))
+FRONTENDS = sorted((CONF / "frontends").glob("*.yaml"))
+TABLES = {
+    "base": [
+        "wavlm",
+        "hubert",
+        "wav2vec2",
+        "wavlm_hubert",
+        "wavlm_wav2vec2",
+        "wav2vec2_hubert",
+        "wav2vec2_hubert_wavlm",
+    ],
+    "finetuned_large": ["wav2vec2", "hubert", "wav2vec2_hubert"],
+}
+TABLES["large"] = TABLES["base"]
+
+
+def parse(tmp_path, *files, **overrides):
+    conf = {}
+    for file in files:
+        conf.update(yaml.safe_load(file.read_text()))
+    conf.update(overrides)
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(conf))
+    (tmp_path / "tokens.txt").write_text("<blank>\n<unk>\na\nb\n<sos/eos>\n")
+    return ASRTask.get_parser().parse_args(
+        ["--config", str(config), "--token_list", str(tmp_path / "tokens.txt")]
+    )
+
+
+@pytest.mark.parametrize("file", TUNING, ids=lambda f: f.stem)
+def test_training(file, tmp_path, tiny_wavlm, tiny_hubert):
+    upstreams = [tiny_wavlm, tiny_hubert]
+    args = parse(tmp_path, file, frontend_conf={"upstreams": upstreams, "fs": "16k"})
+    assert args.frontend == "ensemble"
+    assert args.decoder is None
+    assert args.model_conf["ctc_weight"] == 1.0
+    assert args.model_conf["extract_feats_in_collect_stats"] is False
+
+    model = ASRTask.build_model(args)
+    assert model.decoder is None and model.ctc is not None
+    blocks = len(getattr(model.encoder, "encoders", []))
+    assert blocks == {"ctc": 0, "transformer2": 2, "transformer8": 8, "conformer": 4}[
+        file.stem.split("_")[2]
+    ]
+
+
+def test_heads_of_the_paper_are_there():
+    assert [file.stem for file in TUNING] == [
+        "train_asr_conformer_ctc",
+        "train_asr_ctc",
+        "train_asr_transformer2_ctc",
+        "train_asr_transformer8_ctc",
+    ]
+
+
+def test_combinations_of_the_paper_are_there():
+    expected = {f"{size}_{name}" for size, names in TABLES.items() for name in names}
+    assert {file.stem for file in FRONTENDS} == expected
+
+
+@pytest.mark.parametrize("file", FRONTENDS, ids=lambda f: f.stem)
+def test_frontend(file, tmp_path):
+    from espnet_ensemble.upstream.names import CHECKPOINTS
+
+    args = parse(tmp_path, CONF / "tuning" / "train_asr_transformer2_ctc.yaml", file)
+    published = {c.huggingface: c for c in CHECKPOINTS}
+    upstreams = [published[name] for name in args.frontend_conf["upstreams"]]
+    families = [u.huggingface.split("/")[1].split("-")[0] for u in upstreams]
+    size, _, names = file.stem.rpartition("base_") if "base_" in file.stem else (
+        file.stem.rpartition("large_")
+    )
+    assert families == names.split("_")
+    finetuned = [u.data for u in upstreams if "fine-tuned" in u.data]
+    assert len(finetuned) == (len(upstreams) if "finetuned" in file.stem else 0)
+    sizes = {768} if "base" in file.stem else {1024, 1280}
+    assert {u.feature_size for u in upstreams} <= sizes
+    assert args.frontend_conf["fusion"] == "concat"
+
+
+def test_decoding():
+    from espnet2.bin.asr_inference import get_parser
+
+    args = get_parser().parse_args(
+        ["--config", str(CONF / "decode_asr_ctc.yaml"), "--output_dir", "x"]
+        + ["--data_path_and_name_and_type", "wav.scp,speech,sound"]
+    )
+    assert (args.ctc_weight, args.lm_weight, args.beam_size) == (1.0, 0.0, 10)
