@@ -1,0 +1,35 @@
+import pytest
+
+from espnet_ensemble.bin import main as espnet_ensemble
+from espnet_ensemble.upstream.names import CHECKPOINTS
+
+
+def test_upstreams_prints_the_table(capsys):
+    espnet_ensemble.main(["upstreams"])
+    out = capsys.readouterr().out
+    for checkpoint in CHECKPOINTS:
+        (row,) = [line for line in out.splitlines() if checkpoint.huggingface in line]
+        assert str(checkpoint.feature_size) in row
+        assert checkpoint.data in row
+        assert checkpoint.note in out
+        assert checkpoint.s3prl is None or f" {checkpoint.s3prl} " in row
+
+
+def test_help_lists_the_verbs(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        espnet_ensemble.main(["--help"])
+    out = capsys.readouterr().out
+    assert all(verb in out for verb in espnet_ensemble.VERBS)
+
+
+@pytest.mark.parametrize("verb", espnet_ensemble.VERBS)
+def test_every_verb_has_its_help(verb, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        espnet_ensemble.main([verb, "--help"])
+    assert "usage" in capsys.readouterr().out
+
+
+def test_unknown_verb(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        espnet_ensemble.main(["fly"])
+    assert "invalid choice: 'fly'" in capsys.readouterr().err
