@@ -11,7 +11,9 @@ from typing import Iterator, List, Tuple
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 from torch.nn import Conv1d, GroupNorm, Module
+from torch.nn.functional import group_norm
 
 
 def padding_mask(lengths: Tensor, max_length: int) -> Tensor:
@@ -84,19 +86,27 @@ class ConvStack:
 
 
 class LengthAwareGroupNorm(GroupNorm):
-    """Group norm over each utterance's own frames.
+    """Group norm over each utterance's own frames, with one channel in a group.
 
     Args:
         norm: The group norm whose weights and settings to take.
+
+    Raises:
+        ValueError: If a group has several channels.
     """
 
     def __init__(self, norm: GroupNorm):
-        super().__init__(norm.num_groups, norm.num_channels, norm.eps, norm.affine)
+        if norm.num_groups != norm.num_channels:
+            raise ValueError(
+                f"expected a group norm of single channels, got {norm.num_groups} groups "
+                f"of {norm.num_channels} channels"
+            )
+        super().__init__(norm.num_groups, norm.num_channels, norm.eps)
         self.weight, self.bias = norm.weight, norm.bias
         self.num_frames = None
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise.
+        """Normalise; without gradients, the input may be overwritten.
 
         Args:
             input: (batch, channel, time). Where :attr:`num_frames`, (batch,), is set, the
@@ -106,21 +116,20 @@ class LengthAwareGroupNorm(GroupNorm):
             (batch, channel, time), undefined at the padding. Like fairseq's
             ``Fp32GroupNorm``, it is computed in float32 and returned in the input's type.
         """
+        x, weight, bias = input.float(), self.weight.float(), self.bias.float()
         if self.num_frames is None:
-            weight, bias = self.weight.float(), self.bias.float()
-            return torch.nn.functional.group_norm(
-                input.float(), self.num_groups, weight, bias, self.eps
-            ).type_as(input)
-        batch, channels, time = input.shape
-        padding = padding_mask(self.num_frames, time)[:, None, None]
-        x = input.float().view(batch, self.num_groups, -1, time)
-        count = self.num_frames.view(-1, 1, 1, 1) * x.size(2)
-        mean = x.masked_fill(padding, 0).sum((2, 3), keepdim=True) / count
-        centred = (x - mean).masked_fill_(padding, 0)
-        variance = centred.square().sum((2, 3), keepdim=True) / count
-        normalised = (centred * (variance + self.eps).rsqrt()).view(input.shape)
-        weight, bias = self.weight.float()[:, None], self.bias.float()[:, None]
-        return torch.addcmul(bias, normalised, weight).type_as(input)
+            out = group_norm(x, self.num_groups, weight, bias, self.eps)
+            return out.type_as(input)
+        # This is the largest tensor of the model: spare memory and passes over it.
+        in_place = not torch.is_grad_enabled()
+        sub, mul = (Tensor.sub_, Tensor.mul_) if in_place else (Tensor.sub, Tensor.mul)
+        content = (~padding_mask(self.num_frames, x.size(-1))).float()
+        count = self.num_frames.view(-1, 1, 1)
+        mean = torch.bmm(x, content.unsqueeze(2)) / count
+        centred = mul(sub(x, mean), content.unsqueeze(1))
+        variance = vector_norm(centred, dim=2, keepdim=True).square() / count
+        scale = weight[:, None] * (variance + self.eps).rsqrt()
+        return mul(centred, scale).add_(bias[:, None]).type_as(input)
 
 
 class PaddingGuard:

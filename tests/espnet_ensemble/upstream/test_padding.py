@@ -34,22 +34,31 @@ def test_hop_length_and_receptive_field_of_wav2vec2():
     assert (stack.hop_length, stack.receptive_field) == (320, 400)
 
 
-@pytest.mark.parametrize("num_groups", [6, 3, 1])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_group_norm_equals_loop_over_utterances(num_groups, dtype):
+@pytest.fixture
+def norm():
     torch.manual_seed(0)
-    norm = GroupNorm(num_groups, 6)
+    norm = GroupNorm(6, 6)
     torch.nn.init.normal_(norm.weight)
     torch.nn.init.normal_(norm.bias)
-    aware = LengthAwareGroupNorm(norm).to(dtype)
-    norm = copy.deepcopy(norm).to(dtype)
-    x = (5 + 3 * torch.randn(4, 6, 50)).to(dtype)
-    aware.num_frames = torch.tensor([50, 49, 7, 12])
+    return norm
 
-    out = aware(x)
+
+LENGTHS = torch.tensor([50, 49, 7, 12])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("grad", [False, True])
+def test_group_norm_equals_loop_over_utterances(dtype, grad, norm):
+    aware = LengthAwareGroupNorm(copy.deepcopy(norm)).to(dtype)
+    aware.num_frames = LENGTHS
+    norm = norm.to(dtype)
+    x = (5 + 3 * torch.randn(4, 6, 50)).to(dtype)
+
+    with torch.set_grad_enabled(grad):
+        out = aware(x.clone())
 
     assert out.dtype == dtype
-    for item, frames in enumerate(aware.num_frames.tolist()):
+    for item, frames in enumerate(LENGTHS.tolist()):
         alone = norm(x[item : item + 1, :, :frames])
         tolerance = 1e-5 if dtype is torch.float32 else 2e-2
         torch.testing.assert_close(
@@ -57,10 +66,28 @@ def test_group_norm_equals_loop_over_utterances(num_groups, dtype):
         )
 
 
-def test_group_norm_without_padding_is_torch_s():
-    norm = GroupNorm(4, 4)
-    x = torch.randn(2, 4, 9)
+def test_gradients_of_group_norm_equal_loop_over_utterances(norm):
+    aware = LengthAwareGroupNorm(copy.deepcopy(norm))
+    aware.num_frames = LENGTHS
+    x = torch.randn(4, 6, 50)
+    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    for item, frames in enumerate(LENGTHS.tolist()):
+        norm(theirs[item : item + 1, :, :frames]).pow(3).sum().backward()
+    padding = torch.arange(50) >= LENGTHS[:, None, None]
+    aware(ours).masked_fill(padding, 0).pow(3).sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(aware.weight.grad, norm.weight.grad, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(aware.bias.grad, norm.bias.grad, rtol=1e-3, atol=1e-3)
+
+
+def test_group_norm_without_padding_is_torch_s(norm):
+    x = torch.randn(2, 6, 9)
     assert torch.equal(LengthAwareGroupNorm(norm)(x), norm(x))
+
+
+def test_groups_of_several_channels_are_refused():
+    with pytest.raises(ValueError, match="got 2 groups of 6 channels"):
+        LengthAwareGroupNorm(GroupNorm(2, 6))
 
 
 def test_guard_keeps_names_and_works_on_a_copy():
