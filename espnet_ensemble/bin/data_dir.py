@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+"""Check, repair, combine and divide Kaldi-style data directories."""
+
+import argparse
+from pathlib import Path
+from typing import List, Optional
+
+from espnet_ensemble.data import datadir
+from espnet_ensemble.data.tables import DataError, read_table
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Options of ``data_dir``, with a sub-command for each thing to do."""
+    parser = argparse.ArgumentParser(
+        prog="python -m espnet_ensemble.bin.data_dir", description=__doc__
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
+
+    verb = verbs.add_parser("validate", help="check that the files are sorted and agree")
+    verb.add_argument("data_dir")
+    verb.add_argument("--no_text", action="store_true", help="it need not have a text")
+
+    verb = verbs.add_parser("fix", help="sort, keep the utterances that all files have")
+    verb.add_argument("data_dir")
+
+    verb = verbs.add_parser("combine", help="join data directories")
+    verb.add_argument("dest")
+    verb.add_argument("src", nargs="+")
+
+    verb = verbs.add_parser("subset", help="take a part of a data directory")
+    verb.add_argument("src")
+    verb.add_argument("dest")
+    which = verb.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "--utt_list", help="file with an utterance at the beginning of each line"
+    )
+    which.add_argument("--first", type=int, help="this many, from the beginning")
+    which.add_argument("--per_spk", type=int, help="this many of each speaker")
+
+    verb = verbs.add_parser(
+        "split", help="divide a data directory, or one of its files, into n parts"
+    )
+    verb.add_argument("src")
+    verb.add_argument("dest", help="folder for the parts")
+    verb.add_argument("n", type=int)
+    return parser
+
+
+def main(cmd: Optional[List[str]] = None) -> None:
+    """Do it, and say what was done."""
+    parser = get_parser()
+    args = parser.parse_args(cmd)
+    try:
+        for line in _VERBS[args.verb](args):
+            print(line)
+    except DataError as error:
+        parser.exit(1, f"data_dir {args.verb}: {error}\n")
+
+
+def _validate(args: argparse.Namespace) -> List[str]:
+    tables = datadir.validate(args.data_dir, need_text=not args.no_text)
+    return [f"{args.data_dir}: {len(tables['utt2spk'])} utterances, valid"]
+
+
+def _fix(args: argparse.Namespace) -> List[str]:
+    dropped = datadir.fix(args.data_dir)
+    lines = [f"{utt}: not in {', '.join(files)}" for utt, files in dropped.items()]
+    return lines + [f"{args.data_dir}: dropped {len(dropped)} utterances"]
+
+
+def _combine(args: argparse.Namespace) -> List[str]:
+    left_out = datadir.combine(args.dest, *args.src)
+    return [f"{args.dest}: no {name}, as not all sources have it" for name in left_out]
+
+
+def _subset(args: argparse.Namespace) -> List[str]:
+    utterances = read_table(args.utt_list) if args.utt_list else None
+    chosen = datadir.subset(args.src, args.dest, utterances, args.first, args.per_spk)
+    return [f"{args.dest}: {len(chosen)} utterances"]
+
+
+def _split(args: argparse.Namespace) -> List[Path]:
+    return datadir.split(args.src, args.dest, args.n)
+
+
+_VERBS = {
+    "validate": _validate,
+    "fix": _fix,
+    "combine": _combine,
+    "subset": _subset,
+    "split": _split,
+}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Kaldi-style data directories: check and rearrange them, and make their audio."""

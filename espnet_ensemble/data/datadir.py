@@ -1,0 +1,451 @@
+"""Kaldi-style data directories: check, repair, combine and divide them."""
+
+import shutil
+from pathlib import Path
+from typing import Collection, Dict, List, Optional, Sequence
+
+from espnet_ensemble.data.tables import (
+    KEYS,
+    MAY_BE_EMPTY,
+    DataError,
+    PathLike,
+    Segment,
+    Table,
+    Tables,
+    at,
+    read_repeated,
+    read_table,
+    render,
+    write_table,
+    write_text,
+)
+
+#: Files of one line about the whole set.
+CONSTANTS = ("audio_format", "feats_dim", "feats_type")
+
+
+def validate(data_dir: PathLike, need_text: bool = True) -> Tables:
+    """Read a data directory and check that its files are sorted and agree.
+
+    Args:
+        data_dir: The directory.
+        need_text: Whether it must have a ``text``.
+
+    Returns:
+        Its files, by name, without ``spk2utt``, which ``utt2spk`` implies.
+
+    Raises:
+        DataError: At the first thing that is wrong. It names file, line and utterance.
+    """
+    data_dir = Path(data_dir)
+    tables = _read(data_dir, read_table)
+    required = ["utt2spk"] + ["text"] * need_text
+    if "feats.scp" not in tables:
+        required.append("wav.scp")
+    for name in required:
+        if name not in tables:
+            raise DataError(f"{data_dir / name}: expected this file, found none")
+    for name, table in tables.items():
+        _check_values(data_dir / name, table)
+        _check_sorted(data_dir / name, table)
+    _check_keys(data_dir, tables)
+    _check_spk2utt(data_dir, tables["utt2spk"])
+    return tables
+
+
+def fix(data_dir: PathLike) -> Dict[str, List[str]]:
+    """Repair a data directory: sort its files, and keep the utterances that all have.
+
+    Lines that appear twice are merged, ``spk2utt`` is made anew. Of each file that
+    changes, ``.backup`` in the directory gets what it was.
+
+    Returns:
+        For each utterance that was dropped, the files that lack it (or have no value).
+
+    Raises:
+        DataError: If a key has two different values, a line is no UTF-8, a segment is
+            malformed, there is neither ``utt2spk`` nor ``spk2utt``, or no utterance is in
+            all files. The directory is then as it was.
+    """
+    data_dir = Path(data_dir)
+    tables = _read(data_dir, read_repeated)
+    if "utt2spk" not in tables:
+        tables["utt2spk"] = _utt2spk(data_dir / "spk2utt")
+    for utterance, value in tables.get("segments", {}).items():
+        _parse_segment(data_dir / "segments", tables["segments"], utterance, value)
+    having = _utterances(tables)
+    utterances = set().union(*having.values())
+    kept = utterances.intersection(*having.values())
+    if not kept:
+        counts = ", ".join(f"{name} {len(table)}" for name, table in having.items())
+        raise DataError(f"{data_dir}: no utterance is in all files ({counts})")
+    fixed = select(tables, kept)
+    _back_up(data_dir, fixed)
+    write(data_dir, fixed)
+    return {
+        utterance: [name for name, table in having.items() if utterance not in table]
+        for utterance in sorted(utterances - kept)
+    }
+
+
+def select(tables: Tables, utterances: Collection[str]) -> Tables:
+    """Keep what belongs to some utterances.
+
+    Example:
+        >>> tables = {
+        ...     "segments": {"a": "one 0 1", "b": "two 0 1"},
+        ...     "utt2spk": {"a": "alice", "b": "bob"},
+        ...     "spk2gender": {"alice": "f", "bob": "m"},
+        ...     "wav.scp": {"one": "1.wav", "two": "2.wav"},
+        ... }
+        >>> select(tables, ["b"])["wav.scp"], select(tables, ["b"])["spk2gender"]
+        ({'two': '2.wav'}, {'bob': 'm'})
+    """
+    kept = {
+        "utterance": set(utterances),
+        "recording": set(_recordings(tables, utterances).values()),
+        "speaker": {tables["utt2spk"][utterance] for utterance in utterances},
+    }
+    return {
+        name: {key: table[key] for key in table if key in kept[KEYS[name]]}
+        for name, table in tables.items()
+    }
+
+
+def write(data_dir: PathLike, tables: Tables) -> None:
+    """Write a data directory, with its ``spk2utt``.
+
+    Files of another data directory that was in the same place are removed.
+    """
+    data_dir = Path(data_dir)
+    data_dir.mkdir(parents=True, exist_ok=True)
+    for name in KEYS:
+        if name not in tables:
+            (data_dir / name).unlink(missing_ok=True)
+    write_table(data_dir / "spk2utt", _spk2utt(tables["utt2spk"]))
+    for name in KEYS:
+        if name in tables:
+            write_table(data_dir / name, tables[name])
+
+
+def combine(dest: PathLike, *sources: PathLike) -> List[str]:
+    """Join data directories.
+
+    Where only some have ``segments`` or ``utt2uniq``, the others get the trivial ones.
+
+    Args:
+        dest: Where to write the result.
+        *sources: At least one data directory.
+
+    Returns:
+        Names of the files that only some of them have, which are left out.
+
+    Raises:
+        DataError: If a source is not valid, or two disagree: an utterance is in both, or
+            a recording, a speaker or, say, ``feats_type`` differs.
+    """
+    if not sources:
+        raise DataError(f"{dest}: expected at least one data directory to combine")
+    check_other(dest, *sources)
+    parts = [validate(source, need_text=False) for source in sources]
+    if any("segments" in tables for tables in parts):
+        for tables in parts:
+            whole = {key: f"{key} 0 -1" for key in tables["utt2spk"]}
+            tables.setdefault("segments", whole)
+    if any("utt2uniq" in tables for tables in parts):
+        for tables in parts:
+            tables.setdefault("utt2uniq", {key: key for key in tables["utt2spk"]})
+    every, some = set(parts[0]).intersection(*parts), set().union(*parts)
+    combined = {name: _merge(name, sources, parts) for name in KEYS if name in every}
+    copy_constants(dest, *sources)
+    write(dest, combined)
+    return sorted(some - every)
+
+
+def subset(
+    src: PathLike,
+    dest: PathLike,
+    utterances: Optional[Collection[str]] = None,
+    first: Optional[int] = None,
+    per_speaker: Optional[int] = None,
+) -> List[str]:
+    """Take a part of a data directory.
+
+    Args:
+        src: The whole.
+        dest: Where to write the part.
+        utterances: The utterances to take; or
+        first: how many to take, from the beginning; or
+        per_speaker: how many to take of each speaker, or all where there are fewer.
+
+    Returns:
+        The utterances of the part.
+
+    Raises:
+        DataError: If the whole is not valid, or lacks some of what is asked for.
+    """
+    check_other(dest, src)
+    tables = validate(src, need_text=False)
+    chosen = _choose(src, tables["utt2spk"], utterances, first, per_speaker)
+    copy_constants(dest, src)
+    write(dest, select(tables, chosen))
+    return chosen
+
+
+def split(source: PathLike, dest: PathLike, n: int) -> List[Path]:
+    """Divide a data directory, or one of its files, into consecutive parts.
+
+    Args:
+        source: A data directory, or a file such as ``wav.scp``.
+        dest: The folder for the parts: ``1``, ``2``, ... of a directory, ``wav.1.scp``,
+            ``wav.2.scp``, ... of a file.
+        n: Number of parts. Their sizes differ by one at most.
+
+    Returns:
+        The parts.
+
+    Raises:
+        DataError: If the source is not valid, or has fewer than n utterances.
+    """
+    source, dest = Path(source), Path(dest)
+    is_dir = source.is_dir()
+    tables = validate(source, need_text=False) if is_dir else {}
+    table = tables["utt2spk"] if is_dir else read_table(source)
+    parts = []
+    for number, keys in enumerate(_divide(source, list(table), n), start=1):
+        if is_dir:
+            parts.append(dest / str(number))
+            copy_constants(parts[-1], source)
+            write(parts[-1], select(tables, keys))
+        else:
+            dest.mkdir(parents=True, exist_ok=True)
+            parts.append(dest / f"{source.stem}.{number}{source.suffix}")
+            write_table(parts[-1], {key: table[key] for key in keys})
+    return parts
+
+
+def copy_constants(dest: PathLike, *sources: PathLike) -> None:
+    """Copy the files that say one thing about the whole set, such as ``feats_type``.
+
+    Raises:
+        DataError: If the sources disagree.
+    """
+    constants = {name: _constant(name, sources) for name in CONSTANTS}
+    Path(dest).mkdir(parents=True, exist_ok=True)
+    for name, value in constants.items():
+        if value is None:
+            Path(dest, name).unlink(missing_ok=True)
+        else:
+            write_text(Path(dest, name), f"{value}\n")
+
+
+def check_other(dest: PathLike, *sources: PathLike) -> None:
+    """Refuse to write a data directory over one that it is made of."""
+    for source in sources:
+        if Path(dest).resolve() == Path(source).resolve():
+            raise DataError(f"{dest}: expected another folder than the source")
+
+
+def _read(data_dir: Path, read_one) -> Tables:
+    if not data_dir.is_dir():
+        raise DataError(f"{data_dir}: expected a data directory, found none")
+    paths = {name: data_dir / name for name in KEYS}
+    return {name: read_one(path) for name, path in paths.items() if path.exists()}
+
+
+def _check_values(path: Path, table: Table) -> None:
+    for key, value in table.items():
+        if not value and path.name not in MAY_BE_EMPTY:
+            raise DataError(f"{at(path, table, key)} expected a value, found none")
+        if path.name == "utt2spk" and len(value.split()) != 1:
+            raise DataError(
+                f"{at(path, table, key)} expected one speaker, found {value!r}"
+            )
+        if path.name == "utt2num_samples" and not value.isdecimal():
+            raise DataError(
+                f"{at(path, table, key)} expected a number of samples, found {value!r}"
+            )
+        if path.name == "segments":
+            _parse_segment(path, table, key, value)
+
+
+def _parse_segment(path: Path, table: Table, key: str, value: str) -> Segment:
+    try:
+        return Segment.parse(value)
+    except DataError as error:
+        raise DataError(f"{at(path, table, key)} {error}") from error
+
+
+def _check_sorted(path: Path, table: Table) -> None:
+    keys = list(table)
+    for previous, key in zip(keys, keys[1:]):
+        if key < previous:
+            raise DataError(
+                f"{at(path, table, key)} expected C-locale order (LC_ALL=C sort), found "
+                f"it after {previous!r}; `data_dir fix` sorts"
+            )
+
+
+def _check_keys(data_dir: Path, tables: Tables) -> None:
+    """Check that all files of a kind are about the same utterances, or recordings, ..."""
+    utt2spk = tables["utt2spk"]
+    if not utt2spk:
+        raise DataError(f"{data_dir / 'utt2spk'}: expected utterances, found none")
+    if "segments" in tables:
+        _check_same(data_dir, "utterance", tables, "segments", "utt2spk", set(utt2spk))
+    recordings = set(_recordings(tables, utt2spk).values())
+    expected = {
+        "utterance": ("utt2spk", set(utt2spk)),
+        "speaker": ("utt2spk", set(utt2spk.values())),
+        "recording": ("segments" if "segments" in tables else "utt2spk", recordings),
+    }
+    for name in tables:
+        _check_same(data_dir, KEYS[name], tables, name, *expected[KEYS[name]])
+
+
+def _check_same(data_dir, kind, tables, name, other, expected) -> None:
+    table = tables[name]
+    surplus = [key for key in table if key not in expected]
+    missing = sorted(expected.difference(table))
+    if surplus:
+        raise DataError(
+            f"{at(data_dir / name, table, surplus[0])} expected only what {other} has, "
+            f"found this {kind}{_more(surplus)}"
+        )
+    if missing:
+        raise DataError(
+            f"{data_dir / name}: expected every {kind} of {other}, found no "
+            f"{missing[0]!r}{_more(missing)}"
+        )
+
+
+def _more(keys: List[str]) -> str:
+    return f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+
+
+def _check_spk2utt(data_dir: Path, utt2spk: Table) -> None:
+    path = data_dir / "spk2utt"
+    table = read_table(path)
+    _check_sorted(path, table)
+    implied = _spk2utt(utt2spk)
+    _check_same(
+        data_dir, "speaker", {"spk2utt": table}, "spk2utt", "utt2spk", set(implied)
+    )
+    for speaker, utterances in table.items():
+        wrong = set(utterances.split()) ^ set(implied[speaker].split())
+        if wrong:
+            raise DataError(
+                f"{at(path, table, speaker)} expected the utterances that utt2spk gives "
+                f"this speaker, found a difference at {min(wrong)!r}"
+            )
+
+
+def _recordings(tables: Tables, utterances: Collection[str]) -> Table:
+    """The recording of each utterance."""
+    if "segments" not in tables:
+        return {utterance: utterance for utterance in utterances}
+    return {key: tables["segments"][key].split()[0] for key in utterances}
+
+
+def _utterances(tables: Tables) -> Dict[str, Collection[str]]:
+    """The utterances that each file is about, files about speakers left out."""
+    found = {name: table for name, table in tables.items() if KEYS[name] == "utterance"}
+    if "wav.scp" in tables:
+        recordings = _recordings(tables, tables.get("segments", tables["wav.scp"]))
+        found["wav.scp"] = {
+            utterance
+            for utterance, recording in recordings.items()
+            if recording in tables["wav.scp"]
+        }
+    return found
+
+
+def _spk2utt(utt2spk: Table) -> Table:
+    utterances = {}
+    for utterance in sorted(utt2spk):
+        utterances.setdefault(utt2spk[utterance], []).append(utterance)
+    return {speaker: " ".join(names) for speaker, names in utterances.items()}
+
+
+def _utt2spk(path: Path) -> Table:
+    if not path.exists():
+        raise DataError(f"{path}: expected utt2spk or spk2utt, found neither")
+    utt2spk = {}
+    for speaker, utterances in read_repeated(path).items():
+        for utterance in utterances.split():
+            other = utt2spk.setdefault(utterance, speaker)
+            if other != speaker:
+                raise DataError(
+                    f"{path}: {utterance!r}: expected one speaker, found {other!r} and "
+                    f"{speaker!r}"
+                )
+    return utt2spk
+
+
+def _back_up(data_dir: Path, tables: Tables) -> None:
+    """Copy the files that writing these tables will change to ``.backup``."""
+    for name, table in {**tables, "spk2utt": _spk2utt(tables["utt2spk"])}.items():
+        path = data_dir / name
+        if path.exists() and path.read_bytes() != render(table).encode("utf-8"):
+            (data_dir / ".backup").mkdir(exist_ok=True)
+            shutil.copy2(path, data_dir / ".backup" / name)
+
+
+def _constant(name: str, sources: Sequence[PathLike]) -> Optional[str]:
+    paths = (Path(source, name) for source in sources)
+    found = {p.read_text(encoding="utf-8").strip(): p for p in paths if p.exists()}
+    if len(found) > 1:
+        listing = ", ".join(f"{value!r} in {path}" for value, path in found.items())
+        raise DataError(f"expected one {name}, found {listing}")
+    return next(iter(found), None)
+
+
+def _merge(name: str, sources: Sequence[PathLike], parts: List[Tables]) -> Table:
+    merged, origin = {}, {}
+    for source, tables in zip(sources, parts):
+        for key, value in tables[name].items():
+            # Two sets may share speakers and recordings, but an utterance is in one.
+            if key in merged and (KEYS[name] == "utterance" or merged[key] != value):
+                raise DataError(
+                    f"{at(Path(source, name), tables[name], key)} expected this "
+                    f"{KEYS[name]} in one source, found {merged[key]!r} in "
+                    f"{Path(origin[key], name)}"
+                )
+            merged[key], origin[key] = value, source
+    return merged
+
+
+def _choose(src, utt2spk: Table, utterances, first, per_speaker) -> List[str]:
+    given = {"utterances": utterances, "first": first, "per_speaker": per_speaker}
+    given = {name: value for name, value in given.items() if value is not None}
+    if len(given) != 1:
+        raise DataError(
+            "expected one of utterances, first and per_speaker, found "
+            + (" and ".join(given) or "none")
+        )
+    if utterances is not None:
+        unknown = sorted(set(utterances).difference(utt2spk))
+        if unknown or not utterances:
+            found = f"no {unknown[0]!r}{_more(unknown)}" if unknown else "an empty list"
+            raise DataError(f"{src}: expected utterances of utt2spk, found {found}")
+        return sorted(set(utterances))
+    (name, number), *_ = given.items()
+    if number < 1 or number > len(utt2spk):
+        raise DataError(
+            f"{src}: {name}: expected 1 to {len(utt2spk)}, the number of utterances, "
+            f"found {number}"
+        )
+    if first is not None:
+        return list(utt2spk)[:first]
+    chosen = (names.split()[:per_speaker] for names in _spk2utt(utt2spk).values())
+    return sorted(name for names in chosen for name in names)
+
+
+def _divide(source: Path, keys: List[str], n: int) -> List[List[str]]:
+    if not 1 <= n <= len(keys):
+        raise DataError(
+            f"{source}: expected 1 to {len(keys)} parts, as it has {len(keys)} lines, "
+            f"found {n}"
+        )
+    bounds = [len(keys) * part // n for part in range(n + 1)]
+    return [keys[start:end] for start, end in zip(bounds, bounds[1:])]

@@ -1,0 +1,177 @@
+"""The audio of one utterance: open, cut, resample, write."""
+
+import io
+import os
+import re
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+from typing import Optional, Tuple
+
+import numpy as np
+import soundfile
+import soxr
+
+from espnet_ensemble.data.tables import DataError, PathLike, Segment
+
+#: Seconds by which a segment may end after its recording: times are often rounded. The
+#: same as in Kaldi's extract-segments.
+MAX_OVERSHOOT = 0.5
+SUBTYPE = "PCM_16"
+# libsndfile's length of a file whose header leaves it open, and what programs that write
+# a wav file into a pipe give as its number of bytes, or more.
+_UNKNOWN_LENGTH = 2**63 - 1
+_STREAMED_SIZE = 0x7FFFF000
+_DATA_SIZE = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
+
+
+class AudioError(DataError):
+    """Audio cannot be read or made."""
+
+
+def open_audio(entry: str) -> soundfile.SoundFile:
+    """Open an entry of ``wav.scp``.
+
+    Args:
+        entry: A path, or a shell command and "|". It is run to its end here.
+
+    Raises:
+        AudioError: If there is no such file, the command fails, the audio is in no format
+            that libsndfile knows, or it is cut off.
+    """
+    if entry.endswith("|"):
+        file = io.BytesIO(_run(entry[:-1]))
+    elif not Path(entry).is_file():
+        raise AudioError("no such file")
+    else:
+        file = entry
+    try:
+        sound = soundfile.SoundFile(file)
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"not an audio file: {error.error_string}") from error
+    _check_not_cut_off(sound)
+    return sound
+
+
+def read_audio(
+    sound: soundfile.SoundFile, segment: Segment, ref_channel: Optional[int] = None
+) -> np.ndarray:
+    """Read one channel of a part of an open file.
+
+    Args:
+        sound: The file.
+        segment: The part.
+        ref_channel: Which channel; None: it must have only one.
+
+    Returns:
+        Samples in [-1, 1], (samples,), float32.
+
+    Raises:
+        AudioError: If there is no such part or channel, the file is cut off, or a sample
+            is not finite.
+    """
+    channel = ref_channel or 0
+    if ref_channel is None and sound.channels > 1:
+        raise AudioError(
+            f"expected one channel, found {sound.channels}; choose one with --ref_channel"
+        )
+    if channel >= sound.channels:
+        raise AudioError(
+            f"ref_channel: expected 0 to {sound.channels - 1}, found {channel}"
+        )
+    start, end = _span(segment, sound)
+    try:
+        sound.seek(start)
+        samples = sound.read(end - start, dtype="float32", always_2d=True)[:, channel]
+    except soundfile.LibsndfileError as error:
+        reason = error.error_string
+        raise AudioError(f"not decodable, maybe cut off: {reason}") from error
+    if len(samples) < end - start:
+        raise AudioError(
+            f"expected {sound.frames} samples, as its header says, found "
+            f"{start + len(samples)}"
+        )
+    if not np.isfinite(samples).all():
+        raise AudioError("expected finite samples, found NaN or infinity")
+    return samples
+
+
+def change_speed(samples: np.ndarray, rate: int, fs: int, speed: Fraction) -> np.ndarray:
+    """Resample, and play faster.
+
+    Args:
+        samples: (samples,), float32.
+        rate: Their sample rate, in Hz.
+        fs: The result's.
+        speed: Factor of tempo and pitch.
+
+    Returns:
+        (samples * fs / (rate * speed),), float32
+
+    Example:
+        >>> samples = np.zeros(9000, np.float32)
+        >>> len(change_speed(samples, 8000, 16000, Fraction("0.9")))
+        20000
+    """
+    if rate * speed == fs:
+        return samples
+    return soxr.resample(samples, float(rate * speed), fs)
+
+
+def write_audio(path: PathLike, samples: np.ndarray, fs: int, audio_format: str) -> None:
+    """Write a file with 16 bits per sample, all of it or nothing.
+
+    Args:
+        path: The file.
+        samples: (samples,); what is not in [-1, 1] is clipped.
+        fs: Their sample rate, in Hz.
+        audio_format: flac or wav.
+    """
+    part = f"{path}.part"
+    # Converted here because libsndfile's conversion is no inverse of its reading.
+    scaled = np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
+    soundfile.write(part, scaled, fs, format=audio_format.upper(), subtype=SUBTYPE)
+    os.replace(part, path)
+
+
+def _check_not_cut_off(sound: soundfile.SoundFile) -> None:
+    if sound.frames >= _UNKNOWN_LENGTH:
+        raise AudioError(
+            "its header does not say how long it is; let the command write wav"
+        )
+    # libsndfile reads what there is of a wav file that is cut off, and notes it here.
+    sizes = _DATA_SIZE.search(sound.extra_info)
+    if sizes and int(sizes[2]) < int(sizes[1]) < _STREAMED_SIZE:
+        raise AudioError(
+            f"cut off: expected {sizes[1]} bytes of samples, found {sizes[2]}"
+        )
+
+
+def _run(command: str) -> bytes:
+    # With pipefail: of `sph2pipe x | sox ...` also the first may fail.
+    result = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    message = result.stderr.decode(errors="replace").strip()
+    if result.returncode != 0:
+        raise AudioError(f"the command's status is {result.returncode}: {message}")
+    if not result.stdout:
+        raise AudioError(f"the command gave no output: {message}")
+    return result.stdout
+
+
+def _span(segment: Segment, sound: soundfile.SoundFile) -> Tuple[int, int]:
+    """First sample, and the one after the last."""
+    rate, total = sound.samplerate, sound.frames
+    start = round(segment.start * rate)
+    end = total if segment.end == -1 else round(segment.end * rate)
+    if start >= min(end, total) or end > total + MAX_OVERSHOOT * rate:
+        until = "" if segment.end == -1 else f" to {segment.end} s"
+        raise AudioError(
+            f"expected audio from {segment.start} s{until}, found {total} samples in "
+            f"all, {total / rate} s"
+        )
+    return start, min(end, total)

@@ -1,0 +1,322 @@
+import re
+
+import pytest
+
+from espnet_ensemble.data.datadir import combine, fix, split, subset, validate, write
+from espnet_ensemble.data.tables import DataError, read_table
+
+
+def contents(folder):
+    return {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
+
+
+def test_valid(files, segmented, write_files):
+    tables = validate(write_files(files))
+    assert tables["text"] == {"a1": "HELLO", "a2": "WORLD", "b1": "ÄÖ Ü"}
+    assert tables["wav.scp"]["a1"] == "/x/a 1.wav"
+    assert validate(write_files(segmented, "seg"))["wav.scp"]["two"] == "/x/two.wav"
+
+
+def test_written_is_what_was_read(segmented, write_files, tmp_path):
+    source = write_files(segmented)
+    write(tmp_path / "copy", validate(source))
+    segmented.pop("feats_type")
+    assert contents(tmp_path / "copy") == segmented
+
+
+def test_text_may_be_empty_or_not_needed(files, write_files):
+    validate(write_files({**files, "text": "a1\na2 \nb1 X\n"}))
+    del files["text"]
+    folder = write_files(files, "no_text")
+    assert "text" not in validate(folder, need_text=False)
+    with pytest.raises(DataError, match="no_text/text: expected this file, found none"):
+        validate(folder)
+
+
+def test_features_instead_of_audio(files, write_files):
+    files["feats.scp"] = files.pop("wav.scp")
+    assert "feats.scp" in validate(write_files(files))
+
+
+@pytest.mark.parametrize(
+    "changed,message",
+    [
+        ({"wav.scp": None}, "wav.scp: expected this file, found none"),
+        ({"utt2spk": None}, "utt2spk: expected this file, found none"),
+        ({"spk2utt": None}, "spk2utt: expected a file, found No such file or directory"),
+        (
+            {"utt2spk": "", "spk2utt": ""},
+            "utt2spk: expected utterances, found none",
+        ),
+        (
+            {"text": "a1 X\nb1 X\na2 X\n"},
+            "text:3: 'a2': expected C-locale order (LC_ALL=C sort), found it after 'b1'",
+        ),
+        (
+            {"utt2spk": "a1 alice\na2\nb1 bob\n"},
+            "utt2spk:2: 'a2': expected a value, found none",
+        ),
+        (
+            {"utt2spk": "a1 alice\na2 al ice\nb1 bob\n"},
+            "utt2spk:2: 'a2': expected one speaker, found 'al ice'",
+        ),
+        (
+            {"wav.scp": "a1 x\na2 x\n"},
+            "wav.scp: expected every recording of utt2spk, found no 'b1'",
+        ),
+        (
+            {"text": "b1 X\n"},
+            "text: expected every utterance of utt2spk, found no 'a1' and 1 more",
+        ),
+        (
+            {"text": "a1 X\na2 X\na3 X\nb1 X\nb2 X\n"},
+            "text:3: 'a3': expected only what utt2spk has, found this utterance and 1",
+        ),
+        (
+            {"spk2gender": "alice f\n"},
+            "spk2gender: expected every speaker of utt2spk, found no 'bob'",
+        ),
+        (
+            {"spk2utt": "alice a1 a2\nbob b1\ncarl c1\n"},
+            "spk2utt:3: 'carl': expected only what utt2spk has, found this speaker",
+        ),
+        (
+            {"spk2utt": "alice a1\nbob a2 b1\n"},
+            "spk2utt:1: 'alice': expected the utterances that utt2spk gives this "
+            "speaker, found a difference at 'a2'",
+        ),
+        (
+            {"spk2utt": "bob b1\nalice a1 a2\n"},
+            "spk2utt:2: 'alice': expected C-locale order",
+        ),
+        (
+            {"utt2num_samples": "a1 10\na2 1.5\nb1 2\n"},
+            "utt2num_samples:2: 'a2': expected a number of samples, found '1.5'",
+        ),
+        (
+            {"segments": "a1 one 0 1\na2 one 2 1\nb1 two 0 1\n"},
+            "segments:2: 'a2': expected a recording, its start and its end in seconds",
+        ),
+        (
+            {"segments": "a1 one 0 1\nb1 two 0 1\n"},
+            "segments: expected every utterance of utt2spk, found no 'a2'",
+        ),
+        (
+            {"wav.scp": "one x\n", "segments": "a1 one 0 1\na2 one 2 3\nb1 two 0 1\n"},
+            "wav.scp: expected every recording of segments, found no 'two'",
+        ),
+        (
+            {"segments": "a1 one 0 1\na2 one 2 3\nb1 one 0 1\n"},
+            "wav.scp:1: 'a1': expected only what segments has, found this recording",
+        ),
+    ],
+)
+def test_invalid(changed, message, files, write_files):
+    files.update(changed)
+    folder = write_files({name: text for name, text in files.items() if text is not None})
+    with pytest.raises(DataError, match=re.escape(f"{folder}/{message}")):
+        validate(folder)
+
+
+def test_no_directory(tmp_path):
+    with pytest.raises(DataError, match="/x: expected a data directory, found none"):
+        validate(tmp_path / "x")
+
+
+def test_fix_sorts_and_keeps_what_all_files_have(files, write_files):
+    files["text"] = "b1 X\n\na1 X\na1 X\na3 X\na2 \n"
+    files["wav.scp"] = "b1 x\na1\na2 x\n"
+    del files["spk2utt"]
+    folder = write_files(files)
+    assert fix(folder) == {"a1": ["wav.scp"], "a3": ["utt2spk", "wav.scp"]}
+    assert set(validate(folder)["utt2spk"]) == {"a2", "b1"}
+    assert (folder / "text").read_text() == "a2\nb1 X\n"
+    assert (folder / "spk2gender").read_text() == files["spk2gender"]
+    assert (folder / ".backup" / "text").read_text() == files["text"]
+    assert {path.name for path in (folder / ".backup").iterdir()} == {
+        *("text", "utt2spk", "wav.scp")
+    }
+    before = contents(folder)
+    assert fix(folder) == {}
+    assert contents(folder) == before
+    assert (folder / ".backup" / "text").read_text() == files["text"]
+
+
+def test_fix_with_segments(segmented, write_files):
+    segmented["wav.scp"] = "zero /x/0.wav\none /x/one.wav\n"
+    folder = write_files(segmented)
+    assert fix(folder) == {"b1": ["wav.scp"]}
+    assert validate(folder)["wav.scp"] == {"one": "/x/one.wav"}
+    assert read_table(folder / "spk2gender") == {"alice": "f"}
+
+
+def test_fix_makes_utt2spk_of_spk2utt(files, write_files):
+    expected = files.pop("utt2spk")
+    folder = write_files(files)
+    assert fix(folder) == {}
+    assert (folder / "utt2spk").read_text() == expected
+
+
+@pytest.mark.parametrize(
+    "changed,message",
+    [
+        (
+            {"text": "a1 X\na1 Y\n"},
+            "/text:2: expected one value for 'a1', found 'Y' and before it 'X'",
+        ),
+        ({"text": b"a1 \xff\n"}, "/text:1: expected UTF-8, found b'a1 \\xff'"),
+        (
+            {"text": "c X\n"},
+            ": no utterance is in all files (text 1, utt2spk 3, wav.scp 3)",
+        ),
+        (
+            {"utt2spk": None, "spk2utt": None},
+            "/spk2utt: expected utt2spk or spk2utt, found neither",
+        ),
+        (
+            {"utt2spk": None, "spk2utt": "alice a1 a2\nbob a2 b1\n"},
+            "/spk2utt: 'a2': expected one speaker, found 'alice' and 'bob'",
+        ),
+        (
+            {"segments": "b1 one\n"},
+            "/segments:1: 'b1': expected a recording, its start and its end",
+        ),
+    ],
+)
+def test_what_fix_cannot_fix_it_leaves(changed, message, files, write_files):
+    files.update(changed)
+    files = {name: text for name, text in files.items() if text is not None}
+    folder = write_files(files)
+    with pytest.raises(DataError, match=re.escape(f"{folder}{message}")):
+        fix(folder)
+    assert {path.name for path in folder.iterdir()} == set(files)
+
+
+def test_parts_combine_to_the_whole(segmented, write_files, tmp_path):
+    whole = write_files(segmented)
+    parts = split(whole, tmp_path / "parts", 2)
+    assert [path.name for path in parts] == ["1", "2"]
+    assert [list(validate(part)["utt2spk"]) for part in parts] == [["a1"], ["a2", "b1"]]
+    assert combine(tmp_path / "again", *reversed(parts)) == []
+    assert contents(tmp_path / "again") == segmented
+
+
+def test_combine_fills_in_segments_and_utt2uniq(segmented, write_files, tmp_path):
+    one = write_files(segmented, "one")
+    two = write_files(
+        {
+            "utt2spk": "c1 carl\n",
+            "spk2utt": "carl c1\n",
+            "utt2uniq": "c1 c0\n",
+            "text": "c1 X\n",
+            "wav.scp": "c1 /x/c1.wav\n",
+        },
+        "two",
+    )
+    assert combine(tmp_path / "both", one, two) == ["spk2gender"]
+    tables = validate(tmp_path / "both")
+    assert tables["segments"]["c1"] == "c1 0 -1"
+    assert tables["utt2uniq"] == {"a1": "a1", "a2": "a2", "b1": "b1", "c1": "c0"}
+    assert tables["wav.scp"]["c1"] == "/x/c1.wav"
+    assert read_table(tmp_path / "both" / "feats_type") == {"raw": ""}
+
+
+def test_combine_over_another_directory_leaves_nothing_of_it(
+    files, segmented, write_files, tmp_path
+):
+    dest = write_files(segmented, "old")
+    combine(dest, write_files(files, "new"))
+    assert contents(dest) == files
+
+
+def test_combine_what_disagrees(files, segmented, write_files, tmp_path):
+    one = write_files(files, "one")
+    two = write_files(files, "two")
+    message = f"{two}/text:1: 'a1': expected this utterance in one source, found"
+    message += f" 'HELLO' in {one}/text"
+    with pytest.raises(DataError, match=re.escape(message)):
+        combine(tmp_path / "both", one, two)
+    other = {
+        "utt2spk": "b2 bob\n",
+        "spk2utt": "bob b2\n",
+        "spk2gender": "bob f\n",
+        "text": "b2 X\n",
+        "wav.scp": "b2 x\n",
+        "feats_type": "extracted\n",
+    }
+    three = write_files(other, "three")
+    message = f"{three}/spk2gender:1: 'bob': expected this speaker in one source, found"
+    with pytest.raises(DataError, match=re.escape(message)):
+        combine(tmp_path / "both", one, three)
+    del other["spk2gender"]
+    four = write_files(other, "four")
+    message = f"expected one feats_type, found 'raw' in {one}/feats_type, 'extracted' in"
+    with pytest.raises(DataError, match=re.escape(message)):
+        combine(tmp_path / "both", one, four)
+    assert not (tmp_path / "both").exists()
+    with pytest.raises(DataError, match="expected at least one data directory"):
+        combine(tmp_path / "both")
+    with pytest.raises(DataError, match="one: expected another folder than the source"):
+        combine(one, two, one)
+
+
+@pytest.mark.parametrize(
+    "how,expected",
+    [
+        (dict(utterances=["b1", "a1", "b1"]), ["a1", "b1"]),
+        (dict(first=2), ["a1", "a2"]),
+        (dict(first=3), ["a1", "a2", "b1"]),
+        (dict(per_speaker=1), ["a1", "b1"]),
+        (dict(per_speaker=2), ["a1", "a2", "b1"]),
+    ],
+)
+def test_subset(how, expected, segmented, write_files, tmp_path):
+    assert subset(write_files(segmented), tmp_path / "part", **how) == expected
+    tables = validate(tmp_path / "part")
+    assert list(tables["utt2spk"]) == expected
+    assert ("two" in tables["wav.scp"]) == ("b1" in expected)
+    assert (tmp_path / "part" / "feats_type").read_text() == "raw\n"
+
+
+@pytest.mark.parametrize(
+    "how,message",
+    [
+        (dict(), "expected one of utterances, first and per_speaker, found none"),
+        (
+            dict(first=1, per_speaker=1),
+            "expected one of utterances, first and per_speaker, found first and per_spe",
+        ),
+        (
+            dict(utterances=["a1", "x", "y"]),
+            "train: expected utterances of utt2spk, found no 'x' and 1 more",
+        ),
+        (
+            dict(utterances=[]),
+            "train: expected utterances of utt2spk, found an empty list",
+        ),
+        (dict(first=0), "train: first: expected 1 to 3, the number of utterances, .* 0"),
+        (dict(first=4), "train: first: expected 1 to 3, the number of utterances, .* 4"),
+        (dict(per_speaker=0), "train: per_speaker: expected 1 to 3, .* found 0"),
+    ],
+)
+def test_wrong_subset(how, message, files, write_files, tmp_path):
+    with pytest.raises(DataError, match=message):
+        subset(write_files(files), tmp_path / "part", **how)
+    assert not (tmp_path / "part").exists()
+
+
+def test_split_a_file(tmp_path):
+    lines = [f"utt{number:02} x\n" for number in range(11)]
+    (tmp_path / "keys.scp").write_text("".join(lines))
+    parts = split(tmp_path / "keys.scp", tmp_path / "log", 4)
+    assert [path.name for path in parts] == [f"keys.{n}.scp" for n in (1, 2, 3, 4)]
+    assert "".join(path.read_text() for path in parts) == "".join(lines)
+    sizes = [len(read_table(path)) for path in parts]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("n", [0, 4])
+def test_wrong_split(n, files, write_files, tmp_path):
+    message = f"train: expected 1 to 3 parts, as it has 3 lines, found {n}"
+    with pytest.raises(DataError, match=message):
+        split(write_files(files), tmp_path / "parts", n)
