@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Stage 1: make the corpus and its data directories. Options are those of
+# local/prepare_mini_synth.py, such as --train_minutes 5, --nj 4 or --unlabelled.
+
+set -euo pipefail
+
+python=${python:-python3}
+
+"${python}" local/prepare_mini_synth.py --output_dir data --corpus_dir downloads/mini_synth "$@"
+echo "$(date '+%Y-%m-%dT%H:%M:%S') (data.sh) data directories are in data"
