@@ -93,17 +93,23 @@ def ensemble_s3prl(folder: Path) -> torch.nn.Module:
     return EnsembleFrontend(upstreams).eval()
 
 
-def ensemble_transformers(folder: Path) -> torch.nn.Module:
+def ensemble_transformers(folder: Path, dtype: str = "float32") -> torch.nn.Module:
     """Our frontend over the transformers checkpoints."""
     from espnet_ensemble import EnsembleFrontend
 
-    return EnsembleFrontend([str(folder / f) for f in FAMILIES]).eval()
+    return EnsembleFrontend([str(folder / f) for f in FAMILIES], dtype=dtype).eval()
+
+
+def ensemble_bfloat16(folder: Path) -> torch.nn.Module:
+    """The same with frozen weights in half the size."""
+    return ensemble_transformers(folder, "bfloat16")
 
 
 FRONTENDS: Dict[str, Callable[[Path], torch.nn.Module]] = {
     "fused": fused,
     "ensemble_s3prl": ensemble_s3prl,
     "ensemble_transformers": ensemble_transformers,
+    "ensemble_bfloat16": ensemble_bfloat16,
 }
 
 
@@ -255,11 +261,12 @@ def report_loading(folder: Path) -> None:
     for key, title in units.items():
         theirs = sides["fused"][key]
         row = [title, f"{theirs:.1f}"]
-        for name in ("ensemble_s3prl", "ensemble_transformers"):
+        for name in list(FRONTENDS)[1:]:
             row += [f"{sides[name][key]:.1f}", f"{theirs / sides[name][key]:.1f} x"]
         rows.append(row)
-    headers = ["", "fused", "ensemble, S3PRL", "less", "ensemble, transformers", "less"]
-    print(tabulate(rows, headers, tablefmt="github"), end="\n\n", flush=True)
+    headers = ["", "fused", "S3PRL", "less", "transformers", "less", "bfloat16", "less"]
+    print(tabulate(rows, headers, tablefmt="github", disable_numparse=True))
+    print(flush=True)
 
 
 def report_forward(folder: Path, runs: int) -> None:

@@ -97,7 +97,9 @@ class EnsembleFrontend(AbsFrontend):
             )
         if frozen:
             for upstream in loaded:
-                upstream.eval().requires_grad_(False).to(DTYPES[dtype])
+                # extract() runs them without gradients. Not by requires_grad_(False):
+                # torch.matmul looks at it, and WavLM's attention would take a slower path.
+                upstream.eval().to(DTYPES[dtype])
             # torch.nn.Module does not look into a tuple: nothing it does reaches them.
             self._frozen_upstreams = tuple(loaded)
             self.register_buffer(
