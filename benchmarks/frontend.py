@@ -38,7 +38,9 @@ def save_s3prl(folder: Path) -> None:
 
     conf = dict(relative_position_embedding=True, num_buckets=320, max_distance=800)
     wavlm = WavLM(WavLMConfig({**conf, "gru_rel_pos": True}))
-    torch.save({"cfg": wavlm.cfg.__dict__, "model": wavlm.state_dict()}, folder / "wavlm.pt")
+    torch.save(
+        {"cfg": wavlm.cfg.__dict__, "model": wavlm.state_dict()}, folder / "wavlm.pt"
+    )
 
     task_cfg = hubert_model.HubertPretrainingConfig(label_rate=50.0)
     model_cfg = hubert_model.HubertConfig(label_rate=50.0)
@@ -74,7 +76,9 @@ def fused(folder: Path) -> torch.nn.Module:
     confs = [
         dict(
             frontend_type="s3prl",
-            frontend_conf=dict(upstream=f"{f}_local", path_or_url=str(folder / f"{f}.pt")),
+            frontend_conf=dict(
+                upstream=f"{f}_local", path_or_url=str(folder / f"{f}.pt")
+            ),
             download_dir=None,
             multilayer_feature=False,
         )
@@ -240,7 +244,9 @@ def padding_error(frontend: torch.nn.Module, batch: Batch) -> Tuple[float, int]:
     feats, feats_lens = frontend(wavs, lengths)
     errors, wrong = [], 0
     for item, length in enumerate(lengths.tolist()):
-        alone, alone_lens = frontend(wavs[item : item + 1, :length], lengths[item : item + 1])
+        alone, alone_lens = frontend(
+            wavs[item : item + 1, :length], lengths[item : item + 1]
+        )
         frames = int(alone_lens[0])
         ours, alone = feats[item, :frames], alone[0, :frames]
         errors.append(float((ours - alone).norm() / alone.norm()))

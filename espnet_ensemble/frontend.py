@@ -124,9 +124,7 @@ class EnsembleFrontend(AbsFrontend):
         """Number of features per frame."""
         return self.fusion.output_size
 
-    def forward(
-        self, speech: Tensor, speech_lengths: Tensor
-    ) -> Tuple[Tensor, Tensor]:
+    def forward(self, speech: Tensor, speech_lengths: Tensor) -> Tuple[Tensor, Tensor]:
         """Compute the fused features of speech, or fuse features computed before.
 
         Args:
@@ -197,7 +195,9 @@ class EnsembleFrontend(AbsFrontend):
                 num_frames.append(frames * repeats)
         feats_lens = torch.stack(num_frames).amin(dim=0)
         longest = int(feats_lens.max())
-        return [[s[:, :longest] for s in states] for states in hidden_states], feats_lens
+        return [
+            [s[:, :longest] for s in states] for states in hidden_states
+        ], feats_lens
 
     def reload_pretrained_parameters(self) -> None:
         """Give trainable upstreams their weights back; ESPnet calls this after ``init``."""

@@ -12,7 +12,28 @@ from torch import Tensor
 from torch.nn import Linear, Module, ModuleList, Parameter, Sequential, Tanh
 
 
-class Concat(Module):
+class Fusion(Module):
+    """One way of combining.
+
+    Attributes:
+        output_size: Size of the result.
+    """
+
+    output_size: int
+
+    def forward(self, feats: List[Tensor]) -> Tensor:
+        """Combine the upstreams' features.
+
+        Args:
+            feats: One tensor per upstream, (batch, time, size of the upstream).
+
+        Returns:
+            (batch, time, output_size)
+        """
+        raise NotImplementedError
+
+
+class Concat(Fusion):
     """Concatenation along the feature axis: the paper's choice, without parameters.
 
     Args:
@@ -31,11 +52,10 @@ class Concat(Module):
         self.output_size = sum(sizes)
 
     def forward(self, feats: List[Tensor]) -> Tensor:
-        """Args: feats: per upstream, (batch, time, size). Returns: (batch, time, output_size)."""
         return torch.cat(feats, dim=-1)
 
 
-class Projection(Module):
+class Projection(Fusion):
     """A linear projection of each upstream, then concatenation.
 
     Args:
@@ -49,7 +69,6 @@ class Projection(Module):
         self.output_size = proj_dim * len(sizes)
 
     def forward(self, feats: List[Tensor]) -> Tensor:
-        """Args: feats: per upstream, (batch, time, size). Returns: (batch, time, output_size)."""
         return torch.cat([p(x) for p, x in zip(self.projections, feats)], dim=-1)
 
 
@@ -71,13 +90,13 @@ class _EqualSizes(Module):
         )
 
     def forward(self, feats: List[Tensor]) -> Tensor:
-        """Args: feats: per upstream, (batch, time, size). Returns: (upstream, batch, time, size)."""
+        """Stack (batch, time, size) of each to (upstream, batch, time, size)."""
         if self.projections:
             feats = [p(x) for p, x in zip(self.projections, feats)]
         return torch.stack(feats)
 
 
-class Sum(Module):
+class Sum(Fusion):
     """Sum of the upstreams' features.
 
     Args:
@@ -92,7 +111,6 @@ class Sum(Module):
         self.output_size = self.equal_sizes.size
 
     def forward(self, feats: List[Tensor]) -> Tensor:
-        """Args: feats: per upstream, (batch, time, size). Returns: (batch, time, output_size)."""
         return self.equal_sizes(feats).sum(dim=0)
 
 
@@ -115,12 +133,11 @@ class WeightedSum(Sum):
         self.weights = Parameter(torch.zeros(len(sizes)))
 
     def forward(self, feats: List[Tensor]) -> Tensor:
-        """Args: feats: per upstream, (batch, time, size). Returns: (batch, time, output_size)."""
         weights = self.weights.softmax(dim=0)
         return torch.einsum("u,ubtf->btf", weights, self.equal_sizes(feats))
 
 
-class Attention(Module):
+class Attention(Fusion):
     """Average of the upstreams' features with weights that each frame computes.
 
     The score of upstream i in a frame is ``v_i . tanh(W_i x_i)``; the softmax over
@@ -147,12 +164,11 @@ class Attention(Module):
         self.output_size = self.equal_sizes.size
 
     def forward(self, feats: List[Tensor]) -> Tensor:
-        """Args: feats: per upstream, (batch, time, size). Returns: (batch, time, output_size)."""
         scores = torch.stack([s(x) for s, x in zip(self.scorers, feats)])
         return (scores.softmax(dim=0) * self.equal_sizes(feats)).sum(dim=0)
 
 
-FUSIONS: Dict[str, Type[Module]] = {
+FUSIONS: Dict[str, Type[Fusion]] = {
     "concat": Concat,
     "sum": Sum,
     "weighted_sum": WeightedSum,
@@ -161,7 +177,7 @@ FUSIONS: Dict[str, Type[Module]] = {
 }
 
 
-def build_fusion(name: str, sizes: Sequence[int], **conf) -> Module:
+def build_fusion(name: str, sizes: Sequence[int], **conf) -> Fusion:
     """Build a fusion by the name that ``frontend_conf`` gives it.
 
     Args:

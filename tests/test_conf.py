@@ -51,9 +51,12 @@ def test_training(file, tmp_path, tiny_wavlm, tiny_hubert):
     model = ASRTask.build_model(args)
     assert model.decoder is None and model.ctc is not None
     blocks = len(getattr(model.encoder, "encoders", []))
-    assert blocks == {"ctc": 0, "transformer2": 2, "transformer8": 8, "conformer": 4}[
-        file.stem.split("_")[2]
-    ]
+    assert (
+        blocks
+        == {"ctc": 0, "transformer2": 2, "transformer8": 8, "conformer": 4}[
+            file.stem.split("_")[2]
+        ]
+    )
 
 
 def test_heads_of_the_paper_are_there():
@@ -78,8 +81,10 @@ def test_frontend(file, tmp_path):
     published = {c.huggingface: c for c in CHECKPOINTS}
     upstreams = [published[name] for name in args.frontend_conf["upstreams"]]
     families = [u.huggingface.split("/")[1].split("-")[0] for u in upstreams]
-    size, _, names = file.stem.rpartition("base_") if "base_" in file.stem else (
-        file.stem.rpartition("large_")
+    size, _, names = (
+        file.stem.rpartition("base_")
+        if "base_" in file.stem
+        else (file.stem.rpartition("large_"))
     )
     assert families == names.split("_")
     finetuned = [u.data for u in upstreams if "fine-tuned" in u.data]

@@ -16,7 +16,9 @@ def get_parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
 
-    verb = verbs.add_parser("validate", help="check that the files are sorted and agree")
+    verb = verbs.add_parser(
+        "validate", help="check that the files are sorted and agree"
+    )
     verb.add_argument("data_dir")
     verb.add_argument("--no_text", action="store_true", help="it need not have a text")
 

@@ -6,8 +6,8 @@ from typing import List, Optional
 
 import humanfriendly
 
-from espnet_ensemble.data.tables import DataError
 from espnet_ensemble.data.length import filter_lengths
+from espnet_ensemble.data.tables import DataError
 
 
 def get_parser() -> argparse.ArgumentParser:

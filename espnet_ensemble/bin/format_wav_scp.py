@@ -5,8 +5,8 @@ import argparse
 from typing import List, Optional
 
 import humanfriendly
-
 from espnet2.utils.types import str2bool
+
 from espnet_ensemble.data.audio import FORMATS, AudioConf, Failure, format_audio
 from espnet_ensemble.data.tables import DataError
 

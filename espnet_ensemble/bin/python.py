@@ -22,7 +22,11 @@ def _check(options: List[str]) -> None:
     """
     options = iter(options)
     for option in options:
-        if not option.startswith("-") or option.startswith(("-c", "-m")) or option == "-":
+        if (
+            not option.startswith("-")
+            or option.startswith(("-c", "-m"))
+            or option == "-"
+        ):
             return
         if option in _WITH_VALUE:
             next(options, None)

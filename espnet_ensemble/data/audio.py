@@ -223,7 +223,9 @@ def _make_dir(
         raise DataError(f"{Path(src, 'wav.scp')}: expected this file, found none")
     described = _describe(tables, speeds)
     if len(described["utt2spk"]) < len(tables["utt2spk"]) * len(speeds):
-        raise DataError(f"{src}: expected utterances at one speed, found copies of some")
+        raise DataError(
+            f"{src}: expected utterances at one speed, found copies of some"
+        )
     # Until the new one is complete there is none.
     Path(dest, "wav.scp").unlink(missing_ok=True)
     made, failures = _Maker(Path(dest), conf).run(_recordings(tables, speeds), nj)

@@ -96,7 +96,9 @@ def read_audio(
     return samples
 
 
-def change_speed(samples: np.ndarray, rate: int, fs: int, speed: Fraction) -> np.ndarray:
+def change_speed(
+    samples: np.ndarray, rate: int, fs: int, speed: Fraction
+) -> np.ndarray:
     """Resample, and play faster.
 
     Args:
@@ -118,7 +120,9 @@ def change_speed(samples: np.ndarray, rate: int, fs: int, speed: Fraction) -> np
     return soxr.resample(samples, float(rate * speed), fs)
 
 
-def write_audio(path: PathLike, samples: np.ndarray, fs: int, audio_format: str) -> None:
+def write_audio(
+    path: PathLike, samples: np.ndarray, fs: int, audio_format: str
+) -> None:
     """Write a file with 16 bits per sample, all of it or nothing.
 
     Args:

@@ -148,7 +148,9 @@ def _read_lines(path: PathLike) -> List[Tuple[str, str]]:
         try:
             words = line.decode("utf-8").strip().split(maxsplit=1)
         except UnicodeDecodeError as error:
-            raise DataError(f"{path}:{number}: expected UTF-8, found {line!r}") from error
+            raise DataError(
+                f"{path}:{number}: expected UTF-8, found {line!r}"
+            ) from error
         lines.append((words + ["", ""])[:2])
     return lines if content else []
 

@@ -40,9 +40,8 @@ class UpstreamConf:
         Example:
             >>> UpstreamConf.parse("wavlm_base").layer
             'last'
-            >>> UpstreamConf.parse({"name": "wavlm_base", "layers": 8})
-            Traceback (most recent call last):
-            ValueError: upstreams: unknown key 'layers' in {'name': 'wavlm_base', 'layers': 8}; expected name, layer, path_or_url, extra_conf
+            >>> UpstreamConf.parse({"name": "wavlm_base", "layer": 8}).layer
+            8
         """
         if isinstance(entry, str):
             return cls(entry)

@@ -183,6 +183,7 @@ class WaveformUpstream(_HuggingFaceUpstream):
         self._normalize = extractor.do_normalize
 
     def forward(self, wavs: Tensor, lengths: Tensor) -> Tuple[List[Tensor], Tensor]:
+        """Compute hidden states, see :meth:`Upstream.forward`."""
         if self._normalize:
             wavs = zero_mean_unit_var_norm(wavs, lengths)
         shortest = self._guard.convs.receptive_field
@@ -236,6 +237,7 @@ class FbankUpstream(_HuggingFaceUpstream):
         self._shortest = window + shift * (self._stride - 1)
 
     def forward(self, wavs: Tensor, lengths: Tensor) -> Tuple[List[Tensor], Tensor]:
+        """Compute hidden states, see :meth:`Upstream.forward`."""
         wavs = pad_to(wavs, self._shortest)
         samples = lengths.clamp(min=self._shortest).tolist()
         fbanks = [self._fbank(wav[:n]) for wav, n in zip(wavs, samples)]

@@ -178,9 +178,7 @@ class PaddingGuard:
         self._lengths = lengths
         for num_convs, norm in self._group_norms:
             norm.num_frames = (
-                None
-                if lengths is None
-                else self.convs.num_frames(lengths, num_convs)
+                None if lengths is None else self.convs.num_frames(lengths, num_convs)
             )
 
     def _zero_padding(self, conv: Conv1d, args: Tuple[Tensor]) -> Tuple[Tensor]:

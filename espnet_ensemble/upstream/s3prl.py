@@ -60,7 +60,9 @@ def hub_entries() -> Dict[str, HubEntry]:
         raise UpstreamError("S3PRL is not installed; run `pip install s3prl`")
     root = Path(spec.origin).parent
     entries = {}
-    for statement in _parse(root / "hub.py"):  # from s3prl.upstream.wavlm.hubconf import *
+    for statement in _parse(
+        root / "hub.py"
+    ):  # from s3prl.upstream.wavlm.hubconf import *
         if isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*":
             package = statement.module.split(".")[2]
             for function in _parse(root / "upstream" / package / "hubconf.py"):
@@ -147,7 +149,9 @@ def load_s3prl(
     conf = dict(extra_conf or {})
     if path_or_url is not None:
         if not path_or_url.startswith("http") and not os.path.exists(path_or_url):
-            raise UpstreamError(f"upstream {name!r}: path_or_url not found: {path_or_url}")
+            raise UpstreamError(
+                f"upstream {name!r}: path_or_url not found: {path_or_url}"
+            )
         conf["ckpt"] = path_or_url
     elif not entry.urls and name.endswith(("_local", "_url", "_custom")):
         raise UpstreamError(f"upstream {name!r} needs path_or_url: its checkpoint")
@@ -231,6 +235,7 @@ class S3prlUpstream(Upstream):
         return guard
 
     def forward(self, wavs: Tensor, lengths: Tensor) -> Tuple[List[Tensor], Tensor]:
+        """Compute hidden states, see :meth:`Upstream.forward`."""
         num_frames = (lengths - 1).div(self.hop_length, rounding_mode="floor") + 1
         wavs = pad_to(wavs.to(self._dtype), MIN_SAMPLES)
         lengths = lengths.clamp(min=MIN_SAMPLES)
@@ -241,7 +246,9 @@ class S3prlUpstream(Upstream):
         # Frame t of an utterance, or its last one where S3PRL counts more.
         frames = torch.arange(int(num_frames.max()), device=wavs.device)
         index = torch.minimum(frames, encoded.unsqueeze(1) - 1).unsqueeze(-1)
-        return [h.gather(1, index.expand(-1, -1, h.size(-1))) for h in states], num_frames
+        return [
+            h.gather(1, index.expand(-1, -1, h.size(-1))) for h in states
+        ], num_frames
 
     def _encode(self, wavs: Tensor, lengths: Tensor) -> Tuple[List[Tensor], Tensor]:
         with self._guard.lengths(lengths):

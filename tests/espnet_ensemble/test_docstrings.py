@@ -4,10 +4,10 @@ import doctest
 import importlib
 import pkgutil
 
+import espnet2.tasks.asr  # noqa: F401, it prints while it is imported
 import pytest
 import torch
 
-import espnet2.tasks.asr  # noqa: F401, it prints while it is imported
 import espnet_ensemble
 
 MODULES = ["espnet_ensemble"] + [

@@ -25,7 +25,9 @@ def say(text: str, generator: np.random.Generator) -> np.ndarray:
     """A letter is 0.1 s of its pitch, with noise and a pause."""
     time = np.arange(FS // 10) / FS
     pause = np.zeros(FS // 20)
-    tones = [np.append(0.3 * np.sin(2 * np.pi * PITCHES[c] * time), pause) for c in text]
+    tones = [
+        np.append(0.3 * np.sin(2 * np.pi * PITCHES[c] * time), pause) for c in text
+    ]
     wav = np.concatenate(tones)
     return wav + 0.005 * generator.standard_normal(len(wav))
 
@@ -51,7 +53,9 @@ def data(tmp_path_factory):
     return folder
 
 
-def config(folder: Path, upstreams, fusion, head="transformer2_ctc", **overrides) -> Path:
+def config(
+    folder: Path, upstreams, fusion, head="transformer2_ctc", **overrides
+) -> Path:
     """A shared configuration, cut to the size of a test."""
     conf = yaml.safe_load((CONF / "tuning" / f"train_asr_{head}.yaml").read_text())
     conf["frontend_conf"].update(upstreams=upstreams, fusion=fusion)
@@ -70,7 +74,10 @@ def train_args(data: Path, conf: Path, exp: Path, *more: str) -> list:
     for split in ("train", "valid"):
         for name, kind in (("speech", "sound"), ("text", "text")):
             source = data / ("wav.scp" if name == "speech" else name)
-            args += [f"--{split}_data_path_and_name_and_type", f"{source},{name},{kind}"]
+            args += [
+                f"--{split}_data_path_and_name_and_type",
+                f"{source},{name},{kind}",
+            ]
             args += [f"--{split}_shape_file", data / f"{name}_shape"]
     return [str(arg) for arg in (*args, *more)]
 
@@ -80,7 +87,9 @@ def decode(data: Path, exp: Path, model: str = "valid.cer_ctc.ave.pth") -> dict:
     args += ["--asr_train_config", exp / "config.yaml", "--asr_model_file", exp / model]
     args += ["--data_path_and_name_and_type", f"{data / 'wav.scp'},speech,sound"]
     args += ["--beam_size", "4"]  # there are 6 tokens
-    asr_inference.main([str(arg) for arg in (*args, "--ngpu", "0", "--num_workers", "0")])
+    asr_inference.main(
+        [str(arg) for arg in (*args, "--ngpu", "0", "--num_workers", "0")]
+    )
     lines = (exp / "decode" / "1best_recog" / "text").read_text().splitlines()
     return dict(line.partition(" ")[::2] for line in lines)
 
@@ -88,15 +97,15 @@ def decode(data: Path, exp: Path, model: str = "valid.cer_ctc.ave.pth") -> dict:
 def letter_errors(hypotheses: dict, data: Path) -> float:
     import editdistance
 
-    references = dict(
-        line.split() for line in (data / "text").read_text().splitlines()
-    )
+    references = dict(line.split() for line in (data / "text").read_text().splitlines())
     assert set(hypotheses) == set(references)
     errors = sum(editdistance.eval(references[k], hypotheses[k]) for k in references)
     return errors / sum(map(len, references.values()))
 
 
-@pytest.mark.parametrize("fusion,layer", [("concat", "last"), ("attention", "weighted_sum")])
+@pytest.mark.parametrize(
+    "fusion,layer", [("concat", "last"), ("attention", "weighted_sum")]
+)
 def test_train_resume_average_and_decode(fusion, layer, data, tmp_path, models):
     upstreams = [{"name": models(f), "layer": layer} for f in ("WavLM", "Hubert")]
     conf, exp = config(tmp_path, upstreams, fusion), tmp_path / "exp"
@@ -109,7 +118,11 @@ def test_train_resume_average_and_decode(fusion, layer, data, tmp_path, models):
     assert not any("upstream" in key for key in frontend)
 
     asr_train.main(train_args(data, conf, exp, "--max_epoch", "12"))
-    log = (exp / "checkpoint.pth", exp / "12epoch.pth", exp / "valid.cer_ctc.ave_2best.pth")
+    log = (
+        exp / "checkpoint.pth",
+        exp / "12epoch.pth",
+        exp / "valid.cer_ctc.ave_2best.pth",
+    )
     assert all(path.exists() for path in log)
     reporter = torch.load(exp / "checkpoint.pth", weights_only=False)["reporter"]
     losses = [reporter["stats"][e]["train"]["loss"] for e in range(1, 13)]
@@ -176,7 +189,9 @@ def test_training_on_two_processes_through_espnet_s_launcher(data, tmp_path, mod
     """The launcher starts `espnet-ensemble-python`, twice, as on two machines."""
     ssh = tmp_path / "bin" / "ssh"
     ssh.parent.mkdir()
-    ssh.write_text('#!/bin/sh\n# Run the command on this machine.\nshift\nexec bash -c "$*"\n')
+    ssh.write_text(
+        '#!/bin/sh\n# Run the command on this machine.\nshift\nexec bash -c "$*"\n'
+    )
     (tmp_path / "path.sh").touch()  # the launcher has every host source it
     ssh.chmod(ssh.stat().st_mode | stat.S_IXUSR)
     env = dict(os.environ, PATH=f"{ssh.parent}{os.pathsep}{os.environ['PATH']}")

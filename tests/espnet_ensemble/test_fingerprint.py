@@ -19,7 +19,9 @@ def test_fingerprint_counts_equal_tensors():
 
 
 def test_scalars_empty_and_half_precision_tensors():
-    fingerprint({"a": torch.tensor(1), "b": torch.empty(0), "c": torch.ones(2).bfloat16()})
+    fingerprint(
+        {"a": torch.tensor(1), "b": torch.empty(0), "c": torch.ones(2).bfloat16()}
+    )
 
 
 def test_tensor_survives_half_precision():

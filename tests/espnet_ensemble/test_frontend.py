@@ -7,10 +7,21 @@ from espnet2.torch_utils.initialize import initialize
 
 from espnet_ensemble import EnsembleFrontend
 from espnet_ensemble.fusion import FUSIONS
-from espnet_ensemble.upstream import Upstream, UpstreamConf, UpstreamError, load_upstream
+from espnet_ensemble.upstream import (
+    Upstream,
+    UpstreamConf,
+    UpstreamError,
+    load_upstream,
+)
 from espnet_ensemble.upstream.s3prl import import_s3prl_nn
 
-INITS = ("xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", "normal")
+INITS = (
+    "xavier_uniform",
+    "xavier_normal",
+    "kaiming_uniform",
+    "kaiming_normal",
+    "normal",
+)
 
 
 @pytest.fixture
@@ -47,7 +58,9 @@ class TestFeatures:
             alone = [bare_features(folder, wavs[item, :length]) for folder in folders]
             expected = torch.cat(alone, dim=-1)
             assert feats_lens[item] == len(expected)
-            error = (feats[item, : feats_lens[item]] - expected).norm() / expected.norm()
+            error = (
+                feats[item, : feats_lens[item]] - expected
+            ).norm() / expected.norm()
             assert error <= 1e-4
             assert not feats[item, feats_lens[item] :].any()
 
@@ -140,8 +153,12 @@ class TestFeatures:
         wavs, lengths = torch.randn(2, 9000), torch.tensor([9000, 4321])
         feats, feats_lens = frontend(wavs, lengths)
         for item, length in enumerate(lengths.tolist()):
-            wav = torchaudio.functional.resample(wavs[item, :length], frontend.fs, 16000)
-            alone, alone_lens = EnsembleFrontend(pair)(wav[None], torch.tensor([len(wav)]))
+            wav = torchaudio.functional.resample(
+                wavs[item, :length], frontend.fs, 16000
+            )
+            alone, alone_lens = EnsembleFrontend(pair)(
+                wav[None], torch.tensor([len(wav)])
+            )
             assert feats_lens[item] == alone_lens[0]
             torch.testing.assert_close(
                 feats[item, : feats_lens[item]], alone[0], rtol=1e-3, atol=1e-4
@@ -194,7 +211,10 @@ class TestFrozen:
             "linear.weight",
             "linear.bias",
         ]
-        assert [n for n, _ in model.named_parameters()] == ["linear.weight", "linear.bias"]
+        assert [n for n, _ in model.named_parameters()] == [
+            "linear.weight",
+            "linear.bias",
+        ]
         assert not any(isinstance(m, Upstream) for m in model.modules())
 
     def test_evaluation_mode_always(self, pair, speech):
@@ -280,8 +300,9 @@ class TestFingerprint:
 class TestTrainable:
     def test_upstreams_are_ordinary_submodules(self, pair, speech):
         model = Model(EnsembleFrontend(pair, frozen=False)).train()
-        assert "frontend.upstreams.0.model.encoder.layers.0.attention.q_proj.weight" in dict(
-            model.named_parameters()
+        assert (
+            "frontend.upstreams.0.model.encoder.layers.0.attention.q_proj.weight"
+            in dict(model.named_parameters())
         )
         assert any("frontend.upstreams.1." in key for key in model.state_dict())
         assert "frontend.fingerprints" not in model.state_dict()
@@ -318,14 +339,18 @@ class TestBadInput:
     @pytest.mark.parametrize("length", [0, -1, 4001])
     def test_length_outside_of_the_tensor(self, length, frontend):
         lengths = torch.tensor([4000, length])
-        with pytest.raises(ValueError, match=rf"utterance 1 .* has length {length}; .* 4000"):
+        with pytest.raises(
+            ValueError, match=rf"utterance 1 .* has length {length}; .* 4000"
+        ):
             frontend(torch.zeros(2, 4000), lengths)
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
     def test_sample_that_is_not_finite(self, value, frontend):
         wavs = torch.zeros(3, 4000)
         wavs[1, 17] = value
-        with pytest.raises(ValueError, match=r"NaN or infinite samples in utterance\(s\) \[1\]"):
+        with pytest.raises(
+            ValueError, match=r"NaN or infinite samples in utterance\(s\) \[1\]"
+        ):
             frontend(wavs, torch.tensor([4000] * 3))
 
     def test_multi_channel(self, frontend):
@@ -347,7 +372,9 @@ class TestBadInput:
 
     @pytest.mark.parametrize("upstreams", [[], "wavlm_base", {"name": "wavlm_base"}])
     def test_fewer_than_one_upstream(self, upstreams):
-        with pytest.raises(ValueError, match="expected a list of at least one upstream"):
+        with pytest.raises(
+            ValueError, match="expected a list of at least one upstream"
+        ):
             EnsembleFrontend(upstreams)
 
     @pytest.mark.parametrize("entry", [None, 3, {}, {"layer": 3}, {"name": 3}])
@@ -381,7 +408,9 @@ class TestBadInput:
         path = folder / "preprocessor_config.json"
         conf = json.loads(path.read_text())
         path.write_text(json.dumps({**conf, "sampling_rate": 8000}))
-        with pytest.raises(ValueError, match="different sample rates: .*16000 Hz.*8000 Hz"):
+        with pytest.raises(
+            ValueError, match="different sample rates: .*16000 Hz.*8000 Hz"
+        ):
             EnsembleFrontend([tiny_wavlm, str(folder)])
         upstream = load_upstream(UpstreamConf(str(folder)))
         assert upstream.fs == 8000

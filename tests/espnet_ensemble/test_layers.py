@@ -32,7 +32,9 @@ def test_wrong_layer(layer):
 
 @pytest.mark.parametrize("layer", [13, -14, [1, 13]])
 def test_layer_out_of_range(layer):
-    with pytest.raises(ValueError, match="out of range: there are hidden states 0 .* 12"):
+    with pytest.raises(
+        ValueError, match="out of range: there are hidden states 0 .* 12"
+    ):
         layer_indices(layer, 12)
 
 

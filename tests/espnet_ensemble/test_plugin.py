@@ -45,9 +45,10 @@ def test_parser_offers_the_names(task):
     parser = next(
         getattr(module, name)
         for name in vars(module)
-        if name.endswith("Task") and name.lower().replace("_", "").startswith(
-            {"enh_s2t": "enhs2t", "diar": "diarization"}.get(task, task)
-        )
+        if name.endswith("Task")
+        and name.lower()
+        .replace("_", "")
+        .startswith({"enh_s2t": "enhs2t", "diar": "diarization"}.get(task, task))
     ).get_parser()
     choices = {action.dest: action.choices for action in parser._actions}
     assert "ensemble" in choices["frontend"]
@@ -61,7 +62,10 @@ def test_asr_offers_the_identity_encoder():
 
 @pytest.mark.parametrize("order", ["plugin first", "espnet first"])
 def test_import_order_does_not_matter(order):
-    imports = ["import espnet_ensemble", "from espnet2.tasks.asr import frontend_choices"]
+    imports = [
+        "import espnet_ensemble",
+        "from espnet2.tasks.asr import frontend_choices",
+    ]
     if order == "espnet first":
         imports.reverse()
     result = run("\n".join(imports) + "\nassert 'ensemble' in frontend_choices.classes")

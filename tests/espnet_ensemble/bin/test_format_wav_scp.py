@@ -55,7 +55,9 @@ def test_broken_audio(main, data, tmp_path, capsys):
     assert "b" not in validate(f"{tmp_path}/dump")["utt2spk"]
 
 
-@pytest.mark.parametrize("fs,expected", [("none", 8000), ("16k", 16000), ("8000", 8000)])
+@pytest.mark.parametrize(
+    "fs,expected", [("none", 8000), ("16k", 16000), ("8000", 8000)]
+)
 def test_fs(fs, expected, data, tmp_path):
     dump = f"{tmp_path}/dump"
     format_wav_scp.main([data, dump, "--fs", fs, "--audio_format", "wav"])

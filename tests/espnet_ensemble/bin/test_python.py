@@ -85,7 +85,9 @@ def test_pythonpath_is_kept(tmp_path):
 
 def test_another_sitecustomize_still_runs(tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.witness = 1")
-    code = "import sys; assert sys.witness == 1; assert 'espnet_ensemble' in sys.modules"
+    code = (
+        "import sys; assert sys.witness == 1; assert 'espnet_ensemble' in sys.modules"
+    )
     result = run("-c", code, env=dict(os.environ, PYTHONPATH=str(tmp_path)))
     assert result.returncode == 0, result.stderr
 

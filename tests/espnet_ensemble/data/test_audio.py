@@ -60,7 +60,10 @@ def segmented(tmp_path):
     soundfile.write(tmp_path / "r.wav", recording, 16000)
     command = f"echo run >> {tmp_path}/runs; cat {tmp_path}/r.wav |"
     segments = {"a": "r1 0 1", "b": "r1 1 2.5", "c": "r2 0.5 -1", "d": "r2 0.25 3.1"}
-    tables = {"segments": segments, "wav.scp": {"r1": f"{tmp_path}/r.wav", "r2": command}}
+    tables = {
+        "segments": segments,
+        "wav.scp": {"r1": f"{tmp_path}/r.wav", "r2": command},
+    }
     write(tmp_path / "data", describe(segments, **tables))
     return tmp_path / "data"
 
@@ -349,7 +352,10 @@ def test_every_failure_is_named_and_all_else_is_kept(broken, tmp_path):
         format_audio(broken, dest, FLAC_16K, nj=2)
     expected = {
         "cut": (f"{tmp_path}/cut.flac", "not decodable, maybe cut off: "),
-        "empty": (f"{tmp_path}/empty.wav", "expected audio from 0.0 s, found 0 samples"),
+        "empty": (
+            f"{tmp_path}/empty.wav",
+            "expected audio from 0.0 s, found 0 samples",
+        ),
         "exit": ("echo no such disk >&2; exit 2 |", "status is 2: no such disk"),
         "gone": (f"{tmp_path}/gone.wav", "no such file"),
         "junk": (f"{tmp_path}/junk.wav", "not an audio file"),
@@ -383,7 +389,9 @@ def test_failing_segments_are_named_with_their_times(segmented, tmp_path):
     tables = validate(segmented)
     tables["segments"]["b"] = "r1 1 7"
     write(segmented, tables)
-    message = f"b: {tmp_path}/r.wav from 1.0 s to 7.0 s: expected audio from 1.0 s to 7.0"
+    message = (
+        f"b: {tmp_path}/r.wav from 1.0 s to 7.0 s: expected audio from 1.0 s to 7.0"
+    )
     with pytest.raises(AudioFailures, match=re.escape(message)) as caught:
         format_audio(segmented, tmp_path / "dump", FLAC_16K)
     assert len(caught.value.failures) == 1

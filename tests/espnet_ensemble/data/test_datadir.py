@@ -43,7 +43,10 @@ def test_features_instead_of_audio(files, write_files):
     [
         ({"wav.scp": None}, "wav.scp: expected this file, found none"),
         ({"utt2spk": None}, "utt2spk: expected this file, found none"),
-        ({"spk2utt": None}, "spk2utt: expected a file, found No such file or directory"),
+        (
+            {"spk2utt": None},
+            "spk2utt: expected a file, found No such file or directory",
+        ),
         (
             {"utt2spk": "", "spk2utt": ""},
             "utt2spk: expected utterances, found none",
@@ -113,7 +116,9 @@ def test_features_instead_of_audio(files, write_files):
 )
 def test_invalid(changed, message, files, write_files):
     files.update(changed)
-    folder = write_files({name: text for name, text in files.items() if text is not None})
+    folder = write_files(
+        {name: text for name, text in files.items() if text is not None}
+    )
     with pytest.raises(DataError, match=re.escape(f"{folder}/{message}")):
         validate(folder)
 
@@ -250,7 +255,9 @@ def test_combine_what_disagrees(files, segmented, write_files, tmp_path):
         combine(tmp_path / "both", one, three)
     del other["spk2gender"]
     four = write_files(other, "four")
-    message = f"expected one feats_type, found 'raw' in {one}/feats_type, 'extracted' in"
+    message = (
+        f"expected one feats_type, found 'raw' in {one}/feats_type, 'extracted' in"
+    )
     with pytest.raises(DataError, match=re.escape(message)):
         combine(tmp_path / "both", one, four)
     assert not (tmp_path / "both").exists()
@@ -294,8 +301,14 @@ def test_subset(how, expected, segmented, write_files, tmp_path):
             dict(utterances=[]),
             "train: expected utterances of utt2spk, found an empty list",
         ),
-        (dict(first=0), "train: first: expected 1 to 3, the number of utterances, .* 0"),
-        (dict(first=4), "train: first: expected 1 to 3, the number of utterances, .* 4"),
+        (
+            dict(first=0),
+            "train: first: expected 1 to 3, the number of utterances, .* 0",
+        ),
+        (
+            dict(first=4),
+            "train: first: expected 1 to 3, the number of utterances, .* 4",
+        ),
         (dict(per_speaker=0), "train: per_speaker: expected 1 to 3, .* found 0"),
     ],
 )

@@ -168,7 +168,9 @@ def test_flac_of_unknown_length(tmp_path):
     content[21] &= 0xF0
     content[22:26] = bytes(4)
     (tmp_path / "x.flac").write_bytes(content)
-    with pytest.raises(AudioError, match="does not say how long it is; let the command"):
+    with pytest.raises(
+        AudioError, match="does not say how long it is; let the command"
+    ):
         read(f"cat {tmp_path}/x.flac |")
 
 

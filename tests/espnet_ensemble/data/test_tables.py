@@ -18,7 +18,9 @@ def test_written_tables_are_in_c_locale_order(tmp_path):
     write_table(tmp_path / "x", {key: "1 2" for key in keys})
     lines = "".join(f"{key} 1 2\n" for key in keys).encode()
     env = dict(os.environ, LC_ALL="C")
-    expected = subprocess.run(["sort"], input=lines, capture_output=True, env=env).stdout
+    expected = subprocess.run(
+        ["sort"], input=lines, capture_output=True, env=env
+    ).stdout
     assert (tmp_path / "x").read_bytes() == expected
     assert sorted(read_table(tmp_path / "x")) == sorted(keys)
 
@@ -74,7 +76,18 @@ def test_segment(value):
 
 @pytest.mark.parametrize(
     "value",
-    ["", "r", "r 1", "r 0 1 A", "r x 1", "r 2 1", "r 1 1", "r -1 1", "r nan 1", "r 0 nan"]
+    [
+        "",
+        "r",
+        "r 1",
+        "r 0 1 A",
+        "r x 1",
+        "r 2 1",
+        "r 1 1",
+        "r -1 1",
+        "r nan 1",
+        "r 0 nan",
+    ]
     + ["r 0 inf", "r inf -1", "r 0 -2"],
 )
 def test_wrong_segment(value):

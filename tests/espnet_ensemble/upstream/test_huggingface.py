@@ -74,9 +74,7 @@ def test_batch_equals_transformers_on_each_utterance_alone(
 @pytest.mark.parametrize("layer", [0, 1, 2, 3, [2, 0], -2])
 @pytest.mark.parametrize("family,style", FAMILIES)
 @torch.no_grad()
-def test_layers_equal_and_higher_ones_are_dropped(
-    family, style, layer, models, speech
-):
+def test_layers_equal_and_higher_ones_are_dropped(family, style, layer, models, speech):
     wavs, lengths = speech
     folder = models(family, style)
     every, _ = load(folder, "weighted_sum")(wavs, lengths)
@@ -121,7 +119,7 @@ def test_too_short_utterance_gives_one_frame(family, length, models):
 @pytest.mark.parametrize("family", ["Wav2Vec2", "Hubert", "WavLM"])
 @torch.no_grad()
 def test_checkpoint_with_ctc_head_loads_without_it(family, tmp_path, speech):
-    from conftest import save_huggingface, tiny_huggingface
+    from tiny_models import save_huggingface, tiny_huggingface
 
     wavs, lengths = speech
     model = tiny_huggingface(family, head="ForCTC", vocab_size=8)
@@ -143,7 +141,9 @@ def test_fingerprint_sees_every_weight_and_not_the_layer(models, tmp_path):
 
 
 def test_unreachable_id_says_what_to_fetch():
-    with pytest.raises(UpstreamError, match="hf download microsoft/no-such --local-dir"):
+    with pytest.raises(
+        UpstreamError, match="hf download microsoft/no-such --local-dir"
+    ):
         load("microsoft/no-such")
 
 
@@ -175,7 +175,9 @@ def test_unsupported_family(tmp_path):
         hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
     )
     transformers.BertModel(config).save_pretrained(tmp_path)
-    with pytest.raises(UpstreamError, match="is a 'bert' model; expected one of wav2vec2"):
+    with pytest.raises(
+        UpstreamError, match="is a 'bert' model; expected one of wav2vec2"
+    ):
         load(str(tmp_path))
 
 

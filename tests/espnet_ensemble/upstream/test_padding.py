@@ -2,7 +2,7 @@ import copy
 
 import pytest
 import torch
-from torch.nn import Conv1d, GELU, GroupNorm, Sequential
+from torch.nn import GELU, Conv1d, GroupNorm, Sequential
 
 from espnet_ensemble.upstream.padding import (
     ConvStack,
@@ -76,7 +76,9 @@ def test_gradients_of_group_norm_equal_loop_over_utterances(norm):
     padding = torch.arange(50) >= LENGTHS[:, None, None]
     aware(ours).masked_fill(padding, 0).pow(3).sum().backward()
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(aware.weight.grad, norm.weight.grad, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        aware.weight.grad, norm.weight.grad, rtol=1e-3, atol=1e-3
+    )
     torch.testing.assert_close(aware.bias.grad, norm.bias.grad, rtol=1e-3, atol=1e-3)
 
 

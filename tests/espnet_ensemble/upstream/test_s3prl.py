@@ -95,7 +95,9 @@ def test_short_utterance_does_not_depend_on_its_batch(length, s3prl_checkpoints)
     (feats,), num_frames = upstream(wavs, torch.tensor([4000, length]))
     (alone,), frames_alone = upstream(wavs[1:, :length], torch.tensor([length]))
     assert num_frames[1] == frames_alone[0] == (length - 1) // 320 + 1
-    torch.testing.assert_close(feats[1, : num_frames[1]], alone[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        feats[1, : num_frames[1]], alone[0], rtol=1e-4, atol=1e-4
+    )
 
 
 def test_hub_names_are_s3prl_s(s3prl_nn):
@@ -164,7 +166,9 @@ def test_extra_conf_reaches_s3prl(s3prl_checkpoints):
 
 
 def test_unknown_name_lists_close_ones():
-    with pytest.raises(UpstreamError, match=r"unknown upstream 'wavlm_bas'.*wavlm_base"):
+    with pytest.raises(
+        UpstreamError, match=r"unknown upstream 'wavlm_bas'.*wavlm_base"
+    ):
         load("wavlm_bas")
     with pytest.raises(UpstreamError, match="microsoft/wavlm-large"):
         load("wavlm-large")

@@ -126,7 +126,9 @@ def _espeak() -> Iterator[Tuple[ctypes.CDLL, int]]:
         )
     library = ctypes.CDLL(path)
     try:
-        fs = library.espeak_Initialize(_OUTPUT_SYNCHRONOUS, 0, data.encode(), _DONT_EXIT)
+        fs = library.espeak_Initialize(
+            _OUTPUT_SYNCHRONOUS, 0, data.encode(), _DONT_EXIT
+        )
         if fs <= 0:
             raise SynthesisError(f"eSpeak NG cannot read its data in {data}")
         try:

@@ -171,7 +171,9 @@ def _switching(rng: random.Random) -> str:
 
 def _setting(rng: random.Random) -> str:
     if rng.random() < 0.5:
-        return _politely(rng, f"set the {rng.choice(('alarm', 'timer'))} at {_time(rng)}")
+        return _politely(
+            rng, f"set the {rng.choice(('alarm', 'timer'))} at {_time(rng)}"
+        )
     return _politely(rng, f"set {_thing(rng)} at {cardinal(rng.randint(1, 99))}")
 
 

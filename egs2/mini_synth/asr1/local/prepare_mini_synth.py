@@ -146,7 +146,9 @@ def record(
     for folder in {(corpus_dir / utterance.wav).parent for utterance in missing}:
         folder.mkdir(parents=True, exist_ok=True)
     make = partial(make_wav, corpus_dir=corpus_dir, seed=seed)
-    progress = partial(tqdm, total=len(missing), desc="record", unit="utt", mininterval=1)
+    progress = partial(
+        tqdm, total=len(missing), desc="record", unit="utt", mininterval=1
+    )
     if nj == 1:
         durations.update(progress(map(make, missing)))
         return durations

@@ -109,7 +109,9 @@ def make_units(
     mean, std = seen.mean(axis=0), seen.std(axis=0) + 1e-5
     kmeans = MiniBatchKMeans(num_units, batch_size=10_000, n_init=5, random_state=seed)
     kmeans.fit((seen - mean) / std)
-    units = [kmeans.predict((block.astype(np.float32) - mean) / std) for block in blocks]
+    units = [
+        kmeans.predict((block.astype(np.float32) - mean) / std) for block in blocks
+    ]
     return np.concatenate(units).astype(np.int64)
 
 
@@ -162,7 +164,9 @@ class HiddenFeatures:
         """Give (frames, feature) for (samples,)."""
         wav = normalize(wav[None]).to(self.model.device)
         return (
-            self.model(wav, output_hidden_states=True).hidden_states[self.layer][0].cpu()
+            self.model(wav, output_hidden_states=True)
+            .hidden_states[self.layer][0]
+            .cpu()
         )
 
 

@@ -88,7 +88,9 @@ class Contrastive(torch.nn.Module):
         negatives = _sample_negative_indices(
             mask.shape, self.model.config.num_negatives, mask
         )
-        mask, negatives = (torch.from_numpy(x).to(wavs.device) for x in (mask, negatives))
+        mask, negatives = (
+            torch.from_numpy(x).to(wavs.device) for x in (mask, negatives)
+        )
         output = self.model(
             normalize(wavs), mask_time_indices=mask, sampled_negative_indices=negatives
         )

@@ -95,7 +95,9 @@ def test_data_directory_is_as_kaldi_wants_it(corpus, name):
     assert all(utt.startswith(f"{spk}-") for utt, spk in tables["utt2spk"].items())
     # Sorted by speaker too: some of Kaldi's tools want the speakers in one piece.
     assert list(tables["utt2spk"].values()) == sorted(tables["utt2spk"].values())
-    listed = {utt: spk for spk, utts in tables["spk2utt"].items() for utt in utts.split()}
+    listed = {
+        utt: spk for spk, utts in tables["spk2utt"].items() for utt in utts.split()
+    }
     assert listed == tables["utt2spk"]
     for utt, path in tables["wav.scp"].items():
         samples, fs = soundfile.read(path, dtype="int16")
@@ -138,11 +140,19 @@ def test_unlabelled_has_training_voices_and_no_text(local, corpus, tmp_path):
     assert not (folder / "text").exists()
     assert set(table(folder / "spk2utt")) <= set(local("voices").VOICES["train"])
     assert 40 < sum(map(float, table(folder / "utt2dur").values())) < 100
-    assert not set(table(folder / "utt2spk")) & set(table(corpus / "data/train/utt2spk"))
+    assert not set(table(folder / "utt2spk")) & set(
+        table(corpus / "data/train/utt2spk")
+    )
 
 
 def test_killed_run_goes_on(corpus, tmp_path):
-    command = [sys.executable, str(LOCAL / "prepare_mini_synth.py"), *SMALL, "--nj", "2"]
+    command = [
+        sys.executable,
+        str(LOCAL / "prepare_mini_synth.py"),
+        *SMALL,
+        "--nj",
+        "2",
+    ]
     command += ["--output_dir", f"{tmp_path}/data", "--corpus_dir", f"{tmp_path}/wav"]
     run = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
     while run.poll() is None and len(list(tmp_path.rglob("*.wav"))) < 5:

@@ -121,7 +121,9 @@ def test_finished_model_is_left_alone(local, speech, models, capsys):
     assert "nothing to do" in capsys.readouterr().out
 
 
-def test_unfinished_run_of_other_options_is_refused(local, speech, tmp_path, monkeypatch):
+def test_unfinished_run_of_other_options_is_refused(
+    local, speech, tmp_path, monkeypatch
+):
     with monkeypatch.context() as patch:
         patch.setattr(local("pretrain"), "train", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -182,7 +184,9 @@ def test_data_errors_name_the_file(local, tmp_path):
         data.read_speech(tmp_path)
     soundfile.write(tmp_path / "a.wav", np.zeros(80), 8000)
     (tmp_path / "wav.scp").write_text(f"a {tmp_path}/a.wav\n")
-    with pytest.raises(ValueError, match="a.wav: expected mono, 16000 Hz; found 8000 Hz"):
+    with pytest.raises(
+        ValueError, match="a.wav: expected mono, 16000 Hz; found 8000 Hz"
+    ):
         data.read_speech(tmp_path)
     with pytest.raises(ValueError, match="at least 2.0 s of speech, found 1.0 s"):
         data.draw_windows(np.zeros(16000), 1, 2.0, np.random.default_rng(0))
