@@ -1,7 +1,6 @@
 """The corpus of the quick-start recipe."""
 
 import doctest
-import importlib
 import os
 import shutil
 import signal
@@ -18,17 +17,6 @@ import soundfile
 LOCAL = Path(__file__).parents[4] / "egs2" / "mini_synth" / "asr1" / "local"
 SMALL = ["--train_minutes", "0.8", "--dev_minutes", "0.4", "--test_minutes", "0.4"]
 SETS = ("train", "dev", "test")
-
-
-@pytest.fixture(scope="module")
-def local():
-    """Import a module of the recipe: local("voices")."""
-    names = [path.stem for path in LOCAL.glob("*.py")]
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.syspath_prepend(str(LOCAL))
-        yield importlib.import_module
-    for name in names:
-        sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,6 @@
 """Pre-training of the quick-start recipe's upstreams."""
 
 import doctest
-import importlib
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,21 +10,9 @@ from transformers import AutoFeatureExtractor, AutoModel
 
 from espnet_ensemble.upstream.huggingface import load_huggingface
 
-LOCAL = Path(__file__).parents[4] / "egs2" / "mini_synth" / "asr1" / "local"
 FAMILIES = ("hubert", "wav2vec2", "wavlm")
 TINY = "--num_steps 3 --batch_size 2 --window_seconds 1 --num_units 8".split()
 TINY += "--warmup_steps 1 --log_interval 1 --save_interval 1".split()
-
-
-@pytest.fixture(scope="module")
-def local():
-    """Import a module of the recipe: local("pretrain")."""
-    names = [path.stem for path in LOCAL.glob("*.py")]
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.syspath_prepend(str(LOCAL))
-        yield importlib.import_module
-    for name in names:
-        sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="module")
