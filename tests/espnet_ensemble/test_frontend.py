@@ -318,6 +318,7 @@ class TestTrainable:
         extractor = frontend.upstreams[0].expert.model.feature_extractor
         assert all(p.grad.any() for p in extractor.parameters())
 
+    @torch.no_grad()
     def test_equals_frozen_in_evaluation_mode(self, pair, speech):
         frozen, trainable = EnsembleFrontend(pair), EnsembleFrontend(pair, frozen=False)
         for a, b in zip(trainable.eval()(*speech), frozen(*speech)):
