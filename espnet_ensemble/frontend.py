@@ -85,6 +85,8 @@ class EnsembleFrontend(AbsFrontend):
                 "precision, use ESPnet's use_amp"
             )
         self.fs = humanfriendly.parse_size(fs) if isinstance(fs, str) else fs
+        if self.fs < 1:
+            raise ValueError(f"fs: expected a sample rate in Hz, got {fs}")
         self.frozen = frozen
         self._confs = [UpstreamConf.parse(entry) for entry in upstreams]
         self._download_dir = download_dir
@@ -173,13 +175,8 @@ class EnsembleFrontend(AbsFrontend):
             ValueError: If a sample is not finite.
         """
         upstreams = self._upstreams()
-        if self.frozen and speech.device != self.fingerprints.device:
-            raise RuntimeError(
-                f"speech is on {speech.device} but the frontend on "
-                f"{self.fingerprints.device}. With several GPUs, use "
-                "--multiprocessing_distributed true: DataParallel cannot replicate "
-                "frozen upstreams."
-            )
+        if self.frozen:
+            self._check_device(speech.device)
         padding = padding_mask(speech_lengths, speech.size(1))
         wavs = speech.masked_fill(padding, 0)
         _check_finite(wavs)
@@ -209,6 +206,16 @@ class EnsembleFrontend(AbsFrontend):
 
     def _upstreams(self) -> Sequence[Upstream]:
         return self._frozen_upstreams if self.frozen else self.upstreams
+
+    def _check_device(self, device: torch.device) -> None:
+        parameters = (p for u in self._frozen_upstreams for p in u.parameters())
+        theirs = next(parameters, self.fingerprints).device
+        if theirs != device:
+            raise RuntimeError(
+                f"speech is on {device} but the frozen upstreams on {theirs}. With several "
+                "GPUs, use --multiprocessing_distributed true: DataParallel cannot "
+                "replicate them."
+            )
 
     def _resample(
         self, wavs: Tensor, lengths: Tensor, fs: int

@@ -262,6 +262,12 @@ class TestFrozen:
         with pytest.raises(RuntimeError, match="--multiprocessing_distributed true"):
             frontend(*speech)
 
+    def test_replica_of_data_parallel_is_refused(self, pair, speech):
+        replica = EnsembleFrontend(pair)._replicate_for_data_parallel()
+        replica.fingerprints = replica.fingerprints.to("meta")  # stands for cuda:1
+        with pytest.raises(RuntimeError, match="DataParallel cannot replicate"):
+            replica(speech[0].to("meta"), speech[1])
+
     def test_copy_computes_the_same(self, tiny_wavlm, tiny_hubert, speech):
         upstreams = [{"name": tiny_wavlm, "layer": [1, 2]}, tiny_hubert]
         frontend = EnsembleFrontend(upstreams)
@@ -396,6 +402,13 @@ class TestBadInput:
             EnsembleFrontend([tiny_wavlm], dtype="int8")
         with pytest.raises(ValueError, match="use_amp"):
             EnsembleFrontend([tiny_wavlm], dtype="bfloat16", frozen=False)
+
+    @pytest.mark.parametrize("fs", [0, -8000])
+    def test_sample_rate(self, fs, tiny_wavlm):
+        with pytest.raises(
+            ValueError, match=f"fs: expected a sample rate in Hz, got {fs}"
+        ):
+            EnsembleFrontend([tiny_wavlm], fs=fs)
 
     def test_layer(self, tiny_wavlm):
         with pytest.raises(ValueError, match="layer: 4 is out of range"):
