@@ -225,13 +225,11 @@ class S3prlUpstream(Upstream):
             )
         # It is 0, gradients stop before the feature extractor; ESPnet's frontend sets it.
         model.feature_grad_mult = 1.0
-        cut_layers(
-            model.encoder,
-            max(self.layers),
-            norm_follows=getattr(model.encoder, "layer_norm_first", False)
-            or getattr(model, "config", None) is not None
-            and model.config.do_stable_layer_norm,
+        # transformers models, behind S3PRL's hf_* names, say it in their configuration.
+        pre_norm = getattr(model.encoder, "layer_norm_first", False) or getattr(
+            getattr(model, "config", None), "do_stable_layer_norm", False
         )
+        cut_layers(model.encoder, max(self.layers), norm_follows=pre_norm)
         return guard
 
     def forward(self, wavs: Tensor, lengths: Tensor) -> Tuple[List[Tensor], Tensor]:
