@@ -248,6 +248,16 @@ class S3prlUpstream(Upstream):
             h.gather(1, index.expand(-1, -1, h.size(-1))) for h in states
         ], num_frames
 
+    def _apply(self, fn, recurse=True):
+        super()._apply(fn, recurse)
+        # S3PRL's hf_* names take the waveforms through numpy, as float32.
+        if hasattr(self.expert, "extracter") and self._dtype != torch.float32:
+            raise UpstreamError(
+                f"upstream {self.name!r} computes in float32 only; give its folder or id "
+                "as name, without S3PRL, for another dtype"
+            )
+        return self
+
     def _encode(self, wavs: Tensor, lengths: Tensor) -> Tuple[List[Tensor], Tensor]:
         with self._guard.lengths(lengths):
             states = self._run_expert(wavs, lengths)

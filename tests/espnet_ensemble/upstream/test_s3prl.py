@@ -158,6 +158,14 @@ def test_compatibility_step_changes_nothing_where_nothing_lacks(monkeypatch):
     assert sys.modules["torchaudio.sox_effects"] is sox_effects
 
 
+def test_hf_names_refuse_half_precision(models):
+    upstream = load("hf_hubert_custom", path_or_url=models("Hubert"))
+    with pytest.raises(
+        UpstreamError, match="float32 only; give its folder or id as name"
+    ):
+        upstream.to(torch.bfloat16)
+
+
 def test_extra_conf_reaches_s3prl(s3prl_checkpoints):
     path = s3prl_checkpoints("wav2vec2")
     conf = {"feature_selection": "fairseq_layers"}
