@@ -94,10 +94,9 @@ def test_another_sitecustomize_still_runs(tmp_path):
 
 def test_interpreter_without_the_package_is_left_alone(tmp_path):
     """PYTHONPATH also reaches other interpreters that a script may start."""
-    path = os.pathsep.join([str(AUTOLOAD)])
     result = subprocess.run(
         [sys._base_executable, "-c", "print(1)"],
-        env=dict(os.environ, PYTHONPATH=path),
+        env=dict(os.environ, PYTHONPATH=str(AUTOLOAD)),
         cwd=tmp_path,
         capture_output=True,
         text=True,
