@@ -1,0 +1,52 @@
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from espnet_ensemble.bin.pack import main
+
+
+@pytest.fixture
+def args(tmp_path, monkeypatch, tiny_wavlm):
+    """The options of asr.sh's stage 14, for a model over a local upstream."""
+    monkeypatch.chdir(tmp_path)
+    exp = Path("exp/asr")
+    (exp / "images").mkdir(parents=True)
+    (exp / "images" / "loss.png").touch()
+    (exp / "RESULTS.md").touch()
+    (exp / "valid.cer_ctc.ave.pth").touch()
+    frontend_conf = {"upstreams": [tiny_wavlm]}
+    config = {"frontend": "ensemble", "frontend_conf": frontend_conf}
+    (exp / "config.yaml").write_text(yaml.safe_dump(config))
+    args = ["--asr_train_config", f"{exp}/config.yaml"]
+    args += ["--asr_model_file", f"{exp}/valid.cer_ctc.ave.pth"]
+    args += ["--option", f"{exp}/RESULTS.md", "--option", f"{exp}/images"]
+    return ["asr", *args, "--outpath", f"{exp}/asr_valid.cer_ctc.ave.zip"]
+
+
+def test_packs_and_lists_members(args, capsys):
+    main(args)
+    members = zipfile.ZipFile("exp/asr/asr_valid.cer_ctc.ave.zip").namelist()
+    assert capsys.readouterr().out == (
+        "".join(f"  {member}\n" for member in members)
+        + f"exp/asr/asr_valid.cer_ctc.ave.zip: {len(members)} members\n"
+    )
+    assert {"exp/asr/RESULTS.md", "exp/asr/images/loss.png"} < set(members)
+    assert any(m.endswith("/model.safetensors") for m in members)
+
+
+def test_missing_file(args, capsys):
+    Path("exp/asr/RESULTS.md").unlink()
+    with pytest.raises(SystemExit, match="1"):
+        main(args)
+    assert capsys.readouterr().err == (
+        "pack: --option exp/asr/RESULTS.md: there is no such file or folder; "
+        "stage 13, scoring, makes it\n"
+    )
+
+
+def test_no_task(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([])
+    assert "expected what to pack, such as asr" in capsys.readouterr().err
