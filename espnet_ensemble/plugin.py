@@ -30,16 +30,37 @@ TASKS_WITH_IDENTITY = ("lid", "spk")
 def register() -> None:
     """Offer ``frontend: ensemble`` and ``encoder: identity`` in ESPnet's tasks.
 
-    A task that is already imported gets them now, any other at the moment it is
-    imported: importing all of them takes long and needs packages that one task alone
-    does not. Calling this again changes nothing.
+    And the data type ``feature_cache`` in its data sets.
+
+    A module that is already imported gets them now, any other at the moment it is
+    imported: importing all tasks takes long and needs packages that one task alone does
+    not. Calling this again changes nothing.
 
     Raises:
         RuntimeError: If a class that is not ours already has one of the names; for a
-            task that is imported later, it is raised by that import.
+            module that is imported later, it is raised by that import.
     """
     for task in TASKS:
         wrapt.register_post_import_hook(_add_choices, f"espnet2.tasks.{task}")
+    wrapt.register_post_import_hook(_add_data_type, "espnet2.train.dataset")
+
+
+def _add_data_type(dataset: ModuleType) -> None:
+    from espnet_ensemble.feature_cache.dataset import FeatureCache
+
+    data_type = dict(
+        func=FeatureCache,
+        kwargs=[],
+        help="Features of frozen upstreams, for the frontend `ensemble`. The path is "
+        "that of the members.yaml that espnet_ensemble.bin.extract writes.",
+    )
+    registered = dataset.DATA_TYPES.setdefault("feature_cache", data_type)
+    if registered["func"] is not FeatureCache:
+        raise RuntimeError(
+            f"{dataset.__name__}.DATA_TYPES already has 'feature_cache': "
+            f"{registered['func']!r}. espnet_ensemble does not replace it; remove one of "
+            "the two plugins."
+        )
 
 
 def _add_choices(task: ModuleType) -> None:

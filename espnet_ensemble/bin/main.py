@@ -12,6 +12,8 @@ from typing import List, Optional
 VERBS = {
     "asr_train": "ESPnet's ASR training, with the plugin loaded",
     "asr_inference": "ESPnet's ASR decoding, with the plugin loaded",
+    "extract": "compute frozen upstreams' features once, for training from disk",
+    "pack": "make a model zoo archive that carries local upstreams",
     "upstreams": "list the checkpoints that the paper uses",
 }
 

@@ -60,6 +60,14 @@ def test_asr_offers_the_identity_encoder():
     assert encoder_choices.get_class("identity") is IdentityEncoder
 
 
+def test_data_sets_have_the_feature_cache():
+    from espnet2.train.dataset import DATA_TYPES
+
+    from espnet_ensemble.feature_cache.dataset import FeatureCache
+
+    assert DATA_TYPES["feature_cache"]["func"] is FeatureCache
+
+
 @pytest.mark.parametrize("order", ["plugin first", "espnet first"])
 def test_import_order_does_not_matter(order):
     imports = [
@@ -96,6 +104,14 @@ def test_foreign_class_is_not_replaced():
     with pytest.raises(RuntimeError, match="already has 'ensemble': .*Foreign"):
         plugin._add_choices(task)
     assert task.frontend_choices.classes["ensemble"] is Foreign
+
+
+def test_foreign_data_type_is_not_replaced():
+    dataset = types.ModuleType("espnet2.train.foreign")
+    dataset.DATA_TYPES = {"feature_cache": dict(func=dict, kwargs=[], help="")}
+    with pytest.raises(RuntimeError, match="already has 'feature_cache': .*dict"):
+        plugin._add_data_type(dataset)
+    assert dataset.DATA_TYPES["feature_cache"]["func"] is dict
 
 
 def test_unknown_attribute():

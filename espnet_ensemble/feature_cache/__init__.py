@@ -1,0 +1,1 @@
+"""Features of frozen upstreams on disk: extract once, train many times."""

@@ -1,0 +1,67 @@
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+from espnet_ensemble.bin import extract
+from espnet_ensemble.data.datadir import write
+from espnet_ensemble.feature_cache.dataset import FeatureCache
+
+
+@pytest.fixture
+def options(tmp_path):
+    """A data directory of two utterances, and where to keep their features."""
+    tables = {"utt2spk": {}, "wav.scp": {}, "utt2num_samples": {}}
+    for key, num_samples in (("a", 4000), ("b", 3000)):
+        path = tmp_path / f"{key}.wav"
+        soundfile.write(path, np.sin(np.arange(num_samples)) / 2, 16000)
+        values = ("alice", str(path), str(num_samples))
+        for table, value in zip(tables.values(), values):
+            table[key] = value
+    write(tmp_path / "train", tables)
+    options = ["--data_dir", f"{tmp_path}/train", "--cache_dir", f"{tmp_path}/feats"]
+    return [*options, "--nj", "1", "--frontend_conf"]
+
+
+def test_prints_what_training_reads(options, tmp_path, tiny_wavlm, capsys):
+    frontend_conf = {"upstreams": [tiny_wavlm], "fusion": "concat", "fs": "16k"}
+    files = {
+        "train.yaml": {"frontend": "ensemble", "frontend_conf": frontend_conf},
+        "conf.yaml": frontend_conf,
+    }
+    values = [json.dumps(frontend_conf)]
+    for name, content in files.items():
+        (tmp_path / name).write_text(yaml.safe_dump(content))
+        values.append(f"{tmp_path}/{name}")
+    printed = set()
+    for value in values:
+        extract.main([*options, value])
+        printed.add(capsys.readouterr().out.splitlines()[-1])
+    (path,) = printed
+    feats = FeatureCache(path)
+    assert {key: x.shape for key, x in feats.items()} == {"a": (12, 32), "b": (9, 32)}
+
+
+@pytest.mark.parametrize(
+    "value,message",
+    [
+        ("none.yaml", "No such file or directory: 'none.yaml'"),
+        ('{"fusion": "sum"}', "expected frontend_conf with upstreams, found none"),
+        ("{", "--frontend_conf {: while parsing"),
+        ('{"upstreams": ["nothing"]}', "unknown upstream 'nothing'"),
+    ],
+)
+def test_bad_frontend_conf(value, message, options, capsys):
+    with pytest.raises(SystemExit, match="1"):
+        extract.main([*options, value])
+    error = capsys.readouterr().err
+    assert error.startswith("extract: ") and message in error
+
+
+def test_bad_audio(options, tmp_path, tiny_wavlm, capsys):
+    (tmp_path / "b.wav").write_text("nothing to hear")
+    with pytest.raises(SystemExit, match="1"):
+        extract.main([*options, json.dumps({"upstreams": [tiny_wavlm]})])
+    assert f"extract: b: {tmp_path}/b.wav: not an audio" in capsys.readouterr().err

@@ -1,0 +1,142 @@
+import multiprocessing
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+from espnet2.train.dataset import ESPnetDataset
+from torch.utils.data import DataLoader
+
+import espnet_ensemble
+from espnet_ensemble.data.tables import read_table, write_table
+from espnet_ensemble.feature_cache.dataset import FeatureCache
+from espnet_ensemble.feature_cache.extract import extract
+from espnet_ensemble.feature_cache.store import CacheError
+
+
+@pytest.fixture
+def cache(data, tmp_path, tiny_wavlm, tiny_hubert):
+    """The members.yaml of two upstreams."""
+    conf = {"upstreams": [tiny_wavlm, tiny_hubert]}
+    return extract(data, conf, tmp_path / "feats")
+
+
+def members(cache):
+    folders = yaml.safe_load(cache.read_text())["members"]
+    return [(cache.parent / folder).resolve() for folder in folders]
+
+
+@pytest.mark.parametrize("fs", [16000, 8000])
+def test_equals_the_frontend_on_audio(
+    fs, data, tmp_path, tiny_wavlm, tiny_hubert, slow_hubert
+):
+    """Layers, hops, numbers of frames and sample rates differ."""
+    wavs = {}
+    for key, path in read_table(data / "wav.scp").items():
+        wavs[key], _ = soundfile.read(path, dtype="float32")
+        soundfile.write(path, wavs[key], fs, subtype="PCM_16")
+    upstreams = [
+        {"name": tiny_wavlm, "layer": "weighted_sum"},
+        {"name": slow_hubert, "layer": 1},
+        {"name": tiny_hubert, "layer": [-1, 0]},
+    ]
+    conf = {"upstreams": upstreams, "fs": fs}
+    cache = FeatureCache(extract(data, conf, tmp_path / "feats"))
+    assert list(cache) == list(wavs) and len(cache) == len(wavs)
+
+    frontend = espnet_ensemble.EnsembleFrontend(**conf)
+    for key, wav in wavs.items():
+        states, lengths = frontend.extract(
+            torch.from_numpy(wav).unsqueeze(0), torch.tensor([len(wav)])
+        )
+        expected = torch.cat([s for member in states for s in member], dim=2)[0]
+        feats = cache[key]
+        assert feats.dtype == np.float32 and feats.flags.writeable
+        assert len(feats) == lengths.item()
+        error = np.linalg.norm(feats - expected.numpy()) / expected.norm()
+        assert error <= 1e-5, (key, error)
+
+
+def test_three_members_serve_pairs(
+    data, tmp_path, tiny_wavlm, tiny_hubert, tiny_wav2vec2
+):
+    cache_dir = tmp_path / "feats"
+    names = {"w": tiny_wavlm, "h": tiny_hubert, "v": tiny_wav2vec2}
+    extract(data, {"upstreams": list(names.values())}, cache_dir)
+    written = {p: p.stat().st_mtime_ns for p in cache_dir.glob("*/train/shards/*")}
+    feats = {}
+    for which in ("w", "h", "v", "wh", "vw", "hv", "whv"):
+        conf = {"upstreams": [names[letter] for letter in which]}
+        feats[which] = FeatureCache(extract(data, conf, cache_dir))["f"]
+    assert len(list(cache_dir.iterdir())) == 3 + 1
+    assert written == {
+        p: p.stat().st_mtime_ns for p in cache_dir.glob("*/train/shards/*")
+    }
+    for which, x in feats.items():
+        parts = [feats[letter] for letter in which]
+        assert np.array_equal(x, np.concatenate(parts, axis=1))
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_several_loader_workers(start, cache):
+    dataset = ESPnetDataset([(str(cache), "speech", "feature_cache")])
+    expected = FeatureCache(cache)
+    loader = DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=list(expected) * 3,
+        num_workers=2,
+        multiprocessing_context=multiprocessing.get_context(start),
+    )
+    found = [(key, batch["speech"]) for key, batch in loader]
+    assert [key for key, _ in found] == list(expected) * 3
+    assert all(np.array_equal(feats, expected[key]) for key, feats in found)
+
+
+def test_moved_cache(cache, tmp_path):
+    expected = FeatureCache(cache)["a"]
+    shutil.move(tmp_path / "feats", tmp_path / "moved")
+    cache = tmp_path / "moved" / cache.relative_to(tmp_path / "feats")
+    assert np.array_equal(FeatureCache(cache)["a"], expected)
+
+
+def test_unknown_utterance(cache):
+    assert "nobody" not in FeatureCache(cache)
+    with pytest.raises(KeyError, match="nobody"):
+        FeatureCache(cache)["nobody"]
+
+
+def test_missing_utterances_are_named(cache):
+    for member in members(cache):
+        table = read_table(member / "feats.scp")
+        write_table(member / "feats.scp", {k: table[k] for k in table if k not in "cf"})
+        with pytest.raises(
+            CacheError, match=f"{member.parent.name}.* no 'c' and 1 more"
+        ):
+            FeatureCache(cache)
+        write_table(member / "feats.scp", table)
+    FeatureCache(cache)
+
+
+def test_member_that_is_not_complete(cache):
+    (members(cache)[1] / "cache.yaml").unlink()
+    with pytest.raises(CacheError, match="Hubert.*cache.yaml: expected this file"):
+        FeatureCache(cache)
+
+
+def test_storage_of_a_later_version(cache):
+    path = members(cache)[0] / "cache.yaml"
+    path.write_text(path.read_text().replace("storage: float32", "storage: int4"))
+    with pytest.raises(CacheError, match="storage: expected float32, found 'int4'"):
+        FeatureCache(cache)
+
+
+def test_cut_off_archive(cache):
+    ark = members(cache)[1] / "shards" / "0000.ark"
+    ark.write_bytes(ark.read_bytes()[:-1])
+    feats = FeatureCache(cache)
+    feats["f"]  # the longest is the first
+    with pytest.raises(CacheError, match="0000.ark: .* of 'g'.* is the file cut off"):
+        feats["g"]

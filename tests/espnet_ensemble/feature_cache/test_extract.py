@@ -1,0 +1,336 @@
+import multiprocessing
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import kaldiio
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+
+from espnet_ensemble.data.datadir import validate, write
+from espnet_ensemble.data.tables import DataError, read_table
+from espnet_ensemble.feature_cache.extract import ExtractConf, extract
+from espnet_ensemble.feature_cache.store import CacheError
+
+SMALL = ExtractConf(shard_utts=2, batch_seconds=0.6)
+
+
+def everything(folder):
+    """The bytes of every file, by path in the folder."""
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def test_what_a_member_has(data, tmp_path, tiny_wavlm):
+    conf = {"upstreams": [{"name": tiny_wavlm, "layer": [3, 1]}], "fusion": "concat"}
+    extract(data, conf, tmp_path / "feats", SMALL)
+    (folder,) = tmp_path.glob("feats/*-3_1-*/train")
+    info = yaml.safe_load((folder / "cache.yaml").read_text())
+    assert (
+        folder.parent.name == f"{Path(tiny_wavlm).name}-3_1-{info['fingerprint'][:8]}"
+    )
+    assert len(info.pop("fingerprint")) == 64
+    assert info.pop("creator").startswith("espnet_ensemble ")
+    assert info == {
+        "upstream": tiny_wavlm,
+        "layer": [3, 1],
+        "layers": [3, 1],
+        "extra_conf": None,
+        "feature_size": 64,
+        "fs": 16000,
+        "hop_length": 320,
+        "speech_fs": 16000,
+        "dtype": "float32",
+        "storage": "float32",
+    }
+    num_frames = read_table(folder / "utt2num_frames")
+    feats = kaldiio.load_scp(str(folder / "feats.scp"))
+    assert list(feats) == list(num_frames) == list(read_table(data / "wav.scp"))
+    for key, n in num_frames.items():
+        assert feats[key].shape == (int(n), 64) and feats[key].dtype == np.float32
+    shards = [f"{i:04}.{kind}" for i in range(4) for kind in ("ark", "index")]
+    assert sorted(os.listdir(folder / "shards")) == shards
+    assert "cache.yaml.part" not in os.listdir(folder)
+
+
+def test_batches_hold_so_many_seconds(data, tmp_path, tiny_wavlm, monkeypatch):
+    from espnet_ensemble.frontend import EnsembleFrontend
+
+    shapes, run = [], EnsembleFrontend.extract
+
+    def spy(self, speech, lengths):
+        shapes.append(tuple(speech.shape))
+        return run(self, speech, lengths)
+
+    monkeypatch.setattr(EnsembleFrontend, "extract", spy)
+    conf = ExtractConf(batch_seconds=1.0)
+    extract(data, {"upstreams": [tiny_wavlm]}, tmp_path / "feats", conf)
+    assert shapes == [(1, 16000), (2, 8000), (4, 3217)]
+
+
+def test_complete_members_are_not_made_again(data, tmp_path, tiny_wavlm, tiny_hubert):
+    cache_dir = tmp_path / "feats"
+    extract(data, {"upstreams": [tiny_wavlm]}, cache_dir)
+    before = {path: path.stat().st_mtime_ns for path in cache_dir.glob("*/train/*")}
+    extract(data, {"upstreams": [tiny_hubert, tiny_wavlm]}, cache_dir, SMALL)
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def in_child(function, *args):
+    """Run it in a process that may be killed, and return the exit status."""
+    process = multiprocessing.get_context("fork").Process(target=function, args=args)
+    process.start()
+    process.join(60)
+    return process.exitcode
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("name", ["0001.ark", "0002.index", "utt2audio", "cache.yaml"])
+def test_killed_and_run_again_is_as_if_undisturbed(
+    name, before, data, tmp_path, tiny_wavlm, monkeypatch
+):
+    conf, cache_dir = {"upstreams": [tiny_wavlm]}, tmp_path / "feats"
+    extract(data, conf, cache_dir, SMALL)
+    undisturbed = everything(cache_dir)
+    shutil.rmtree(cache_dir)
+    replace = os.replace
+
+    def dying_replace(source, target):
+        if before and Path(target).name == name:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+        if Path(target).name == name:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", dying_replace)
+        assert in_child(extract, data, conf, cache_dir, SMALL) == -signal.SIGKILL
+    first = next(cache_dir.glob("*/train/shards/0000.ark")).stat()
+    extract(data, conf, cache_dir, SMALL)
+    assert everything(cache_dir) == undisturbed
+    after = next(cache_dir.glob("*/train/shards/0000.ark")).stat()
+    assert after.st_mtime_ns == first.st_mtime_ns
+
+
+def test_killed_with_its_workers(data, tmp_path, tiny_wavlm):
+    """No patches: the command with two processes dies when it has made two archives."""
+    conf, cache_dir = {"upstreams": [tiny_wavlm]}, tmp_path / "feats"
+    extract(data, conf, cache_dir, ExtractConf(shard_utts=1))
+    undisturbed = everything(cache_dir)
+    shutil.rmtree(cache_dir)
+    command = [sys.executable, "-W", "ignore", "-m", "espnet_ensemble.bin.extract"]
+    command += ["--data_dir", data, "--cache_dir", cache_dir, "--shard_utts", "1"]
+    command += ["--frontend_conf", f'{{"upstreams": ["{tiny_wavlm}"]}}', "--nj", "2"]
+    children = set()
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while process.poll() is None and len(list(cache_dir.rglob("*.index"))) < 2:
+            children.update(path.read_text().split())
+            time.sleep(0.001)
+        process.kill()
+    assert len(children) >= 2
+    deadline = time.monotonic() + 10
+    while any(map(is_running, children)):
+        assert time.monotonic() < deadline, f"still running: {children}"
+        time.sleep(0.1)
+    extract(data, conf, cache_dir, ExtractConf(shard_utts=1))
+    assert everything(cache_dir) == undisturbed
+
+
+def is_running(pid):
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def test_other_shards_after_an_interruption(data, tmp_path, tiny_wavlm):
+    conf, cache_dir = {"upstreams": [tiny_wavlm]}, tmp_path / "feats"
+    extract(data, conf, cache_dir, ExtractConf(shard_utts=3))
+    undisturbed = everything(cache_dir)
+    shutil.rmtree(cache_dir)
+    extract(data, conf, cache_dir, ExtractConf(shard_utts=2))
+    (path,) = cache_dir.glob("*/train/cache.yaml")
+    path.rename(f"{path}.part")
+    extract(data, conf, cache_dir, ExtractConf(shard_utts=3))
+    assert everything(cache_dir) == undisturbed
+
+
+def test_other_weights_get_a_folder_of_their_own(data, tmp_path, tiny_wavlm):
+    model = shutil.copytree(tiny_wavlm, tmp_path / "model")
+    conf, cache_dir = {"upstreams": [str(model)]}, tmp_path / "feats"
+    first = extract(data, conf, cache_dir)
+
+    from transformers import AutoModel
+
+    changed = AutoModel.from_pretrained(model)
+    with torch.no_grad():
+        changed.encoder.layer_norm.bias[0] += 1
+    changed.save_pretrained(model)
+    assert extract(data, conf, cache_dir) != first
+    assert len(list(cache_dir.glob("model-last-*"))) == 2
+
+
+@pytest.mark.parametrize("name", ["cache.yaml", "cache.yaml.part"])
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        ({"dtype": "bfloat16"}, "dtype: expected 'bfloat16', found 'float32'"),
+        ({"fs": 8000}, "speech_fs: expected 8000, found 16000"),
+    ],
+)
+def test_other_options_are_refused(name, change, message, data, tmp_path, tiny_wavlm):
+    conf = {"upstreams": [tiny_wavlm]}
+    extract(data, conf, tmp_path / "feats")
+    (path,) = tmp_path.glob("feats/*/train/cache.yaml")
+    path.rename(path.with_name(name))
+    with pytest.raises(CacheError, match=f"{message}; remove {path.parent} to"):
+        extract(data, {**conf, **change}, tmp_path / "feats")
+
+
+def test_other_weights_in_the_same_folder_are_refused(data, tmp_path, tiny_wavlm):
+    conf = {"upstreams": [tiny_wavlm]}
+    extract(data, conf, tmp_path / "feats")
+    (path,) = tmp_path.glob("feats/*/train/cache.yaml")
+    path.write_text(re.sub("fingerprint: .*", "fingerprint: '00'", path.read_text()))
+    with pytest.raises(CacheError, match="fingerprint: expected '.{64}', found '00'"):
+        extract(data, conf, tmp_path / "feats")
+
+
+def test_changed_audio_is_refused(data, tmp_path, tiny_wavlm):
+    conf, path = {"upstreams": [tiny_wavlm]}, tmp_path / "wav" / "d.wav"
+    extract(data, conf, tmp_path / "feats")
+    samples, fs = soundfile.read(path)
+    os.utime(path, (1, 1))
+    extract(data, conf, tmp_path / "feats")
+    soundfile.write(path, samples[::-1], fs)
+    with pytest.raises(
+        CacheError, match=f"utt2audio: 'd': expected features of {path}"
+    ):
+        extract(data, conf, tmp_path / "feats")
+    path.unlink()
+    with pytest.raises(CacheError, match=f"d: {path}: expected a file"):
+        extract(data, conf, tmp_path / "feats")
+
+
+def test_audio_that_changes_during_an_interruption_is_extracted_anew(
+    data, tmp_path, tiny_wavlm
+):
+    conf, path = {"upstreams": [tiny_wavlm]}, tmp_path / "wav" / "d.wav"
+    extract(data, conf, tmp_path / "feats", SMALL)
+    (info,) = tmp_path.glob("feats/*/train/cache.yaml")
+    info.rename(f"{info}.part")
+    samples, fs = soundfile.read(path)
+    soundfile.write(path, samples[::-1], fs)
+    extract(data, conf, tmp_path / "feats", SMALL)
+    extract(data, conf, tmp_path / "other", SMALL)
+    scp = f"{info.parent}/feats.scp"
+    other = scp.replace(f"{tmp_path}/feats/", f"{tmp_path}/other/")
+    found, expected = kaldiio.load_scp(scp), kaldiio.load_scp(other)
+    assert all(np.array_equal(found[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize("of_before,of_now", [("abd", "abcd"), ("abcd", "abd")])
+def test_other_utterances_are_refused(of_before, of_now, data, tmp_path, tiny_wavlm):
+    conf, tables = {"upstreams": [tiny_wavlm]}, validate(data, need_text=False)
+    for keys in (of_before, of_now):
+        part = {name: {k: t[k] for k in keys} for name, t in tables.items()}
+        if keys == of_now:
+            break
+        write(data, part)
+        extract(data, conf, tmp_path / "feats")
+    write(data, part)
+    found = "no" if len(of_before) < len(of_now) else "also"
+    with pytest.raises(
+        CacheError, match=f"utterances of {data}, found {found} 'c'; rem"
+    ):
+        extract(data, conf, tmp_path / "feats")
+
+
+def break_audio(path, how):
+    if how == "nan":
+        samples = np.full(7999, np.nan, np.float32)
+        soundfile.write(path, samples, 16000, subtype="FLOAT")
+    elif how == "rate":
+        soundfile.write(path, np.zeros(7999), 8000)
+    elif how == "length":
+        soundfile.write(path, np.zeros(7998), 16000)
+    elif how == "cut off":
+        path.write_bytes(path.read_bytes()[:-100])
+    elif how == "missing":
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    "how,message",
+    [
+        ("nan", "found NaN"),
+        ("rate", "7999 samples .* at 16000 Hz .*, found 7999 at 8000 Hz"),
+        ("length", "expected 7999 samples .*, found 7998"),
+        ("cut off", "cut off"),
+        ("missing", "no such file"),
+    ],
+)
+def test_bad_audio_is_named_and_the_rest_kept(how, message, data, tmp_path, tiny_wavlm):
+    conf, path = {"upstreams": [tiny_wavlm]}, tmp_path / "wav" / "d.wav"
+    good = path.read_bytes()
+    break_audio(path, how)
+    with pytest.raises(CacheError, match=f"^d: {path}: .*{message}"):
+        extract(data, conf, tmp_path / "feats", SMALL)
+    (kept,) = tmp_path.glob("feats/*/train/shards/0000.ark")
+    mtime = kept.stat().st_mtime_ns
+    assert not list(tmp_path.glob("feats/*/train/feats.scp"))
+    path.write_bytes(good)
+    extract(data, conf, tmp_path / "feats", SMALL)
+    assert kept.stat().st_mtime_ns == mtime
+
+
+def test_archive_that_cannot_be_written_is_named(data, tmp_path, tiny_wavlm):
+    """As on a full disk: a process that may write 30 kB per file, where 57 are needed."""
+    conf = {"upstreams": [{"name": tiny_wavlm, "layer": "weighted_sum"}]}
+
+    def with_small_files():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000))
+        with pytest.raises(CacheError, match="/shards/0000.ark: File too large"):
+            extract(data, conf, tmp_path / "feats")
+
+    assert in_child(with_small_files) == 0
+
+
+@pytest.mark.parametrize(
+    "conf,message",
+    [
+        ({}, "upstreams: expected a list"),
+        ({"upstreams": "wavlm"}, "upstreams: expected a list of at least one"),
+        ({"upstreams": ["x"], "fussion": "sum"}, "unknown key 'fussion'; expected"),
+        ({"upstreams": ["x"], "frozen": False}, "frozen: expected true"),
+        ({"upstreams": ["x"]}, "unknown upstream 'x'"),
+    ],
+)
+def test_bad_frontend_conf(conf, message, data, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        extract(data, conf, tmp_path / "feats")
+    assert not (tmp_path / "feats").exists()
+
+
+@pytest.mark.parametrize("option", ["nj", "shard_utts", "batch_seconds"])
+def test_bad_options(option):
+    with pytest.raises(
+        CacheError, match=f"{option}: expected a number above 0, found 0"
+    ):
+        ExtractConf(**{option: 0})
+
+
+def test_not_a_data_directory(tmp_path, tiny_wavlm):
+    with pytest.raises(DataError, match="expected a data directory"):
+        extract(tmp_path / "none", {"upstreams": [tiny_wavlm]}, tmp_path / "feats")
