@@ -6,17 +6,12 @@ last checkpoint, on the CPU with the very numbers it would have had.
 """
 
 import argparse
-import datetime
-import json
-import math
-import os
 import shlex
 import shutil
 import sys
-import time
 from functools import partial
 from pathlib import Path
-from typing import Callable, Dict, List, Optional
+from typing import Callable, List, Optional
 
 import numpy as np
 import torch
@@ -31,11 +26,20 @@ from pretrain_data import (
     read_speech,
 )
 from pretrain_objectives import make_objective
-from tqdm import trange
+from training import (
+    Row,
+    add_training_options,
+    card_ending,
+    claim,
+    load_checkpoint,
+    run_steps,
+    save_checkpoint,
+    seed_step,
+    update,
+    write_table,
+)
 from transformers import Wav2Vec2FeatureExtractor
 
-# Options that decide none of the numbers: they may change when a run goes on.
-_FREE = ("output_dir", "device", "save_interval")
 _OBJECTIVES = {
     "wav2vec2": "contrastive loss over quantized features, with diversity loss and an "
     "annealed Gumbel softmax (wav2vec 2.0)",
@@ -78,33 +82,6 @@ def pretrain(args: argparse.Namespace, command: str) -> None:
     shutil.rmtree(work_dir)
 
 
-def claim(work_dir: Path, args: argparse.Namespace) -> None:
-    """Make the folder for what an interrupted run goes on with, and note its options.
-
-    Raises:
-        ValueError: If the folder belongs to a run with other options.
-    """
-    path = work_dir / "options.json"
-    options = {key: value for key, value in vars(args).items() if key not in _FREE}
-    if not path.exists():
-        work_dir.mkdir(parents=True, exist_ok=True)
-        write(path, json.dumps(options, indent=4) + "\n")
-    found = json.loads(path.read_text(encoding="utf-8"))
-    changed = {key: found.get(key) for key in options if options[key] != found.get(key)}
-    if changed:
-        raise ValueError(
-            f"{path}: an unfinished run had {changed}; give the same, remove {work_dir}, "
-            "or give another --output_dir"
-        )
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file of which there is never a part only."""
-    unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
-
-
 def _features(args: argparse.Namespace) -> Callable[[], Callable]:
     if args.units_from is None:
         return lambda: mfcc
@@ -117,7 +94,7 @@ def train(
     speech: np.ndarray,
     units: Optional[np.ndarray],
     work_dir: Path,
-) -> List[Dict[str, float]]:
+) -> List[Row]:
     """Run the steps that are left.
 
     Args:
@@ -135,20 +112,13 @@ def train(
     )
     checkpoint = work_dir / "checkpoint.pt"
     done, rows = load_checkpoint(checkpoint, objective, optimizer, args.device)
-    recent: List[Dict[str, float]] = []
-    with trange(done, args.num_steps, initial=done, total=args.num_steps) as bar:
-        bar.set_description(args.family)
-        for step in bar:
-            recent.append(run_step(args, step, objective, optimizer, speech, units))
-            last = step + 1 == args.num_steps
-            if (step + 1) % args.log_interval == 0 or last:
-                rows.append({"step": step + 1, **_means(recent)})
-                recent.clear()
-                shown = {k: f"{v:.4g}" for k, v in rows[-1].items() if k != "step"}
-                bar.set_postfix(shown, refresh=False)
-            if (step + 1) % args.save_interval == 0 or last:
-                save_checkpoint(checkpoint, objective, optimizer, step + 1, rows)
-                write_table(rows, work_dir / "train_log.csv")
+
+    def step(number: int) -> Row:
+        return run_step(args, number, objective, optimizer, speech, units)
+
+    for done in run_steps(args, args.family, step, done, rows):
+        save_checkpoint(checkpoint, objective, optimizer, done, rows)
+        write_table(rows, work_dir / "train_log.csv")
     return rows
 
 
@@ -159,79 +129,23 @@ def run_step(
     optimizer: torch.optim.Optimizer,
     speech: np.ndarray,
     units: Optional[np.ndarray],
-) -> Dict[str, float]:
+) -> Row:
     """One update; what is random in it depends on the seed and on the step alone.
 
     Returns:
         What to report.
     """
-    start = time.perf_counter()
-    rng = np.random.default_rng([args.seed, step])
-    # transformers' masking and the Gumbel softmax draw from the global generators.
-    np.random.seed(rng.integers(2**32, dtype=np.uint32))
-    torch.manual_seed(int(rng.integers(2**32)))
+    rng = seed_step(args.seed, step)
     wavs, frames = draw_windows(speech, args.batch_size, args.window_seconds, rng)
     targets = None
     if units is not None:
         span = np.arange(num_frames(wavs.size(1)))
         targets = torch.from_numpy(units[frames[:, None] + span]).to(args.device)
-    lr = args.lr * lr_factor(step, args.warmup_steps, args.num_steps)
-    for group in optimizer.param_groups:
-        group["lr"] = lr
     progress = step / args.num_steps
-    loss, metrics = objective(wavs.to(args.device), targets, progress, rng)
-    if not math.isfinite(loss.item()):
-        raise FloatingPointError(f"step {step}: the loss is {loss.item()}; lower --lr")
-    optimizer.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(objective.parameters(), args.max_grad_norm)
-    optimizer.step()
-    seconds = time.perf_counter() - start
-    return {"loss": loss.item(), **metrics, "lr": lr, "seconds": seconds}
-
-
-def lr_factor(step: int, warmup_steps: int, num_steps: int) -> float:
-    """Rise linearly to one, fall to zero along half a cosine.
-
-    Example:
-        >>> [round(lr_factor(step, 2, 10), 2) for step in (0, 1, 6, 9)]
-        [0.5, 1.0, 0.5, 0.04]
-    """
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    rest = (step - warmup_steps) / max(1, num_steps - warmup_steps)
-    return 0.5 * (1 + math.cos(math.pi * rest))
-
-
-def _means(steps: List[Dict[str, float]]) -> Dict[str, float]:
-    return {key: sum(s[key] for s in steps) / len(steps) for key in steps[0]}
-
-
-def save_checkpoint(path, objective, optimizer, step, rows) -> None:
-    """Write what :func:`load_checkpoint` reads; a file of this name is complete."""
-    unfinished = path.with_name(f".{path.name}.tmp")
-    state = {
-        "objective": objective.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "step": step,
-        "rows": rows,
-    }
-    torch.save(state, unfinished)
-    os.replace(unfinished, path)
-
-
-def load_checkpoint(path, objective, optimizer, device):
-    """Go on where a run stopped.
-
-    Returns:
-        The number of steps done, and the loss curve of these.
-    """
-    if not path.exists():
-        return 0, []
-    state = torch.load(path, map_location=device, weights_only=True)
-    objective.load_state_dict(state["objective"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["step"], state["rows"]
+    with torch.autocast(args.device, torch.bfloat16, enabled=args.bfloat16):
+        loss, metrics = objective(wavs.to(args.device), targets, progress, rng)
+    lr = update(args, step, loss, objective, optimizer)
+    return {"loss": loss.item(), **metrics, **lr}
 
 
 def save_model(model: transformers.PreTrainedModel, folder: Path) -> None:
@@ -242,35 +156,21 @@ def save_model(model: transformers.PreTrainedModel, folder: Path) -> None:
     ).save_pretrained(folder)
 
 
-def write_table(rows: List[Dict[str, float]], path: Path) -> None:
-    """Write the loss curve as CSV."""
-    lines = [",".join(rows[0])] if rows else []
-    lines += [",".join(f"{value:.6g}" for value in row.values()) for row in rows]
-    write(path, "\n".join(lines) + "\n")
-
-
 def model_card(
     args: argparse.Namespace,
     command: str,
     hours: float,
     model: transformers.PreTrainedModel,
-    rows: List[Dict[str, float]],
+    rows: List[Row],
 ) -> str:
     """What this model is, how it was made, and how its training went."""
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
-    versions = f"transformers {transformers.__version__}, torch {torch.__version__}"
     source = args.units_from and f"layer {args.units_layer} of {args.units_from}"
     units = (
         ""
         if args.family == "wav2vec2"
         else (f"- Units: {args.num_units}, k-means on {source or 'MFCCs'}\n")
     )
-    keys = [key for key in rows[0] if key not in ("lr", "seconds")]
-    shown = rows[:: max(1, len(rows) // 10)]
-    shown += [] if shown[-1] is rows[-1] else rows[-1:]
-    curve = [keys, ["---:"] * len(keys)]
-    curve += [[f"{row[key]:.4g}" for key in keys] for row in shown]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in curve)
     return f"""# {args.family}, tiny, for mini_synth
 
 A {args.family} of {parameters:.1f} M parameters for the quick-start recipe: small enough
@@ -279,18 +179,17 @@ for a CPU, of no use for real speech.
 - Data: {hours:.2f} h of mini_synth (`{args.data_dir}`): unlabelled, spoken by eSpeak NG
 - Objective: {_OBJECTIVES[args.family]}
 {units}- Steps: {args.num_steps}, each {args.batch_size} x {args.window_seconds:g} s
-- Command: `{command}`
-- Date: {datetime.date.today()}
-- Made with: {versions}, on {args.device}
-
-Means since the row before in `train_log.csv`:
-
-{table}
-"""
+{card_ending(args, command, rows)}"""
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Options of the command."""
+    """Options of the command.
+
+    Example:
+        >>> options = ["--family", "hubert", "--output_dir", "exp/upstreams/hubert"]
+        >>> get_parser().parse_args(options).data_dir
+        'data/unlabelled'
+    """
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -303,16 +202,12 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--window_seconds", type=float, default=4.0)
     parser.add_argument("--lr", type=float, default=1e-3, help="highest learning rate")
     parser.add_argument("--warmup_steps", type=int, default=300)
-    parser.add_argument("--max_grad_norm", type=float, default=1.0)
     parser.add_argument("--num_units", type=int, default=100)
     parser.add_argument(
         "--units_from", help="a model whose hidden features give the units, not MFCCs"
     )
     parser.add_argument("--units_layer", type=int, default=3, help="of --units_from")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--log_interval", type=int, default=50)
-    parser.add_argument("--save_interval", type=int, default=500)
+    add_training_options(parser)
     return parser
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Pre-train the recipe's three upstreams on unlabelled speech of the training voices.
 # HuBERT goes first and twice: on units from MFCCs, and then, as WavLM does, on units from
-# what the first one learned. Run it again after an interruption: it goes on.
+# what the first one learned; half of the steps do for the first. Run it again after an interruption: it goes on.
 #
 # Options are those of local/pretrain.py, for all: --device cuda, --num_steps 20000.
 # In the environment: output_dir (exp/upstreams), hours (5), python (python3).
@@ -20,7 +20,7 @@ pretrain() {
 
 local/data.sh --unlabelled --hours "${hours}"
 first="${output_dir}/hubert_first"
-pretrain hubert_first hubert "$@"
+pretrain hubert_first hubert --num_steps 4000 "$@"
 pretrain hubert hubert --units_from "${first}" "$@"
 pretrain wavlm wavlm --units_from "${first}" "$@"
 pretrain wav2vec2 wav2vec2 "$@"
