@@ -101,4 +101,4 @@ def test_decoding():
         ["--config", str(CONF / "decode_asr_ctc.yaml"), "--output_dir", "x"]
         + ["--data_path_and_name_and_type", "wav.scp,speech,sound"]
     )
-    assert (args.ctc_weight, args.lm_weight, args.beam_size) == (1.0, 0.0, 10)
+    assert (args.ctc_weight, args.lm_weight, args.beam_size) == (1.0, 0.0, 20)

@@ -4,7 +4,9 @@
 
 set -euo pipefail
 
+# shellcheck source=../db.sh
+. ./db.sh
 python=${python:-python3}
 
-"${python}" local/prepare_mini_synth.py --output_dir data --corpus_dir downloads/mini_synth "$@"
+"${python}" local/prepare_mini_synth.py --output_dir data --corpus_dir "${MINI_SYNTH}" "$@"
 echo "$(date '+%Y-%m-%dT%H:%M:%S') (data.sh) data directories are in data"

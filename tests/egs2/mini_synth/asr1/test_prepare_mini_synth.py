@@ -236,7 +236,8 @@ def test_reverberation_and_noise_are_mild(local):
 
 
 def test_data_sh(tmp_path):
-    (tmp_path / "local").symlink_to(LOCAL)
+    for name in ("local", "db.sh"):
+        (tmp_path / name).symlink_to(LOCAL.parent / name)
     command = ["local/data.sh", *SMALL, "--train_minutes", "0.1", "--nj", "1"]
     environment = {**os.environ, "python": sys.executable}
     subprocess.run(command, check=True, cwd=tmp_path, env=environment)

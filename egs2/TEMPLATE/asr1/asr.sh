@@ -1,0 +1,597 @@
+#!/usr/bin/env bash
+# From a corpus to a packed model, in stages. Options, stages and folders are those of
+# ESPnet's asr.sh, but neither a checkout of ESPnet nor Kaldi is needed.
+#
+# Usage: ./asr.sh --train_set train --valid_set dev --test_sets "test" [--option value ...]
+
+set -euo pipefail
+
+log() { echo "$(date '+%Y-%m-%dT%H:%M:%S') (asr.sh) $*"; }
+die() {
+    log "Error: $*" >&2
+    exit 2
+}
+
+# begin options
+# -- General
+stage=1                # first stage to run
+stop_stage=15          # last stage to run
+skip_stages=           # stages to leave out, such as "2 4"
+skip_data_prep=false   # leave out stages 1 to 5
+skip_train=false       # leave out stages 2, 4, 5, 10 and 11
+skip_eval=false        # leave out stages 12 and 13
+skip_packing=true      # leave out stage 14
+skip_upload_hf=true    # leave out stage 15
+eval_valid_set=false   # also decode the validation set
+ngpu=1                 # GPUs of a node in training; 0: CPU
+num_nodes=1            # nodes in training
+nj=32                  # parallel jobs
+inference_nj=32        # parallel jobs in decoding
+gpu_inference=false    # decode on GPUs
+dumpdir=dump           # folder for formatted audio and features
+expdir=exp             # folder for experiments
+python=espnet-ensemble-python # python with the plugin loaded
+# -- Data
+local_data_opts=       # options for local/data.sh
+train_set=             # training set, a folder in data
+valid_set=             # validation set
+test_sets=             # evaluation sets, such as "test_clean test_other"
+speed_perturb_factors= # such as "0.9 1.0 1.1"
+feats_type=raw         # raw is all there is: upstreams take waveforms
+audio_format=flac      # wav or flac
+fs=16k                 # sample rate
+min_wav_duration=0.1   # shortest training utterance, in seconds
+max_wav_duration=20    # longest training utterance, in seconds
+# -- Tokens
+token_type=char        # char, word or bpe
+nbpe=30                # number of BPE pieces
+bpemode=unigram        # unigram or bpe
+bpe_train_text=        # text to train BPE on (default: the training set's)
+bpe_input_sentence_size=100000000 # sentences that BPE is trained on, at most
+bpe_nlsyms=            # symbols that BPE leaves whole: a file, or separated by commas
+bpe_char_cover=1.0     # character coverage of BPE
+lm_train_text=         # text to take characters from (default: the training set's)
+oov="<unk>"            # out-of-vocabulary symbol
+blank="<blank>"        # CTC's blank
+sos_eos="<sos/eos>"    # start and end of a sentence
+nlsyms_txt=none        # file of non-linguistic symbols
+cleaner=none           # text cleaner
+hyp_cleaner=none       # text cleaner for hypotheses
+g2p=none               # grapheme-to-phoneme conversion
+lang=noinfo            # language, for folder names
+# -- Frontend
+upstreams=             # upstreams in place of the configuration's: "wavlm_base hubert_base"
+frontend_config=       # YAML with frontend and frontend_conf, in place of those
+cache_feats=false      # compute the frozen upstreams' features once, before training
+# -- Training
+asr_config=            # training configuration
+asr_args=              # options that override it, such as "--max_epoch 10"
+asr_tag=               # name of the experiment (default: from configuration and options)
+asr_exp=               # folder of the experiment (default: <expdir>/asr_<asr_tag>)
+asr_stats_dir=         # folder of the statistics
+feats_normalize=utt_mvn # global_mvn: normalise with the training set's statistics
+pretrained_model=      # initial parameters, as espnet2.bin.asr_train --init_param
+ignore_init_mismatch=false # take of them what fits
+asr_speech_fold_length=800 # fold_length of speech, in units of 100 samples
+asr_text_fold_length=150   # fold_length of text
+# -- Decoding, scoring, packing
+inference_config=      # decoding configuration
+inference_args=        # options that override it
+inference_tag=         # name of the decoding (default: from configuration and options)
+inference_asr_model=valid.cer_ctc.ave.pth # checkpoint to decode with
+batch_size=1           # utterances decoded at a time
+score_opts=            # options for sclite
+local_score_opts=      # options for local/score.sh
+hf_repo=               # repository on the Hugging Face hub, for stage 15
+# end options
+
+usage() {
+    sed -n '4,/^$/s/^# //p' "${BASH_SOURCE[0]}"
+    echo "Options (and their defaults):"
+    sed -n '/^# begin options/,/^# end options/{/options$/d;s/^# -- /\n/;s/^\([a-z0-9_]*\)=/  --\1 /;p}' \
+        "${BASH_SOURCE[0]}"
+}
+
+# What ESPnet's asr.sh has and this one has not.
+refuse_unsupported() {
+    local reason
+    case $1 in
+        use_lm | lm_* | num_splits_lm | inference_lm | use_word_lm | word_vocab_size)
+            reason="decoding is by CTC alone, without a language model" ;;
+        use_ngram | ngram_* | inference_ngram)
+            reason="decoding is by CTC alone, without a language model" ;;
+        asr_task | num_ref | num_inf | sot_asr | use_*prompt)
+            reason="only single-speaker recognition is supported" ;;
+        use_streaming | use_maskctc | use_k2 | k2_* | use_nbest_rescoring | num_paths | nll_batch_size)
+            reason="decoding is that of espnet2.bin.asr_inference" ;;
+        multi_columns_* | auxiliary_data_tags | post_process_local_data_opts)
+            reason="prepare single-channel data in local/data.sh" ;;
+        num_splits_asr)
+            reason="a training set is read as one" ;;
+        hugging_face_model_name_or_path)
+            reason="--token_type is char, word or bpe" ;;
+        use_lightning)
+            reason="training goes through espnet2.bin.launch" ;;
+        download_model)
+            reason="unpack the model with espnet_model_zoo, and use its Speech2Text" ;;
+        *)
+            return 0 ;;
+    esac
+    die "--$1 of ESPnet's asr.sh is not supported: ${reason}"
+}
+
+parse_options() {
+    local name known
+    known=$(sed -n '/^# begin options/,/^# end options/s/^\([a-z0-9_]*\)=.*/\1/p' "${BASH_SOURCE[0]}")
+    while [ $# -gt 0 ]; do
+        case $1 in
+            -h | --help) usage && exit 0 ;;
+            --*) name=${1#--} name=${name//-/_} ;;
+            *) die "expected --option value, found '$1'; see --help" ;;
+        esac
+        if ! grep -qx -e "${name}" <<< "${known}"; then
+            refuse_unsupported "${name}"
+            die "unknown option '$1'; see --help"
+        fi
+        [ $# -ge 2 ] || die "$1: expected a value"
+        if [[ ${!name} =~ ^(true|false)$ && ! $2 =~ ^(true|false)$ ]]; then
+            die "$1: expected true or false, found '$2'"
+        fi
+        printf -v "${name}" '%s' "$2"
+        shift 2
+    done
+}
+
+check_options() {
+    "${skip_train}" || [ -n "${train_set}" ] || die "--train_set is required"
+    "${skip_train}" || [ -n "${valid_set}" ] || die "--valid_set is required"
+    [ -n "${test_sets}" ] || "${eval_valid_set}" || die "--test_sets is required"
+    [ -z "${train_set}" ] || [ "${train_set}" != "${valid_set}" ] ||
+        die "train_set and valid_set must differ, found ${train_set} for both"
+    [[ " ${test_sets} " != *" ${train_set:-/} "* ]] ||
+        die "--test_sets ${test_sets}: ${train_set} is the training set"
+    [ "${feats_type}" = raw ] ||
+        die "--feats_type ${feats_type}: expected raw; --cache_feats true computes features once"
+    [[ ${audio_format} =~ ^(wav|flac)$ ]] ||
+        die "--audio_format ${audio_format}: expected wav or flac"
+    [[ ${token_type} =~ ^(char|word|bpe)$ ]] ||
+        die "--token_type ${token_type}: expected char, word or bpe"
+    [[ ${feats_normalize} =~ ^(utt_mvn|utterance_mvn|global_mvn|none)$ ]] ||
+        die "--feats_normalize ${feats_normalize}: expected utt_mvn or global_mvn"
+    [ -n "${asr_config}" ] || die "--asr_config is required: conf/tuning has some"
+    "${python}" -c 'import sys; sys.exit("espnet_ensemble" not in sys.modules)' ||
+        die "--python ${python}: expected a python that loads the plugin, such as espnet-ensemble-python"
+}
+
+# tag_of OPTIONS: what ESPnet makes of them in a folder's name.
+tag_of() { sed -e 's/--/_/g' -e 's/[ |=/]//g' <<< "$1"; }
+
+# Where everything is.
+set_names() {
+    data_feats=${dumpdir}/${feats_type}
+    case ${token_type} in
+        bpe) token_dir=bpe_${bpemode}${nbpe} ;;
+        *) token_dir=${token_type} ;;
+    esac
+    token_dir=data/${lang/noinfo/}_token_list/${token_dir}
+    token_dir=${token_dir/\/_token/\/token}
+    token_list=${token_dir}/tokens.txt
+    bpemodel=none
+    [ "${token_type}" != bpe ] || bpemodel=${token_dir}/bpe.model
+
+    local tag
+    tag=${feats_type}_${lang}_${token_type}
+    tag=${tag/_noinfo/}
+    [ "${token_type}" != bpe ] || tag+="${nbpe}"
+    asr_config=$("${python}" -m espnet_ensemble.bin.train_config --asr_config "${asr_config}" \
+        --frontend_config "${frontend_config}" --upstreams "${upstreams}" --output_dir "${expdir}/conf")
+    local sp=${speed_perturb_factors:+_sp}
+    : "${asr_tag:=$(basename "${asr_config}" .yaml)_${tag}$(tag_of "${asr_args}")${sp}}"
+    : "${asr_exp:=${expdir}/asr_${asr_tag}}"
+    if [ -z "${asr_stats_dir}" ]; then
+        asr_stats_dir=${expdir}/asr_stats_${tag}${sp}
+        # These statistics are of features.
+        [ "${feats_normalize}" != global_mvn ] ||
+            asr_stats_dir+=_$(basename "${asr_config}" .yaml)
+    fi
+    if [ -z "${inference_tag}" ]; then
+        inference_tag=inference
+        [ -z "${inference_config}" ] || inference_tag=$(basename "${inference_config}" .yaml)
+        inference_tag+=$(tag_of "${inference_args}")_asr_model_$(tag_of "${inference_asr_model%.*}")
+    fi
+    packed_model=${asr_exp}/${asr_exp##*/}_${inference_asr_model%.*}.zip
+
+    local dset others=
+    for dset in ${test_sets}; do
+        if [ "${dset}" = "${valid_set}" ]; then
+            eval_valid_set=true
+        elif [[ " ${others} " != *" ${dset} "* ]]; then
+            others+=" ${dset}"
+        fi
+    done
+    test_sets=${others# }
+    eval_sets=${test_sets}
+    ! "${eval_valid_set}" || eval_sets="org/${valid_set} ${test_sets}"
+
+    token_opts=(
+        --use_preprocessor true --bpemodel "${bpemodel}" --token_type "${token_type}"
+        --token_list "${token_list}" --non_linguistic_symbols "${nlsyms_txt}"
+        --cleaner "${cleaner}" --g2p "${g2p}"
+    )
+    read -ra asr_opts <<< "--config ${asr_config} --frontend_conf fs=${fs} ${asr_args}"
+}
+
+set_skipped_stages() {
+    ! "${skip_data_prep}" || skip_stages+=" 1 2 3 4 5"
+    ! "${skip_train}" || skip_stages+=" 2 4 5 10 11"
+    ! "${skip_eval}" || skip_stages+=" 12 13"
+    ! "${skip_packing}" || skip_stages+=" 14"
+    ! "${skip_upload_hf}" || skip_stages+=" 15"
+}
+
+# need STAGE FILE...: stop where a file is missing that STAGE makes.
+need() {
+    local maker=$1 file
+    shift
+    for file; do
+        [ -e "${file}" ] || die "${file} is missing: stage ${maker} makes it"
+    done
+}
+
+# state SETTINGS FILE...: what a step depends on. It is kept beside the step's result: while
+# it stays the same, the step is not repeated.
+state() {
+    echo "$1"
+    shift
+    cksum "$@"
+}
+is_done() { [ -f "$1" ] && [ "$(< "$1")" = "$2" ]; }
+mark_done() { echo "$2" > "$1.tmp" && mv "$1.tmp" "$1"; }
+
+# split_keys FILE N PREFIX: deal its lines to PREFIX.1.scp, ..., PREFIX.N.scp.
+split_keys() { awk -v n="$2" -v prefix="$3" '{ print > (prefix "." (NR % n + 1) ".scp") }' "$1"; }
+
+# num_jobs N FILE: N, or the number of lines of FILE where that is less.
+num_jobs() {
+    local lines
+    lines=$(wc -l < "$2")
+    echo "$((lines < $1 ? lines : $1))"
+}
+
+# follow "FILTER ..." LOG...: show what FILTER makes of logs while they grow, until unfollow.
+follow() {
+    local filter
+    read -ra filter <<< "$1"
+    shift
+    tail --pid=$$ -qn 0 -F "$@" > >("${filter[@]}") 2> /dev/null &
+    follower=$!
+}
+unfollow() {
+    sleep 2 # tail looks once a second
+    kill "${follower}"
+    wait "${follower}" 2> /dev/null || true
+}
+
+stage_1() {
+    log "Stage 1: Data preparation for ${train_set} ${valid_set} ${test_sets}: local/data.sh -> data"
+    # shellcheck disable=SC2086 # several options
+    local/data.sh ${local_data_opts}
+}
+
+stage_2() {
+    if [ -z "${speed_perturb_factors}" ]; then
+        log "Stage 2: no speed perturbation"
+        return
+    fi
+    log "Stage 2: Speed perturbation: data/${train_set%_sp} -> data/${train_set}"
+    need 1 "data/${train_set%_sp}/wav.scp"
+    "${python}" -m espnet_ensemble.bin.perturb_data_dir_speed --nj "${nj}" --fs "${fs}" \
+        --audio_format "${audio_format}" --speed_perturb_factors "${speed_perturb_factors}" \
+        "data/${train_set%_sp}" "data/${train_set}"
+}
+
+stage_3() {
+    local dset sets="${valid_set} ${test_sets}" dest
+    if ! "${skip_train}"; then
+        sets="${train_set} ${sets}"
+    elif ! "${eval_valid_set}"; then
+        sets=${test_sets}
+    fi
+    for dset in ${sets}; do
+        dest=${data_feats}/${dset}
+        [[ " ${test_sets} " == *" ${dset} "* ]] || dest=${data_feats}/org/${dset}
+        log "Stage 3: Format audio: data/${dset} -> ${dest}"
+        need "$([[ ${dset} == *_sp ]] && echo 2 || echo 1)" "data/${dset}/wav.scp"
+        "${python}" -m espnet_ensemble.bin.format_wav_scp --nj "${nj}" --fs "${fs}" \
+            --audio_format "${audio_format}" "data/${dset}" "${dest}"
+    done
+}
+
+stage_4() {
+    local dset
+    for dset in "${train_set}" "${valid_set}"; do
+        log "Stage 4: Remove long and short utterances: ${data_feats}/org/${dset} -> ${data_feats}/${dset}"
+        need 3 "${data_feats}/org/${dset}/wav.scp"
+        "${python}" -m espnet_ensemble.bin.filter_lengths --fs "${fs}" \
+            --min_wav_duration "${min_wav_duration}" --max_wav_duration "${max_wav_duration}" \
+            "${data_feats}/org/${dset}" "${data_feats}/${dset}"
+    done
+    # shellcheck disable=SC2086 # several files
+    awk 'NF > 1' ${lm_train_text:-${data_feats}/org/${train_set}/text} > "${data_feats}/lm_train.txt"
+}
+
+stage_5() {
+    local texts=${data_feats}/lm_train.txt settings
+    [ "${token_type}" != bpe ] || texts=${bpe_train_text:-${data_feats}/org/${train_set}/text}
+    log "Stage 5: Token list (${token_type}) from ${texts}"
+    # shellcheck disable=SC2086 # several files
+    need 4 ${texts}
+    settings="${token_opts[*]} ${bpe_nlsyms} ${bpe_char_cover} ${bpe_input_sentence_size}"
+    # shellcheck disable=SC2086 # several files
+    settings=$(state "${settings} ${blank} ${oov} ${sos_eos}" ${texts})
+    if is_done "${token_dir}/.done" "${settings}"; then
+        log "${token_list} is up to date"
+        return
+    fi
+    mkdir -p "${token_dir}"
+    if [ "${token_type}" = bpe ]; then
+        # shellcheck disable=SC2086 # several files
+        "${python}" -m espnet_ensemble.bin.spm_train ${texts} --output_dir "${token_dir}" \
+            --nbpe "${nbpe}" --bpemode "${bpemode}" --bpe_nlsyms "${bpe_nlsyms}" \
+            --bpe_char_cover "${bpe_char_cover}" \
+            --bpe_input_sentence_size "${bpe_input_sentence_size}" \
+            --blank "${blank}" --oov "${oov}" --sos_eos "${sos_eos}"
+    else
+        "${python}" -m espnet2.bin.tokenize_text --token_type "${token_type}" --field 2- \
+            --input "${texts}" --output "${token_list}.tmp" --write_vocabulary true \
+            --non_linguistic_symbols "${nlsyms_txt}" --cleaner "${cleaner}" --g2p "${g2p}" \
+            --add_symbol "${blank}:0" --add_symbol "${oov}:1" --add_symbol "${sos_eos}:-1" \
+            > "${token_dir}/tokenize_text.log" 2>&1 || die "see ${token_dir}/tokenize_text.log"
+        mv "${token_list}.tmp" "${token_list}"
+    fi
+    mark_done "${token_dir}/.done" "${settings}"
+}
+
+stage_10() {
+    local train=${data_feats}/${train_set} valid=${data_feats}/${valid_set}
+    log "Stage 10: Statistics of ${train} and ${valid} -> ${asr_stats_dir}"
+    need 4 "${train}/wav.scp" "${valid}/wav.scp"
+    need 5 "${token_list}"
+    local settings
+    settings=$(state "${token_opts[*]} ${asr_opts[*]}" "${asr_config}" "${token_list}" \
+        "${train}"/{wav.scp,text} "${valid}"/{wav.scp,text})
+    if is_done "${asr_stats_dir}/.done" "${settings}"; then
+        log "${asr_stats_dir} is up to date"
+    else
+        collect_stats "${train}" "${valid}"
+        mark_done "${asr_stats_dir}/.done" "${settings}"
+    fi
+    if "${cache_feats}"; then
+        log "Stage 10: Features of the frozen upstreams: ${train} ${valid} -> ${dumpdir}/feats"
+        cached_feats "${train}"
+        cached_feats "${valid}"
+    fi
+}
+
+collect_stats() {
+    local train=$1 valid=$2 logdir=${asr_stats_dir}/logdir jobs dset
+    rm -rf "${asr_stats_dir}"
+    mkdir -p "${logdir}"
+    jobs=$(num_jobs "$(num_jobs "${nj}" "${train}/wav.scp")" "${valid}/wav.scp")
+    split_keys "${train}/wav.scp" "${jobs}" "${logdir}/train"
+    split_keys "${valid}/wav.scp" "${jobs}" "${logdir}/valid"
+    ${train_cmd} JOB=1:"${jobs}" "${logdir}/stats.JOB.log" \
+        "${python}" -m espnet2.bin.asr_train --collect_stats true "${token_opts[@]}" \
+        --train_data_path_and_name_and_type "${train}/wav.scp,speech,sound" \
+        --train_data_path_and_name_and_type "${train}/text,text,text" \
+        --valid_data_path_and_name_and_type "${valid}/wav.scp,speech,sound" \
+        --valid_data_path_and_name_and_type "${valid}/text,text,text" \
+        --train_shape_file "${logdir}/train.JOB.scp" --valid_shape_file "${logdir}/valid.JOB.scp" \
+        --output_dir "${logdir}/stats.JOB" "${asr_opts[@]}"
+    local parts=()
+    for ((job = 1; job <= jobs; job++)); do
+        parts+=(--input_dir "${logdir}/stats.${job}")
+    done
+    [ "${feats_normalize}" = global_mvn ] || parts+=(--skip_sum_stats)
+    "${python}" -m espnet2.bin.aggregate_stats_dirs "${parts[@]}" --output_dir "${asr_stats_dir}" \
+        > "${logdir}/aggregate.log" 2>&1 || die "see ${logdir}/aggregate.log"
+    if [ "${feats_normalize}" = global_mvn ] && [ ! -e "${asr_stats_dir}/train/feats_stats.npz" ]; then
+        die "--feats_normalize global_mvn: the configuration must have model_conf:" \
+            "extract_feats_in_collect_stats: true"
+    fi
+    for dset in train valid; do
+        awk -v n="$(wc -l < "${token_list}")" '{ print $0 "," n }' \
+            "${asr_stats_dir}/${dset}/text_shape" > "${asr_stats_dir}/${dset}/text_shape.${token_type}"
+    done
+}
+
+# cached_feats DATA: extract the features of the frozen upstreams where there are none yet,
+# and say where they are.
+cached_feats() {
+    local cores
+    cores=$(nproc)
+    "${python}" -m espnet_ensemble.bin.extract --nj "$((nj < cores ? nj : cores))" \
+        --data_dir "$1" --frontend_conf "${asr_config}" --cache_dir "${dumpdir}/feats" | tail -n 1
+}
+
+stage_11() {
+    local train=${data_feats}/${train_set} valid=${data_feats}/${valid_set} settings
+    local stats=${asr_stats_dir} normalize=()
+    log "Stage 11: Training: ${asr_exp}"
+    need 10 "${stats}/train/speech_shape" "${stats}/valid/text_shape.${token_type}"
+    [ "${feats_normalize}" != global_mvn ] ||
+        normalize=(--normalize global_mvn --normalize_conf "stats_file=${stats}/train/feats_stats.npz")
+    settings=$(state "${token_opts[*]} ${asr_opts[*]} ${normalize[*]} ${pretrained_model}" "${asr_config}" \
+        "${token_list}" "${stats}"/{train,valid}/{speech_shape,text_shape} "${train}/text" "${valid}/text")
+    if is_done "${asr_exp}/.done" "${settings}"; then
+        log "${asr_exp} is trained already"
+        return
+    fi
+    local train_speech=${train}/wav.scp,speech,sound valid_speech=${valid}/wav.scp,speech,sound
+    if "${cache_feats}"; then
+        train_speech=$(cached_feats "${train}"),speech,feature_cache
+        valid_speech=$(cached_feats "${valid}"),speech,feature_cache
+    fi
+    mkdir -p "${asr_exp}"
+    # One process has the machine to itself.
+    local threads=${OMP_NUM_THREADS}
+    [ "${ngpu}" != 0 ] || [ "${num_nodes}" != 1 ] || threads=$(nproc)
+    follow epochs "${asr_exp}/train.log"
+    OMP_NUM_THREADS=${threads} "${python}" -m espnet2.bin.launch \
+        --cmd "${cuda_cmd} --name ${asr_exp}/train.log" --log "${asr_exp}/train.log" \
+        --ngpu "${ngpu}" --num_nodes "${num_nodes}" \
+        --init_file_prefix "${asr_exp}/.dist_init_" --multiprocessing_distributed true -- \
+        "${python}" -m espnet2.bin.asr_train "${token_opts[@]}" \
+        --train_data_path_and_name_and_type "${train_speech}" \
+        --train_data_path_and_name_and_type "${train}/text,text,text" \
+        --valid_data_path_and_name_and_type "${valid_speech}" \
+        --valid_data_path_and_name_and_type "${valid}/text,text,text" \
+        --train_shape_file "${stats}/train/speech_shape" \
+        --train_shape_file "${stats}/train/text_shape.${token_type}" \
+        --valid_shape_file "${stats}/valid/speech_shape" \
+        --valid_shape_file "${stats}/valid/text_shape.${token_type}" \
+        --fold_length "$((asr_speech_fold_length * 100))" --fold_length "${asr_text_fold_length}" \
+        ${pretrained_model:+--init_param ${pretrained_model}} \
+        --ignore_init_mismatch "${ignore_init_mismatch}" --resume true \
+        --output_dir "${asr_exp}" "${normalize[@]}" "${asr_opts[@]}"
+    unfollow
+    need 11 "${asr_exp}/${inference_asr_model}"
+    mark_done "${asr_exp}/.done" "${settings}"
+}
+
+# Of train.log, a line for each epoch.
+epochs() {
+    local pattern='.* ([0-9]+)epoch results: \[train\].* loss=([^,]+),.*\[valid\].* cer_ctc=([^,]+),.* loss=([^,]+),.*'
+    sed -unE "s/${pattern}/  epoch \1: train loss \2, valid loss \4, valid CER \3/p"
+}
+
+stage_12() {
+    local dset cmd=${decode_cmd} gpus=0
+    log "Stage 12: Decoding with ${asr_exp}/${inference_asr_model}: ${asr_exp}/${inference_tag}"
+    need 11 "${asr_exp}/config.yaml" "${asr_exp}/${inference_asr_model}"
+    ! "${gpu_inference}" || cmd=${cuda_cmd} gpus=1
+    for dset in ${eval_sets}; do
+        need 3 "${data_feats}/${dset}/wav.scp"
+        decode "${dset}"
+    done
+}
+
+decode() {
+    local dset=$1 data=${data_feats}/$1 dir=${asr_exp}/${inference_tag}/$1 opts settings jobs
+    local logdir=${dir}/logdir name
+    read -ra opts <<< "${inference_config:+--config ${inference_config}} ${inference_args}"
+    settings=$(state "${opts[*]} ${batch_size}" "${asr_exp}/${inference_asr_model}" \
+        "${data}/wav.scp" ${inference_config:+"${inference_config}"})
+    if is_done "${dir}/.done" "${settings}"; then
+        log "${dir}/text is up to date"
+        return
+    fi
+    rm -rf "${logdir}" "${dir}/.done"
+    mkdir -p "${logdir}"
+    jobs=$(num_jobs "${inference_nj}" "${data}/wav.scp")
+    split_keys "${data}/wav.scp" "${jobs}" "${logdir}/keys"
+    log "Stage 12: ${dset}: ${logdir}/asr_inference.*.log"
+    # They must be there for tail to read them from their beginning.
+    for ((job = 1; job <= jobs; job++)); do : > "${logdir}/asr_inference.${job}.log"; done
+    follow "hypotheses $(wc -l < "${data}/wav.scp")" "${logdir}"/asr_inference.*.log
+    ${cmd} --gpu "${gpus}" JOB=1:"${jobs}" "${logdir}/asr_inference.JOB.log" \
+        "${python}" -m espnet2.bin.asr_inference --batch_size "${batch_size}" --ngpu "${gpus}" \
+        --data_path_and_name_and_type "${data}/wav.scp,speech,sound" \
+        --key_file "${logdir}/keys.JOB.scp" --asr_train_config "${asr_exp}/config.yaml" \
+        --asr_model_file "${asr_exp}/${inference_asr_model}" \
+        --output_dir "${logdir}/output.JOB" "${opts[@]}"
+    unfollow
+    for name in token token_int score text; do
+        sort "${logdir}"/output.*/1best_recog/"${name}" > "${dir}/${name}.tmp"
+        mv "${dir}/${name}.tmp" "${dir}/${name}"
+    done
+    mark_done "${dir}/.done" "${settings}"
+}
+
+# hypotheses N: of asr_inference.*.log, a bar of N utterances.
+hypotheses() {
+    grep --line-buffered "best hypo" |
+        "${python}" -m tqdm --total "$1" --unit utt --mininterval 2 > /dev/null
+}
+
+stage_13() {
+    local dset dir data
+    log "Stage 13: Scoring: ${asr_exp}/${inference_tag}"
+    for dset in ${eval_sets}; do
+        dir=${asr_exp}/${inference_tag}/${dset} data=${data_feats}/${dset}
+        need 12 "${dir}/.done"
+        "${python}" -m espnet_ensemble.bin.score_asr --ref "${data}/text" --hyp "${dir}/text" \
+            --utt2spk "${data}/utt2spk" --output_dir "${dir}" --bpemodel "${bpemodel}" \
+            --nlsyms_txt "${nlsyms_txt}" --cleaner "${cleaner}" --hyp_cleaner "${hyp_cleaner}" \
+            --score_opts="${score_opts}"
+    done
+    "${python}" -m espnet_ensemble.bin.show_asr_result "${asr_exp}" > "${asr_exp}/RESULTS.md.tmp"
+    mv "${asr_exp}/RESULTS.md.tmp" "${asr_exp}/RESULTS.md"
+    cat "${asr_exp}/RESULTS.md"
+    # shellcheck disable=SC2086 # several options
+    [ ! -f local/score.sh ] || local/score.sh ${local_score_opts} "${asr_exp}"
+}
+
+stage_14() {
+    log "Stage 14: Pack model: ${packed_model}"
+    need 11 "${asr_exp}/config.yaml" "${asr_exp}/${inference_asr_model}"
+    need 13 "${asr_exp}/RESULTS.md"
+    local opts=(--option "${asr_exp}/RESULTS.md" --option "${asr_exp}/images")
+    [ "${feats_normalize}" != global_mvn ] ||
+        opts+=(--option "${asr_stats_dir}/train/feats_stats.npz")
+    [ "${token_type}" != bpe ] || opts+=(--option "${bpemodel}")
+    [ "${nlsyms_txt}" = none ] || opts+=(--option "${nlsyms_txt}")
+    "${python}" -m espnet_ensemble.bin.pack asr --asr_train_config "${asr_exp}/config.yaml" \
+        --asr_model_file "${asr_exp}/${inference_asr_model}" "${opts[@]}" --outpath "${packed_model}"
+}
+
+stage_15() {
+    log "Stage 15: Upload model to the Hugging Face hub: ${hf_repo}"
+    [ -n "${hf_repo}" ] || die "--hf_repo is required, such as user/model"
+    need 14 "${packed_model}"
+    local dir=${expdir}/hf_${hf_repo//\//_}
+    rm -rf "${dir}"
+    python3 -m zipfile -e "${packed_model}" "${dir}"
+    model_card > "${dir}/README.md"
+    hf upload "${hf_repo}" "${dir}" . || die "log in with 'hf auth login' first"
+}
+
+model_card() {
+    cat << EOF
+---
+tags: [espnet, audio, automatic-speech-recognition]
+library_name: espnet
+---
+# ${hf_repo}
+
+Made by \`$(basename "$(dirname "${PWD}")")/$(basename "${PWD}")\` with ESPnet-Ensemble:
+
+\`\`\`python
+import espnet_ensemble
+from espnet2.bin.asr_inference import Speech2Text
+
+speech2text = Speech2Text.from_pretrained("${hf_repo}")
+\`\`\`
+
+$(cat "${asr_exp}/RESULTS.md")
+EOF
+}
+
+log "$0 $*"
+parse_options "$@"
+# shellcheck source=path.sh
+. ./path.sh
+# shellcheck source=cmd.sh
+. ./cmd.sh
+check_options
+set_names
+set_skipped_stages
+# Only stage 2 knows the set without this suffix.
+[ -z "${speed_perturb_factors}" ] || train_set+=_sp
+
+for number in 1 2 3 4 5 10 11 12 13 14 15; do
+    if ((stage <= number && number <= stop_stage)) && [[ " ${skip_stages} " != *" ${number} "* ]]; then
+        "stage_${number}"
+    fi
+done
+log "Successfully finished. [elapsed=${SECONDS}s]"

@@ -1,0 +1,15 @@
+# Sourced by asr.sh in a recipe's folder.
+# shellcheck shell=bash
+
+MAIN_ROOT=$(cd ../../.. && pwd)
+
+# shellcheck source=../../../local/activate.sh
+. "${MAIN_ROOT}/local/activate.sh"
+
+export PATH=${PWD}/utils:${PATH}
+export LC_ALL=C
+export PYTHONIOENCODING=UTF-8
+# Jobs run side by side; each keeps to one core.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+# Which network to use between GPUs is for NCCL to find out, but never one of these.
+export NCCL_SOCKET_IFNAME=${NCCL_SOCKET_IFNAME:-^lo,docker,virbr,vmnet,vboxnet}

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Train WavLM+HuBERT with 2 transformer layers and CTC on speech made on the spot, decode
+# voices and sentences it has not heard, and show the result: some minutes on two cores.
+# Options are those of asr.sh, such as --stage 10 --upstreams "upstreams/wav2vec2".
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+./asr.sh \
+    --ngpu 0 --nj 2 --inference_nj 2 \
+    --train_set train --valid_set dev --test_sets test \
+    --local_data_opts "--nj 2" \
+    --asr_config conf/train_asr_transformer2_ctc.yaml --cache_feats true \
+    --inference_config conf/decode_asr_ctc.yaml \
+    "$@"

@@ -1,0 +1,150 @@
+"""The whole recipe on a cut-down corpus, as its users run it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[4]
+RECIPE = REPOSITORY / "egs2" / "mini_synth" / "asr1"
+MADE = ("data", "dump", "exp", "downloads")
+SMALL = "--nj 2 --train_minutes 1 --dev_minutes 0.2 --test_minutes 0.2"
+DECODED = "decode_asr_ctc_asr_model_valid.cer_ctc.ave"
+
+
+def make_recipe(root: Path) -> Path:
+    """A clone of what is committed, without what runs have made."""
+    (root / "local").symlink_to(REPOSITORY / "local")
+    folder = root / "egs2" / "mini_synth" / "asr1"
+    folder.mkdir(parents=True)
+    for path in RECIPE.iterdir():
+        if path.name not in MADE:
+            (folder / path.name).symlink_to(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def environment():
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1"}
+
+
+@pytest.fixture(scope="module")
+def run(environment):
+    """Run run.sh: run(folder, option, value, ...) -> all that it printed."""
+
+    def call(folder, *options):
+        command = ["./run.sh", "--local_data_opts", SMALL, *options]
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    return call
+
+
+def interrupt(folder, environment, moment, *options):
+    """Run run.sh, and press Ctrl-C when it has printed what ``moment`` matches."""
+    process = subprocess.Popen(
+        ["./run.sh", "--local_data_opts", SMALL, *options],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        start_new_session=True,
+        # A background job of a shell without job control ignores it, and so would its own.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    output = ""
+    for line in process.stdout:
+        output += line
+        if re.search(moment, line):
+            os.killpg(process.pid, signal.SIGINT)
+            break
+    output += process.stdout.read()
+    assert process.wait() != 0, output
+    return output
+
+
+def test_in_one_go_with_an_interruption(tmp_path, environment, run):
+    folder = make_recipe(tmp_path)
+    options = ["--asr_args", "--max_epoch 3", "--skip_packing", "false"]
+    exp = (
+        folder
+        / "exp"
+        / "asr_train_asr_transformer2_ctc_wavlm_hubert_raw_char_max_epoch3"
+    )
+
+    interrupt(folder, environment, "epoch 1: train loss", *options)
+    assert (exp / "checkpoint.pth").exists()
+    assert not (exp / ".done").exists() and not list(exp.glob("valid.*.ave.pth"))
+
+    output = run(folder, *options)
+    assert "exp/asr_stats_raw_char is up to date" in output
+    assert "epoch 1: train loss" not in output and "epoch 3: train loss" in output
+    results = (exp / "RESULTS.md").read_text()
+    assert results in output
+    rows = re.findall(rf"^\|({DECODED}/test)\|(\d+)\|", results, flags=re.MULTILINE)
+    assert len(rows) == 2  # WER and CER
+    hypotheses = (exp / DECODED / "test" / "text").read_text().splitlines()
+    assert {int(row[1]) for row in rows} == {len(hypotheses)}
+    assert "said:" in output and (exp / "images" / "result.png").is_file()
+
+    trained = (exp / "checkpoint.pth").stat().st_mtime_ns
+    output = run(folder, *options)
+    assert "is trained already" in output and "text is up to date" in output
+    assert (exp / "checkpoint.pth").stat().st_mtime_ns == trained
+
+    archive = next(exp.glob("asr_*.zip")).rename(tmp_path / "model.zip")
+    wavs = dict(read(folder / "dump/raw/test/wav.scp"))
+    utterances = [line.split()[0] for line in hypotheses][:3]
+    paths = [str(folder / wavs[utterance]) for utterance in utterances]
+    recognised = unpack_and_recognise(archive, paths, tmp_path, environment)
+    assert recognised == [
+        dict(read(exp / DECODED / "test/text"))[u] for u in utterances
+    ]
+
+
+def read(table):
+    """Lines of a Kaldi-style file, key and value."""
+    for line in table.read_text(encoding="utf-8").splitlines():
+        key, _, value = line.partition(" ")
+        yield key, value.strip()
+
+
+def unpack_and_recognise(archive, wavs, folder, environment):
+    """As a user of the model zoo does it, who has only the packages and the archive."""
+    script = """if True:
+        import sys
+        import soundfile
+        import espnet_ensemble
+        from espnet2.bin.asr_inference import Speech2Text
+        from espnet_model_zoo.downloader import ModelDownloader
+
+        files = ModelDownloader("cache").download_and_unpack(sys.argv[1])
+        speech2text = Speech2Text(**files)
+        for wav in sys.argv[2:]:
+            text, *_ = speech2text(soundfile.read(wav)[0])[0]
+            print("text:", text)
+    """
+    (folder / "elsewhere").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(archive), *wavs],
+        cwd=folder / "elsewhere",
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stderr
+    return re.findall(r"^text: ?(.*)$", done.stdout, flags=re.MULTILINE)
