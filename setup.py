@@ -22,8 +22,11 @@ setup(
     install_requires=[
         "espnet>=202511",
         "espnet_model_zoo",
+        "editdistance",
         "espeakng-loader",
+        "huggingface_hub",
         "humanfriendly",
+        "kaldiio",
         "s3prl>=0.4.18",
         "scikit-learn",
         "scipy",

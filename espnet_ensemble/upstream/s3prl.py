@@ -60,9 +60,8 @@ def hub_entries() -> Dict[str, HubEntry]:
         raise UpstreamError("S3PRL is not installed; run `pip install s3prl`")
     root = Path(spec.origin).parent
     entries = {}
-    for statement in _parse(
-        root / "hub.py"
-    ):  # from s3prl.upstream.wavlm.hubconf import *
+    # It has lines like: from s3prl.upstream.wavlm.hubconf import *
+    for statement in _parse(root / "hub.py"):
         if isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*":
             package = statement.module.split(".")[2]
             for function in _parse(root / "upstream" / package / "hubconf.py"):
@@ -244,9 +243,8 @@ class S3prlUpstream(Upstream):
         # Frame t of an utterance, or its last one where S3PRL counts more.
         frames = torch.arange(int(num_frames.max()), device=wavs.device)
         index = torch.minimum(frames, encoded.unsqueeze(1) - 1).unsqueeze(-1)
-        return [
-            h.gather(1, index.expand(-1, -1, h.size(-1))) for h in states
-        ], num_frames
+        states = [h.gather(1, index.expand(-1, -1, h.size(-1))) for h in states]
+        return states, num_frames
 
     def _apply(self, fn, recurse=True):
         super()._apply(fn, recurse)

@@ -357,9 +357,14 @@ stage_10() {
     log "Stage 10: Statistics of ${train} and ${valid} -> ${asr_stats_dir}"
     need 4 "${train}/wav.scp" "${valid}/wav.scp"
     need 5 "${token_list}"
-    local settings
-    settings=$(state "${token_opts[*]} ${asr_opts[*]}" "${asr_config}" "${token_list}" \
-        "${train}"/{wav.scp,text} "${valid}"/{wav.scp,text})
+    local settings inputs=("${token_list}" "${train}"/{wav.scp,text} "${valid}"/{wav.scp,text})
+    settings=${token_opts[*]}
+    if [ "${feats_normalize}" = global_mvn ]; then
+        # Only then are they of features; lengths are the same for all upstreams.
+        settings+=" ${asr_opts[*]}"
+        inputs+=("${asr_config}")
+    fi
+    settings=$(state "${settings}" "${inputs[@]}")
     if is_done "${asr_stats_dir}/.done" "${settings}"; then
         log "${asr_stats_dir} is up to date"
     else

@@ -13,6 +13,8 @@ Layout::
     data/train/{wav.scp,text,utt2spk,spk2utt,utt2dur}     the same for dev and test
     data/unlabelled/{wav.scp,utt2spk,spk2utt,utt2dur}     with --unlabelled: for
                                                           pre-training, train's voices
+    data/finetune/{wav.scp,text,...}                      with --finetune: for fine-tuning
+                                                          upstreams, train's voices
 
 Every utterance depends on its id and on the seed alone: not on the number of processes,
 and not on the size of the corpus, so that a smaller corpus is a part of a larger one.
@@ -45,7 +47,13 @@ FS = 16000
 # Counts up when the same settings come to make other samples.
 GENERATOR = 1
 # A data directory -> the split of the language, and of the voices, that it is made from.
-SPLITS = {"train": "train", "dev": "dev", "test": "test", "unlabelled": "train"}
+SPLITS = {
+    "train": "train",
+    "dev": "dev",
+    "test": "test",
+    "unlabelled": "train",
+    "finetune": "train",
+}
 MINUTES = {"train": 30.0, "dev": 5.0, "test": 5.0}
 # The mean over 30 minutes: what it takes to plan a corpus before it is spoken.
 SECONDS_PER_UTTERANCE = 2.75
@@ -85,7 +93,7 @@ def prepare_mini_synth(
         output_dir: Where the data directories go: ``output_dir/train`` and so on.
         corpus_dir: Where the wav files go. wav.scp names them by this path as given.
         minutes: The data directories to make, and about how many minutes each: of
-            ``train``, ``dev``, ``test`` and ``unlabelled``.
+            those in :data:`SPLITS`.
         seed: Another seed makes other sentences, rates, noises.
         nj: Number of processes.
 
@@ -276,12 +284,20 @@ def get_parser() -> argparse.ArgumentParser:
         parser.add_argument(
             f"--{name}_minutes", type=float, default=length, help=f"length of {name}"
         )
-    parser.add_argument(
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument(
         "--unlabelled",
         action="store_true",
         help="make speech for pre-training (OUTPUT_DIR/unlabelled), and nothing else",
     )
-    parser.add_argument("--hours", type=float, default=5.0, help="length of unlabelled")
+    only.add_argument(
+        "--finetune",
+        action="store_true",
+        help="make speech for fine-tuning (OUTPUT_DIR/finetune), and nothing else",
+    )
+    parser.add_argument(
+        "--hours", type=float, default=5.0, help="length of unlabelled or finetune"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--nj", type=int, default=len(os.sched_getaffinity(0)), help="processes"
@@ -293,8 +309,9 @@ def main(cmd: Optional[List[str]] = None) -> None:
     """Make the corpus."""
     args = get_parser().parse_args(cmd)
     minutes = {name: getattr(args, f"{name}_minutes") for name in MINUTES}
-    if args.unlabelled:
-        minutes = {"unlabelled": 60 * args.hours}
+    for name in ("unlabelled", "finetune"):
+        if getattr(args, name):
+            minutes = {name: 60 * args.hours}
     prepare_mini_synth(args.output_dir, args.corpus_dir, minutes, args.seed, args.nj)
 
 

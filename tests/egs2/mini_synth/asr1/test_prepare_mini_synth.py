@@ -121,6 +121,16 @@ def test_language_is_small_in_words_and_large_in_sentences(local):
     assert not (others[0] | others[1]) & (others[2] | others[3])
 
 
+def test_finetune_has_training_voices_and_other_utterances(local, corpus, tmp_path):
+    prepare(local, tmp_path, "--finetune", "--hours", "0.02")
+    folder = tmp_path / "data" / "finetune"
+    speakers = set(table(folder / "utt2spk").values())
+    assert speakers <= set(local("voices").speakers("train"))
+    texts = list(table(folder / "text").values())
+    training = list(table(corpus / "data" / "train" / "text").values())
+    assert texts and texts[:10] != training[:10]
+
+
 def test_unlabelled_has_training_voices_and_no_text(local, corpus, tmp_path):
     prepare(local, tmp_path, "--unlabelled", "--hours", "0.02")
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["unlabelled"]

@@ -116,6 +116,38 @@ def test_in_one_go_with_an_interruption(tmp_path, environment, run):
     ]
 
 
+def test_stage_by_stage_with_bpe_and_an_upstream_of_s3prl(tmp_path, run, environment):
+    """Options, stages and a frontend other than the default's."""
+    folder = make_recipe(tmp_path)
+    options = ["--token_type", "bpe", "--nbpe", "60", "--speed_perturb_factors", "1.1"]
+    options += ["--frontend_config", "conf/frontends/wavlm_s3prl_hubert.yaml"]
+    options += ["--cache_feats", "false", "--eval_valid_set", "true", "--asr_args"]
+    options += ["--max_epoch 1", "--inference_args", "--beam_size 2"]
+    tag = "asr_train_asr_transformer2_ctc_wavlm_hf_hubert_custom-hubert_raw_bpe60"
+    exp = f"exp/{tag}_max_epoch1_sp"
+    decoded = "decode_asr_ctc_beam_size2_asr_model_valid.cer_ctc.ave"
+    makes = {
+        1: ["data/train/text", "data/dev/wav.scp", "data/test/utt2spk"],
+        2: ["data/train_sp/wav.scp"],
+        3: ["dump/raw/org/train_sp/wav.scp", "dump/raw/test/wav.scp"],
+        4: ["dump/raw/train_sp/text", "dump/raw/dev/text", "dump/raw/lm_train.txt"],
+        5: ["data/token_list/bpe_unigram60/bpe.model"],
+        10: ["exp/asr_stats_raw_bpe60_sp/train/text_shape.bpe"],
+        11: [f"{exp}/valid.cer_ctc.ave.pth", f"{exp}/config.yaml"],
+        12: [f"{exp}/{decoded}/test/text", f"{exp}/{decoded}/org/dev/text"],
+        13: [f"{exp}/RESULTS.md", f"{exp}/{decoded}/test/score_ter/result.txt"],
+    }
+    for stage, paths in makes.items():
+        assert not any((folder / path).exists() for path in paths)
+        run(folder, *options, "--stage", str(stage), "--stop_stage", str(stage))
+        assert all((folder / path).exists() for path in paths)
+    results = (folder / exp / "RESULTS.md").read_text()
+    assert results.count(f"|{decoded}/org/dev|") == results.count(f"|{decoded}/test|")
+    assert "### TER" in results
+    perturbed = dict(read(folder / "dump/raw/train_sp/utt2spk"))
+    assert all(key.startswith("sp1.1-") for key in perturbed)
+
+
 def read(table):
     """Lines of a Kaldi-style file, key and value."""
     for line in table.read_text(encoding="utf-8").splitlines():
