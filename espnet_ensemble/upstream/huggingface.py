@@ -1,8 +1,9 @@
 """Upstreams from transformers: a hub id or a local folder."""
 
 import os
+from contextlib import contextmanager
 from functools import partial
-from typing import List, Optional, Tuple
+from typing import Iterator, List, Optional, Tuple
 
 import torch
 import torchaudio
@@ -11,6 +12,7 @@ from torch.nn import Module
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, PreTrainedModel
 from transformers.feature_extraction_utils import FeatureExtractionMixin
+from transformers.utils import logging
 
 from espnet_ensemble.fingerprint import fingerprint
 from espnet_ensemble.layers import Layer, layer_indices
@@ -72,14 +74,15 @@ def load_huggingface(
     extractor = _fetch(AutoFeatureExtractor, name, cache_dir)
     for option, value in _INFERENCE.items():
         setattr(config, option, value)
-    model, loading = _fetch(
-        AutoModel,
-        name,
-        cache_dir,
-        config=config,
-        dtype=torch.float32,
-        output_loading_info=True,
-    )
+    with _errors_only():
+        model, loading = _fetch(
+            AutoModel,
+            name,
+            cache_dir,
+            config=config,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
     if loading["missing_keys"]:
         raise UpstreamError(
             f"upstream {name!r} lacks weights, which would be random: "
@@ -87,6 +90,17 @@ def load_huggingface(
         )
     cls = FbankUpstream if config.model_type in FBANK_FAMILIES else WaveformUpstream
     return cls(name, model, extractor, layers)
+
+
+@contextmanager
+def _errors_only() -> Iterator[None]:
+    """Keep transformers from reporting the head that is left out at each loading."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _fetch(auto_class, name: str, cache_dir: Optional[str], **kwargs):
