@@ -86,7 +86,7 @@ def test_in_one_go_with_an_interruption(tmp_path, environment, run):
         / "asr_train_asr_transformer2_ctc_wavlm_hubert_raw_char_max_epoch3"
     )
 
-    interrupt(folder, environment, "epoch 1: train loss", *options)
+    interrupt(folder, environment, "epoch 2: train loss", *options)
     assert (exp / "checkpoint.pth").exists()
     assert not (exp / ".done").exists() and not list(exp.glob("valid.*.ave.pth"))
 
@@ -152,7 +152,7 @@ def read(table):
     """Lines of a Kaldi-style file, key and value."""
     for line in table.read_text(encoding="utf-8").splitlines():
         key, _, value = line.partition(" ")
-        yield key, value.strip()
+        yield key, value
 
 
 def unpack_and_recognise(archive, wavs, folder, environment):
