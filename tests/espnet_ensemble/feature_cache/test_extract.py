@@ -87,7 +87,14 @@ def test_complete_members_are_not_made_again(data, tmp_path, tiny_wavlm, tiny_hu
 
 def in_child(function, *args):
     """Run it in a process that may be killed, and return the exit status."""
-    process = multiprocessing.get_context("fork").Process(target=function, args=args)
+
+    def target():
+        # The threads that OpenMP has here are not there after a fork: it would wait for
+        # them forever.
+        torch.set_num_threads(1)
+        function(*args)
+
+    process = multiprocessing.get_context("fork").Process(target=target, daemon=True)
     process.start()
     process.join(60)
     return process.exitcode

@@ -353,7 +353,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--output_dir", required=True, help="for the finished model")
     parser.add_argument("--data_dir", default="data/train", help="labelled speech")
     parser.add_argument("--valid_dir", help="labelled speech to tell the error rate on")
-    parser.add_argument("--num_steps", type=int, default=3000)
+    parser.add_argument("--num_steps", type=int, default=4000)
     parser.add_argument(
         "--batch_seconds", type=float, default=16.0, help="speech in a step, at most"
     )

@@ -83,7 +83,7 @@ def test_in_one_go_with_an_interruption(tmp_path, environment, run):
     exp = (
         folder
         / "exp"
-        / "asr_train_asr_transformer2_ctc_wavlm_hubert_raw_char_max_epoch3"
+        / "asr_train_asr_transformer2_ctc_wavlm_ctc_hubert_ctc_raw_char_max_epoch3"
     )
 
     interrupt(folder, environment, "epoch 2: train loss", *options)
