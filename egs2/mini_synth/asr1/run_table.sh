@@ -2,7 +2,7 @@
 # The paper's Table 2 in miniature: all combinations of the upstreams, with a CTC layer alone
 # and with 2 encoder layers below it. It ends with a table and a chart in exp/table. What an
 # earlier run has finished is not repeated. Options are those of run.sh; in the environment:
-#   suffix=_ctc ./run_table.sh    for the upstreams that were fine-tuned with CTC
+# suffix, of the names of the upstreams' folders, such as _ctc.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
