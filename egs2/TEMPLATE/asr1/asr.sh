@@ -273,7 +273,7 @@ unfollow() {
 }
 
 stage_1() {
-    log "Stage 1: Data preparation for ${train_set} ${valid_set} ${test_sets}: local/data.sh -> data"
+    log "Stage 1: Data preparation: local/data.sh -> data"
     # shellcheck disable=SC2086 # several options
     local/data.sh ${local_data_opts}
 }
