@@ -373,14 +373,14 @@ stage_10() {
     fi
     if "${cache_feats}"; then
         log "Stage 10: Features of the frozen upstreams: ${train} ${valid} -> ${dumpdir}/feats"
-        cached_feats "${train}"
-        cached_feats "${valid}"
+        cache "${train}"
+        cache "${valid}"
     fi
 }
 
 collect_stats() {
-    local train=$1 valid=$2 logdir=${asr_stats_dir}/logdir jobs dset
-    rm -rf "${asr_stats_dir}"
+    local train=$1 valid=$2 logdir=${asr_stats_dir}/logdir jobs job dset
+    rm -rf "${asr_stats_dir}"/{logdir,train,valid,.done}
     mkdir -p "${logdir}"
     jobs=$(num_jobs "$(num_jobs "${nj}" "${train}/wav.scp")" "${valid}/wav.scp")
     split_keys "${train}/wav.scp" "${jobs}" "${logdir}/train"
@@ -410,13 +410,15 @@ collect_stats() {
     done
 }
 
-# cached_feats DATA: extract the features of the frozen upstreams where there are none yet,
-# and say where they are.
-cached_feats() {
+# cache DATA: extract the features of the frozen upstreams where there are none yet, once in
+# a run, and note in cached[DATA] where they are.
+declare -A cached
+cache() {
     local cores
     cores=$(nproc)
-    "${python}" -m espnet_ensemble.bin.extract --nj "$((nj < cores ? nj : cores))" \
-        --data_dir "$1" --frontend_conf "${asr_config}" --cache_dir "${dumpdir}/feats" | tail -n 1
+    [ -n "${cached[$1]:-}" ] || cached[$1]=$("${python}" -m espnet_ensemble.bin.extract \
+        --nj "$((nj < cores ? nj : cores))" --data_dir "$1" --frontend_conf "${asr_config}" \
+        --cache_dir "${dumpdir}/feats" | tail -n 1)
 }
 
 stage_11() {
@@ -434,8 +436,10 @@ stage_11() {
     fi
     local train_speech=${train}/wav.scp,speech,sound valid_speech=${valid}/wav.scp,speech,sound
     if "${cache_feats}"; then
-        train_speech=$(cached_feats "${train}"),speech,feature_cache
-        valid_speech=$(cached_feats "${valid}"),speech,feature_cache
+        cache "${train}"
+        cache "${valid}"
+        train_speech=${cached[${train}]},speech,feature_cache
+        valid_speech=${cached[${valid}]},speech,feature_cache
     fi
     mkdir -p "${asr_exp}"
     # One process has the machine to itself.
@@ -483,7 +487,7 @@ stage_12() {
 
 decode() {
     local dset=$1 data=${data_feats}/$1 dir=${asr_exp}/${inference_tag}/$1 opts settings jobs
-    local logdir=${dir}/logdir name
+    local logdir=${dir}/logdir job name
     read -ra opts <<< "${inference_config:+--config ${inference_config}} ${inference_args}"
     settings=$(state "${opts[*]} ${batch_size}" "${asr_exp}/${inference_asr_model}" \
         "${data}/wav.scp" ${inference_config:+"${inference_config}"})
