@@ -8,8 +8,8 @@ from its last checkpoint, on the CPU with the very numbers it would have had.
 import argparse
 import json
 import shlex
-import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import List, NamedTuple, Optional
 
@@ -22,13 +22,12 @@ from training import (
     Row,
     add_training_options,
     card_ending,
-    claim,
     load_checkpoint,
+    make_model,
     run_steps,
     save_checkpoint,
     seed_step,
     update,
-    write,
     write_table,
 )
 from transformers import (
@@ -42,7 +41,7 @@ from transformers import (
 
 from espnet_ensemble.data.datadir import validate
 from espnet_ensemble.data.sound import open_audio, read_audio
-from espnet_ensemble.data.tables import DataError, Segment
+from espnet_ensemble.data.tables import DataError, Segment, write_text
 
 # How the vocabulary writes the space between words, and CTC's blank.
 _SPACE, _BLANK = "|", "<pad>"
@@ -56,19 +55,17 @@ class Utterance(NamedTuple):
     text: str
 
 
-def finetune(args: argparse.Namespace, command: str) -> None:
-    """Train, and write the model to ``args.output_dir`` when it is done.
+def finetune(
+    args: argparse.Namespace, command: str, work_dir: Path, final: Path
+) -> None:
+    """Train, and write the model.
 
     Args:
         args: The options of :func:`get_parser`.
         command: What to note in the model card as the way to make it again.
+        work_dir: For what an interrupted run goes on with.
+        final: Folder for the model.
     """
-    output_dir = Path(args.output_dir)
-    if output_dir.exists():
-        print(f"{output_dir} is there already; nothing to do")
-        return
-    work_dir = output_dir.with_name(f"{output_dir.name}.work")
-    claim(work_dir, args)
     extractor = AutoFeatureExtractor.from_pretrained(args.upstream)
     utterances = read_utterances(Path(args.data_dir), extractor.sampling_rate)
     valid = []
@@ -83,7 +80,6 @@ def finetune(args: argparse.Namespace, command: str) -> None:
     if valid:
         cer = greedy_cer(args, model, processor, valid)
         print(f"{args.valid_dir}: {cer:.1%} greedy character error rate")
-    final = work_dir / "final"
     model.to("cpu").save_pretrained(final)
     processor.save_pretrained(final)
     # The processor has it in processor_config.json only, where not all loaders look.
@@ -92,8 +88,6 @@ def finetune(args: argparse.Namespace, command: str) -> None:
     hours = sum(len(utt.samples) for utt in utterances) / extractor.sampling_rate / 3600
     card = model_card(args, command, hours, model, rows, cer)
     (final / "README.md").write_text(card, encoding="utf-8")
-    final.rename(output_dir)
-    shutil.rmtree(work_dir)
 
 
 def read_utterances(data_dir: Path, fs: int) -> List[Utterance]:
@@ -149,7 +143,7 @@ def make_tokenizer(utterances: List[Utterance], folder: Path) -> Wav2Vec2CTCToke
     symbols = [_BLANK, "<unk>", _SPACE, *sorted(characters)]
     vocab = {symbol: index for index, symbol in enumerate(symbols)}
     path = folder / "vocab.json"
-    write(path, json.dumps(vocab, ensure_ascii=False, indent=4) + "\n")
+    write_text(path, json.dumps(vocab, ensure_ascii=False, indent=4) + "\n")
     return Wav2Vec2CTCTokenizer(
         str(path), bos_token=None, eos_token=None, pad_token=_BLANK, unk_token="<unk>"
     )
@@ -377,7 +371,8 @@ def main(cmd: Optional[List[str]] = None) -> None:
     """Fine-tune a model."""
     options = sys.argv[1:] if cmd is None else cmd
     args = get_parser().parse_args(options)
-    finetune(args, f"python local/finetune.py {shlex.join(options)}")
+    command = f"python local/finetune.py {shlex.join(options)}"
+    make_model(args, partial(finetune, args, command))
 
 
 if __name__ == "__main__":

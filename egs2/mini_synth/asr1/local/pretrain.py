@@ -7,7 +7,6 @@ last checkpoint, on the CPU with the very numbers it would have had.
 
 import argparse
 import shlex
-import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -30,8 +29,8 @@ from training import (
     Row,
     add_training_options,
     card_ending,
-    claim,
     load_checkpoint,
+    make_model,
     run_steps,
     save_checkpoint,
     seed_step,
@@ -49,19 +48,17 @@ _OBJECTIVES = {
 }
 
 
-def pretrain(args: argparse.Namespace, command: str) -> None:
-    """Train, and write the model to ``args.output_dir`` when it is done.
+def pretrain(
+    args: argparse.Namespace, command: str, work_dir: Path, final: Path
+) -> None:
+    """Train, and write the model.
 
     Args:
         args: The options of :func:`get_parser`.
         command: What to note in the model card as the way to make it again.
+        work_dir: For what an interrupted run goes on with.
+        final: Folder for the model.
     """
-    output_dir = Path(args.output_dir)
-    if output_dir.exists():
-        print(f"{output_dir} is there already; nothing to do")
-        return
-    work_dir = output_dir.with_name(f"{output_dir.name}.work")
-    claim(work_dir, args)
     speech = read_speech(Path(args.data_dir))
     units = None
     if args.family != "wav2vec2":
@@ -71,15 +68,12 @@ def pretrain(args: argparse.Namespace, command: str) -> None:
     torch.manual_seed(args.seed)
     objective = make_objective(args.family, args.num_units).to(args.device).train()
     rows = train(args, objective, speech, units, work_dir)
-    final = work_dir / "final"
     save_model(objective.model, final)
     write_table(rows, final / "train_log.csv")
     hours = len(speech) / FS / 3600
     (final / "README.md").write_text(
         model_card(args, command, hours, objective.model, rows), encoding="utf-8"
     )
-    final.rename(output_dir)
-    shutil.rmtree(work_dir)
 
 
 def _features(args: argparse.Namespace) -> Callable[[], Callable]:
@@ -215,7 +209,8 @@ def main(cmd: Optional[List[str]] = None) -> None:
     """Pre-train a model."""
     options = sys.argv[1:] if cmd is None else cmd
     args = get_parser().parse_args(options)
-    pretrain(args, f"python local/pretrain.py {shlex.join(options)}")
+    command = f"python local/pretrain.py {shlex.join(options)}"
+    make_model(args, partial(pretrain, args, command))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import datetime
 import json
 import math
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Tuple
@@ -13,6 +14,8 @@ import numpy as np
 import torch
 import transformers
 from tqdm import trange
+
+from espnet_ensemble.data.tables import write_text
 
 # What is reported of a step, or the means over some of them.
 Row = Dict[str, float]
@@ -35,6 +38,26 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--save_interval", type=int, default=500)
 
 
+def make_model(args: argparse.Namespace, make: Callable[[Path, Path], None]) -> None:
+    """Make ``args.output_dir``, which is there when it is complete; leave one that is.
+
+    Args:
+        args: The options of the command.
+        make: Writes the model to its second argument. Its first is a folder for what an
+            interrupted run goes on with.
+    """
+    output_dir = Path(args.output_dir)
+    if output_dir.exists():
+        print(f"{output_dir} is there already; nothing to do")
+        return
+    work_dir = output_dir.with_name(f"{output_dir.name}.work")
+    claim(work_dir, args)
+    final = work_dir / "final"
+    make(work_dir, final)
+    final.rename(output_dir)
+    shutil.rmtree(work_dir)
+
+
 def claim(work_dir: Path, args: argparse.Namespace) -> None:
     """Make the folder for what an interrupted run goes on with, and note its options.
 
@@ -45,7 +68,7 @@ def claim(work_dir: Path, args: argparse.Namespace) -> None:
     options = {key: value for key, value in vars(args).items() if key not in _FREE}
     if not path.exists():
         work_dir.mkdir(parents=True, exist_ok=True)
-        write(path, json.dumps(options, indent=4) + "\n")
+        write_text(path, json.dumps(options, indent=4) + "\n")
     found = json.loads(path.read_text(encoding="utf-8"))
     changed = {key: found.get(key) for key in options if options[key] != found.get(key)}
     if changed:
@@ -180,18 +203,11 @@ def load_checkpoint(path, objective, optimizer, device) -> Tuple[int, List[Row]]
     return state["step"], state["rows"]
 
 
-def write(path: Path, text: str) -> None:
-    """Write a file of which there is never a part only."""
-    unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
-
-
 def write_table(rows: List[Row], path: Path) -> None:
     """Write the loss curve as CSV."""
     lines = [",".join(rows[0])] if rows else []
     lines += [",".join(f"{value:.6g}" for value in row.values()) for row in rows]
-    write(path, "\n".join(lines) + "\n")
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def card_ending(args: argparse.Namespace, command: str, rows: List[Row]) -> str:
