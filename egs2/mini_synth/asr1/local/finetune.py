@@ -17,6 +17,7 @@ import editdistance
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
+from torchaudio.functional import speed
 from tqdm import tqdm
 from training import (
     Row,
@@ -266,13 +267,29 @@ def run_step(
     Returns:
         What to report; the loss is per character.
     """
-    seed_step(args.seed, step)
+    rng = seed_step(args.seed, step)
+    batch = [perturb_speed(args, utterance, processor, rng) for utterance in batch]
     labels = [torch.tensor(processor.tokenizer(utt.text).input_ids) for utt in batch]
     labels = pad_sequence(labels, batch_first=True, padding_value=-100)
     inputs = make_inputs(processor, batch).to(args.device)
     with torch.autocast(args.device, torch.bfloat16, enabled=args.bfloat16):
         loss = model(**inputs, labels=labels.to(args.device)).loss
     return {"loss": loss.item(), **update(args, step, loss, model, optimizer)}
+
+
+def perturb_speed(
+    args: argparse.Namespace,
+    utterance: Utterance,
+    processor: Wav2Vec2Processor,
+    rng: np.random.Generator,
+) -> Utterance:
+    """Play an utterance faster or slower, and so higher or lower: in another voice."""
+    factor = rng.choice(args.speed_factors)
+    if factor == 1:
+        return utterance
+    fs = processor.feature_extractor.sampling_rate
+    samples, _ = speed(torch.from_numpy(utterance.samples), fs, factor)
+    return utterance._replace(samples=samples.numpy())
 
 
 def make_inputs(processor: Wav2Vec2Processor, batch: List[Utterance]) -> BatchFeature:
@@ -333,6 +350,7 @@ for a CPU, of no use for real speech. It writes characters.
 - Data: {hours:.2f} h of mini_synth (`{args.data_dir}`): labelled, spoken by eSpeak NG
 - Objective: CTC over {model.config.vocab_size} symbols; \
 {args.mask_time_prob:.0%} of the frames masked, dropout {args.dropout:g}
+- Speeds: {" ".join(map(str, args.speed_factors))}
 - Steps: {args.num_steps}, each at most {args.batch_seconds:g} s
 {result}{card_ending(args, command, rows)}"""
 
@@ -363,6 +381,13 @@ def get_parser() -> argparse.ArgumentParser:
         "--mask_time_prob", type=float, default=0.05, help="share of masked frames"
     )
     parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument(
+        "--speed_factors",
+        type=float,
+        nargs="+",
+        default=[1.0],
+        help="each time it is used, an utterance is played at one of these speeds",
+    )
     add_training_options(parser)
     return parser
 
