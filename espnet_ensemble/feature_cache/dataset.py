@@ -10,7 +10,7 @@ import numpy as np
 from espnet_ensemble.data.tables import PathLike, read_table
 from espnet_ensemble.feature_cache.store import (
     INFO,
-    STORAGE,
+    STORAGES,
     CacheError,
     MemberInfo,
     name_keys,
@@ -73,9 +73,9 @@ class _Member:
     def __init__(self, folder: Path):
         self.folder = folder
         self.info = MemberInfo.read(folder / INFO)
-        if self.info.storage != STORAGE:
+        if self.info.storage not in STORAGES:
             raise CacheError(
-                f"{folder / INFO}: storage: expected {STORAGE}, found "
+                f"{folder / INFO}: storage: expected {', '.join(STORAGES)}, found "
                 f"{self.info.storage!r}; is it of a later version?"
             )
         self.places = read_table(folder / "feats.scp")
@@ -86,7 +86,7 @@ class _Member:
         # Where the archive was written is in feats.scp; the cache may have been moved.
         ark = self.folder / "shards" / Path(ark).name
         shape = (int(self._num_frames[utterance]), self.info.feature_size)
-        return read_feats(ark, int(offset), utterance, shape)
+        return read_feats(ark, int(offset), utterance, shape, self.info.storage)
 
 
 def _check_utterances(member: _Member, other: _Member) -> None:

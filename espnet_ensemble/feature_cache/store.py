@@ -3,29 +3,37 @@
 ::
 
     <cache_dir>/
-        <upstream>-<layer>-<weights>/<data set>/    a member
-            shards/0000.ark     Kaldi archive of float32 matrices, (frames, features)
-            shards/0000.index   where in it an utterance is, its frames and its audio
-            utt2audio           what the features were extracted from
+        <upstream>-<layer>-<weights>-<storage>/<data set>/      a member
+            shards/0000.ark      Kaldi archive of matrices, (frames, features)
+            shards/0000.index    where in it an utterance is, its frames and its audio
+            shards/0000.skipped  utterances that have no features, and why: if there are any
+            utt2audio            what the features were extracted from
             utt2num_frames
             feats.scp
-            cache.yaml          what the features are
+            skipped              as in the shards
+            cache.yaml           what the features are
         combinations/<member>+<member>/<data set>/members.yaml
 
 All are written to a temporary name and renamed. An archive is complete when it has its
 index, a member when it has its ``cache.yaml``.
 """
 
+import io
 import os
 import re
 import struct
+import sys
+import zlib
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, List, NamedTuple, Optional
+from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import kaldiio
 import numpy as np
+import torch
 import yaml
+from filelock import FileLock, Timeout
 
 from espnet_ensemble.data.sound import AudioError
 from espnet_ensemble.data.tables import (
@@ -39,13 +47,35 @@ from espnet_ensemble.data.tables import (
 from espnet_ensemble.feature_cache.audio import Audio, Corpus, is_same
 from espnet_ensemble.layers import Layer
 
-STORAGE = "float32"
 INFO = "cache.yaml"
 UNFINISHED_INFO = "cache.yaml.part"
 
 
 class CacheError(DataError):
     """A feature cache cannot be made or used."""
+
+
+class Storage(NamedTuple):
+    """How a matrix is written in an archive.
+
+    Attributes:
+        options: Of ``kaldiio.save_ark``.
+        magic: What a record begins with. Others are not read: kaldiio would run the code
+            in some.
+    """
+
+    options: Dict[str, Any]
+    magic: bytes
+
+
+STORAGES = {
+    "float32": Storage({}, b"\0BFM "),
+    # Kaldi's matrices have no such type: kaldiio puts numpy's format into the archive.
+    "float16": Storage({"write_function": "numpy"}, b"NPY"),
+    # Kaldi's CompressedMatrix, kSpeechFeature: 8 bits, scaled by channel.
+    "int8": Storage({"compression_method": 2}, b"\0BCM "),
+}
+DEFAULT_STORAGE = "float16"
 
 
 @dataclass(frozen=True)
@@ -63,7 +93,7 @@ class MemberInfo:
         hop_length: Samples at that rate from one frame to the next.
         speech_fs: Sample rate of the audio, in Hz.
         dtype: Type that the upstream computed in.
-        storage: Type that the features are stored in.
+        storage: Type that the features are stored in, one of :data:`STORAGES`.
         creator: Program and version that wrote this.
     """
 
@@ -82,13 +112,14 @@ class MemberInfo:
 
     @property
     def folder_name(self) -> str:
-        """A readable name that tells upstream, layer and weights apart."""
+        """A readable name that tells upstream, layer, weights and storage apart."""
         # Through abspath: a folder may be given as "." or with a slash at the end.
         name = os.path.basename(os.path.abspath(self.upstream))
         layer = self.layer if isinstance(self.layer, (str, int)) else self.layers
         if isinstance(layer, list):
             layer = "_".join(map(str, layer))
-        return re.sub(r"[^\w.-]", "_", f"{name}-{layer}-{self.fingerprint[:8]}")
+        name = f"{name}-{layer}-{self.fingerprint[:8]}-{self.storage}"
+        return re.sub(r"[^\w.-]", "_", name)
 
     @classmethod
     def read(cls, path: PathLike) -> "MemberInfo":
@@ -126,19 +157,23 @@ class Entry(NamedTuple):
 
     Attributes:
         offset: Where its matrix begins, in bytes.
+        num_bytes: Size of the matrix in the archive.
+        checksum: CRC-32 of these bytes.
         num_frames: Number of frames.
         audio: What it was extracted from.
     """
 
     offset: int
+    num_bytes: int
+    checksum: int
     num_frames: int
     audio: Audio
 
     @classmethod
     def parse(cls, value: str) -> "Entry":
         """Read what ``str`` gives."""
-        offset, num_frames, audio = value.split(maxsplit=2)
-        return cls(int(offset), int(num_frames), Audio.parse(audio))
+        *numbers, audio = value.split(maxsplit=4)
+        return cls(*map(int, numbers), Audio.parse(audio))
 
     def __str__(self) -> str:
         return " ".join(map(str, self))
@@ -151,33 +186,73 @@ class Shard(NamedTuple):
         ark: Path of the archive.
         paths: utterance -> audio file.
         num_samples: utterance -> its number of samples.
+        fs: Their rate, in Hz.
     """
 
     ark: Path
     paths: Dict[str, str]
     num_samples: Dict[str, int]
+    fs: int
+
+    @property
+    def seconds(self) -> float:
+        """Duration of the speech."""
+        return sum(self.num_samples.values()) / self.fs
 
     @property
     def index(self) -> Path:
         """Path of the index."""
         return self.ark.with_suffix(".index")
 
-    def is_complete(self) -> bool:
-        """Whether the archive is there, and of the audio that is there now."""
+    @property
+    def skipped(self) -> Path:
+        """Path of the list of utterances without features."""
+        return self.ark.with_suffix(".skipped")
+
+    def is_complete(self, skip: bool) -> bool:
+        """Whether the archive is there, whole, and of the audio that is there now.
+
+        Args:
+            skip: Whether it may lack utterances that were skipped.
+        """
         if not self.index.exists():
             return False
-        entries = self.entries()
-        return list(entries) == sorted(self.paths) and all(
-            is_same(entry.audio, self.paths[key]) for key, entry in entries.items()
+        entries, skipped = read_index(self.index), read_skipped(self.skipped)
+        return (
+            sorted([*entries, *skipped]) == sorted(self.paths)
+            and (skip or not skipped)
+            and is_whole(self.ark, entries)
+            and all(is_same(e.audio, self.paths[key]) for key, e in entries.items())
         )
 
-    def entries(self) -> Dict[str, Entry]:
-        """Read the index: utterance -> entry."""
-        return {k: Entry.parse(v) for k, v in read_table(self.index).items()}
+
+def read_index(path: PathLike) -> Dict[str, Entry]:
+    """Read an archive's index: utterance -> entry.
+
+    Raises:
+        CacheError: If it is none.
+    """
+    try:
+        return {key: Entry.parse(value) for key, value in read_table(path).items()}
+    except (TypeError, ValueError) as error:
+        raise CacheError(f"{path}: expected an index, found {error}") from error
 
 
-def plan_shards(folder: Path, corpus: Corpus, shard_utts: int) -> List[Shard]:
-    """Divide a data set into consecutive shards of at most so many utterances."""
+def read_skipped(path: Path) -> Table:
+    """Read which utterances have no features: utterance -> reason."""
+    return read_table(path) if path.exists() else {}
+
+
+def is_whole(ark: Path, entries: Dict[str, Entry]) -> bool:
+    """Whether an archive has the size that its index says."""
+    size = max(
+        (entry.offset + entry.num_bytes for entry in entries.values()), default=0
+    )
+    return ark.exists() and ark.stat().st_size == size
+
+
+def plan_shards(folder: Path, corpus: Corpus, fs: int, shard_utts: int) -> List[Shard]:
+    """Divide a data set, of this sample rate, into shards of at most so many utterances."""
     keys = list(corpus.paths)
     parts = [keys[i : i + shard_utts] for i in range(0, len(keys), shard_utts)]
     return [
@@ -185,54 +260,105 @@ def plan_shards(folder: Path, corpus: Corpus, shard_utts: int) -> List[Shard]:
             folder / "shards" / f"{number:04}.ark",
             {key: corpus.paths[key] for key in part},
             {key: corpus.num_samples[key] for key in part},
+            fs,
         )
         for number, part in enumerate(parts)
     ]
 
 
-def append_feats(ark: BinaryIO, utterance: str, feats: np.ndarray) -> int:
-    """Write an utterance's features, (frames, features), float32, to an archive.
+def append_feats(
+    ark: BinaryIO, utterance: str, feats: np.ndarray, storage: str
+) -> Tuple[int, int, int]:
+    """Write an utterance's features to an archive.
+
+    Args:
+        ark: The archive, at its end.
+        utterance: Its id.
+        feats: (frames, features), float32.
+        storage: One of :data:`STORAGES`.
 
     Returns:
-        Where its matrix begins, in bytes.
+        Where its matrix begins, its size, both in bytes, and its checksum.
+
+    Raises:
+        CacheError: If ``storage`` cannot hold the features.
     """
-    offset = ark.tell() + len(utterance.encode()) + 1
-    kaldiio.save_ark(ark, {utterance: feats})
-    return offset
+    if storage == "float16":
+        largest = np.abs(feats).max()
+        if largest > np.finfo(np.float16).max:
+            raise CacheError(
+                f"expected features up to 65504 for float16, found {largest:g}; use "
+                "--storage float32"
+            )
+        feats = torch.from_numpy(feats).half().numpy()  # faster than numpy's astype
+    record = io.BytesIO()
+    kaldiio.save_ark(record, {utterance: feats}, **STORAGES[storage].options)
+    offset = len(utterance.encode()) + 1
+    matrix = record.getbuffer()[offset:]
+    offset += ark.tell()
+    ark.write(record.getbuffer())
+    return offset, len(matrix), zlib.crc32(matrix)
 
 
-def read_feats(ark: PathLike, offset: int, utterance: str, shape: tuple) -> np.ndarray:
+def read_feats(
+    ark: PathLike, offset: int, utterance: str, shape: tuple, storage: str
+) -> np.ndarray:
     """Read an utterance's features from an archive.
 
     The archive is opened for this only: worker processes share no handle.
 
     Returns:
-        (frames, features), float32, read-only
+        (frames, features), float32, read-only for some types of storage
 
     Raises:
         CacheError: If the archive does not have them, for instance is cut off.
     """
     try:
-        feats = kaldiio.load_mat(f"{ark}:{offset}")
+        with open(ark, "rb") as f:
+            f.seek(offset)
+            magic = f.read(len(STORAGES[storage].magic))
+            if magic != STORAGES[storage].magic:
+                raise ValueError
+            f.seek(offset)
+            feats = kaldiio.matio.read_kaldi(f)
     except OSError as error:
         found = error.strerror
-    except (AssertionError, ValueError, UnicodeError, struct.error):
+    except (AssertionError, EOFError, ValueError, UnicodeError, struct.error):
         found = "none; is the file cut off?"
     else:
-        if getattr(feats, "shape", None) == shape and feats.dtype == np.float32:
+        if feats.shape == shape and feats.dtype == np.float16:
+            return torch.from_numpy(feats).float().numpy()
+        if feats.shape == shape and feats.dtype == np.float32:
             return feats
-        found = "something else"
+        found = f"{feats.dtype} {feats.shape}"
     raise CacheError(
         f"{ark}: expected features of {utterance!r}, {shape[0]} frames of {shape[1]}, "
         f"at byte {offset}, found {found}"
     )
 
 
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Let one process at a time write a member; the others wait."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"waiting for another extraction to {folder}", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def finish(folder: Path, shards: List[Shard]) -> None:
     """Write what makes a member of shards that are complete."""
-    entries, scp = {}, {}
+    entries, scp, skipped = {}, {}, {}
     for shard in shards:
-        for utterance, entry in shard.entries().items():
+        skipped.update(read_skipped(shard.skipped))
+        for utterance, entry in read_index(shard.index).items():
             entries[utterance] = entry
             scp[utterance] = f"{shard.ark}:{entry.offset}"
     audio = {key: str(entry.audio) for key, entry in entries.items()}
@@ -240,18 +366,54 @@ def finish(folder: Path, shards: List[Shard]) -> None:
     write_table(folder / "utt2audio", audio)
     write_table(folder / "utt2num_frames", num_frames)
     write_table(folder / "feats.scp", scp)
+    write_skipped(folder / "skipped", skipped)
+    if skipped:
+        print(
+            f"{len(skipped)} of {len(skipped) + len(entries)} utterances skipped: see "
+            f"{folder / 'skipped'}",
+            file=sys.stderr,
+        )
     os.replace(folder / UNFINISHED_INFO, folder / INFO)
 
 
-def check_corpus(folder: Path, corpus: Corpus) -> None:
-    """Check that a member has exactly the utterances of a data set, of the same audio.
+def write_skipped(path: Path, skipped: Table) -> None:
+    """Write what :func:`read_skipped` reads; no file if there is nothing to say."""
+    if skipped:
+        write_table(
+            path, {k: " ".join(reason.split()) for k, reason in skipped.items()}
+        )
+    else:
+        path.unlink(missing_ok=True)
+
+
+def is_finished(folder: Path, corpus: Corpus, skip: bool) -> bool:
+    """Whether a member has all that it should have, and only this.
+
+    Args:
+        folder: The member.
+        corpus: Of whose utterances it is.
+        skip: Whether it may lack utterances that were skipped.
+
+    Returns:
+        False if it is not complete, an archive is not whole, or utterances were skipped
+        that should not be: extraction can mend it.
 
     Raises:
-        CacheError: If not. It names the first utterance that differs.
+        CacheError: If it is complete, but of another corpus or of other audio. It names
+            the first utterance that differs.
     """
-    path = folder / "utt2audio"
+    if not (folder / INFO).exists():
+        return False
+    path, skipped = folder / "utt2audio", read_skipped(folder / "skipped")
     table = read_table(path)
-    _check_utterances(path, table, corpus)
+    missing = sorted(set(corpus.paths).difference(table).difference(skipped))
+    surplus = sorted(set(table).difference(corpus.paths))
+    if missing or surplus:
+        found = f"no {name_keys(missing)}" if missing else f"also {name_keys(surplus)}"
+        raise CacheError(
+            f"{path}: expected the utterances of {corpus.data_dir}, found {found}; "
+            f"{_advice(folder)}"
+        )
     for utterance, value in table.items():
         source = corpus.paths[utterance]
         try:
@@ -263,17 +425,13 @@ def check_corpus(folder: Path, corpus: Corpus) -> None:
                 f"{path}: {utterance!r}: expected features of {source}, found those of "
                 f"other audio, before that file was changed; {_advice(folder)}"
             )
-
-
-def _check_utterances(path: Path, table: Table, corpus: Corpus) -> None:
-    missing = sorted(set(corpus.paths).difference(table))
-    surplus = sorted(set(table).difference(corpus.paths))
-    if missing or surplus:
-        found = f"no {name_keys(missing)}" if missing else f"also {name_keys(surplus)}"
-        raise CacheError(
-            f"{path}: expected the utterances of {corpus.data_dir}, found {found}; "
-            f"{_advice(path.parent)}"
-        )
+    if not skip and set(corpus.paths).intersection(skipped):
+        return False
+    paths = (folder / "shards").glob("*.index")
+    indices = {path.with_suffix(".ark"): read_index(path) for path in paths}
+    return sum(map(len, indices.values())) == len(table) and all(
+        is_whole(ark, entries) for ark, entries in indices.items()
+    )
 
 
 def name_keys(keys: List[str]) -> str:

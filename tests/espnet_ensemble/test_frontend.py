@@ -223,7 +223,7 @@ class TestFrozen:
         for mode in (True, False):
             Model(frontend).train(mode)
             assert not any(
-                m.training for u in frontend._frozen_upstreams for m in u.modules()
+                m.training for u in frontend.frozen_upstreams for m in u.modules()
             )
             assert torch.equal(frontend(*speech)[0], feats)
 
@@ -246,13 +246,13 @@ class TestFrozen:
         assert all(p.grad is not None for p in model.parameters())
         names = [n for n, _ in frontend.named_parameters()]
         assert ("layers.0.weights" in names) == (layer == "weighted_sum")
-        for upstream in frontend._frozen_upstreams:
+        for upstream in frontend.frozen_upstreams:
             assert all(p.grad is None for p in upstream.parameters())
 
     def test_follows_the_device_and_not_the_type(self, pair):
         model = Model(EnsembleFrontend(pair))
         model.half()
-        (upstream, _) = model.frontend._frozen_upstreams
+        (upstream, _) = model.frontend.frozen_upstreams
         assert next(upstream.parameters()).dtype == torch.float32
         model.to("meta")
         assert next(upstream.parameters()).device.type == "meta"

@@ -63,6 +63,7 @@ lang=noinfo            # language, for folder names
 upstreams=             # upstreams in place of the configuration's: "wavlm_base hubert_base"
 frontend_config=       # YAML with frontend and frontend_conf, in place of those
 cache_feats=false      # compute the frozen upstreams' features once, before training
+cache_opts=            # options of espnet-ensemble extract, such as "--storage int8"
 # -- Training
 asr_config=            # training configuration
 asr_args=              # options that override it, such as "--max_epoch 10"
@@ -414,11 +415,13 @@ collect_stats() {
 # a run, and note in cached[DATA] where they are.
 declare -A cached
 cache() {
-    local cores
+    local cores gpu=()
     cores=$(nproc)
+    [ "${ngpu}" != 0 ] || gpu=(--ngpu 0)
+    # shellcheck disable=SC2086 # several options
     [ -n "${cached[$1]:-}" ] || cached[$1]=$("${python}" -m espnet_ensemble.bin.extract \
-        --nj "$((nj < cores ? nj : cores))" --data_dir "$1" --frontend_conf "${asr_config}" \
-        --cache_dir "${dumpdir}/feats" | tail -n 1)
+        --nj "$((nj < cores ? nj : cores))" "${gpu[@]}" --data_dir "$1" \
+        --frontend_conf "${asr_config}" --cache_dir "${dumpdir}/feats" ${cache_opts} | tail -n 1)
 }
 
 stage_11() {
@@ -428,7 +431,7 @@ stage_11() {
     need 10 "${stats}/train/speech_shape" "${stats}/valid/text_shape.${token_type}"
     [ "${feats_normalize}" != global_mvn ] ||
         normalize=(--normalize global_mvn --normalize_conf "stats_file=${stats}/train/feats_stats.npz")
-    settings=$(state "${token_opts[*]} ${asr_opts[*]} ${normalize[*]} ${pretrained_model}" "${asr_config}" \
+    settings=$(state "${token_opts[*]} ${asr_opts[*]} ${normalize[*]} ${pretrained_model} ${cache_opts}" "${asr_config}" \
         "${token_list}" "${stats}"/{train,valid}/{speech_shape,text_shape} "${train}/text" "${valid}/text")
     if is_done "${asr_exp}/.done" "${settings}"; then
         log "${asr_exp} is trained already"

@@ -65,3 +65,31 @@ def test_bad_audio(options, tmp_path, tiny_wavlm, capsys):
     with pytest.raises(SystemExit, match="1"):
         extract.main([*options, json.dumps({"upstreams": [tiny_wavlm]})])
     assert f"extract: b: {tmp_path}/b.wav: not an audio" in capsys.readouterr().err
+
+
+def test_skip_and_verify(options, tmp_path, tiny_wavlm, capsys):
+    (tmp_path / "b.wav").write_text("nothing to hear")
+    conf = json.dumps({"upstreams": [tiny_wavlm]})
+    extract.main([*options, conf, "--on_error", "skip", "--storage", "int8"])
+    printed = capsys.readouterr()
+    assert set(FeatureCache(printed.out.splitlines()[-1])) == {"a"}
+    (member,) = tmp_path.glob("feats/*-int8/train")
+    message = f"1 of 2 utterances skipped: see {member}/skipped"
+    assert message in printed.err
+    verify = ["--verify", "--cache_dir", f"{tmp_path}/feats"]
+    extract.main(verify)
+    assert "feats: 1 records are as written" in capsys.readouterr().out
+    (ark,) = member.glob("shards/*.ark")
+    ark.write_bytes(ark.read_bytes()[:-1])
+    with pytest.raises(SystemExit, match="1"):
+        extract.main(verify)
+    assert f"extract: {ark}: 'a': expected" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["data_dir", "frontend_conf"])
+def test_what_extraction_needs(option, options, capsys):
+    args = dict(zip(options[::2], [*options[1::2], "{}"]))
+    del args[f"--{option}"]
+    with pytest.raises(SystemExit, match="2"):
+        extract.main([word for pair in args.items() for word in pair])
+    assert f"--{option} is required" in capsys.readouterr().err

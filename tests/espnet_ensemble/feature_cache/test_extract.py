@@ -1,4 +1,4 @@
-import multiprocessing
+import dataclasses
 import os
 import re
 import resource
@@ -15,19 +15,14 @@ import pytest
 import soundfile
 import torch
 import yaml
+from cache_runs import everything, fork, in_child, strip
 
 from espnet_ensemble.data.datadir import validate, write
 from espnet_ensemble.data.tables import DataError, read_table
 from espnet_ensemble.feature_cache.extract import ExtractConf, extract
 from espnet_ensemble.feature_cache.store import CacheError
 
-SMALL = ExtractConf(shard_utts=2, batch_seconds=0.6)
-
-
-def everything(folder):
-    """The bytes of every file, by path in the folder."""
-    paths = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+SMALL = ExtractConf(storage="float32", shard_utts=2, batch_seconds=0.6)
 
 
 def test_what_a_member_has(data, tmp_path, tiny_wavlm):
@@ -36,7 +31,8 @@ def test_what_a_member_has(data, tmp_path, tiny_wavlm):
     (folder,) = tmp_path.glob("feats/*-3_1-*/train")
     info = yaml.safe_load((folder / "cache.yaml").read_text())
     assert (
-        folder.parent.name == f"{Path(tiny_wavlm).name}-3_1-{info['fingerprint'][:8]}"
+        folder.parent.name
+        == f"{Path(tiny_wavlm).name}-3_1-{info['fingerprint'][:8]}-float32"
     )
     assert len(info.pop("fingerprint")) == 64
     assert info.pop("creator").startswith("espnet_ensemble ")
@@ -83,21 +79,6 @@ def test_complete_members_are_not_made_again(data, tmp_path, tiny_wavlm, tiny_hu
     before = {path: path.stat().st_mtime_ns for path in cache_dir.glob("*/train/*")}
     extract(data, {"upstreams": [tiny_hubert, tiny_wavlm]}, cache_dir, SMALL)
     assert before == {path: path.stat().st_mtime_ns for path in before}
-
-
-def in_child(function, *args):
-    """Run it in a process that may be killed, and return the exit status."""
-
-    def target():
-        # The threads that OpenMP has here are not there after a fork: it would wait for
-        # them forever.
-        torch.set_num_threads(1)
-        function(*args)
-
-    process = multiprocessing.get_context("fork").Process(target=target, daemon=True)
-    process.start()
-    process.join(60)
-    return process.exitcode
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -158,6 +139,47 @@ def is_running(pid):
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:
         return False
+
+
+def test_killed_at_any_time(data, tmp_path, tiny_wavlm):
+    """At 20 moments between the first file and the last one."""
+    conf, options = {"upstreams": [tiny_wavlm]}, ExtractConf(shard_utts=1)
+    extract(data, conf, tmp_path / "undisturbed", options)
+    undisturbed = strip(everything(tmp_path / "undisturbed"), tmp_path / "undisturbed")
+    start = time.monotonic()
+    assert in_child(extract, data, conf, tmp_path / "timed", options) == 0
+    duration = time.monotonic() - start
+    killed, shards_left = 0, set()
+    for number, share in enumerate(np.random.default_rng(0).uniform(0, 1, 20)):
+        cache_dir = tmp_path / str(number)
+        process = fork(extract, data, conf, cache_dir, options)
+        process.join(share * duration)
+        process.kill()
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
+        shards_left.add(len(list(cache_dir.rglob("*.index"))))
+        extract(data, conf, cache_dir, options)
+        assert strip(everything(cache_dir), cache_dir) == undisturbed, f"{share:.0%}"
+    assert killed >= 15 and len(shards_left) >= 3, (killed, shards_left)
+
+
+def test_two_at_once(data, tmp_path, tiny_wavlm):
+    conf, results = {"upstreams": [tiny_wavlm]}, []
+    confs = [ExtractConf(shard_utts=1), ExtractConf(shard_utts=2)]
+    for number, options in enumerate(confs):
+        extract(data, conf, tmp_path / str(number), options)
+        results.append(everything(tmp_path / str(number)))
+    for number in range(5):
+        cache_dir = tmp_path / f"both{number}"
+        pair = [fork(extract, data, conf, cache_dir, options) for options in confs]
+        for process in pair:
+            process.join(60)
+        assert [process.exitcode for process in pair] == [0, 0]
+        found = everything(cache_dir)
+        # feats.scp names the cache's folder.
+        assert strip(found, cache_dir) in [
+            strip(result, tmp_path / str(i)) for i, result in enumerate(results)
+        ]
 
 
 def test_other_shards_after_an_interruption(data, tmp_path, tiny_wavlm):
@@ -301,6 +323,42 @@ def test_bad_audio_is_named_and_the_rest_kept(how, message, data, tmp_path, tiny
     assert kept.stat().st_mtime_ns == mtime
 
 
+@pytest.mark.parametrize("how", ["nan", "cut off", "missing"])
+def test_bad_audio_is_skipped_on_request(how, data, tmp_path, tiny_wavlm):
+    conf, path = {"upstreams": [tiny_wavlm]}, tmp_path / "wav" / "d.wav"
+    good, skip = path.read_bytes(), dataclasses.replace(SMALL, skip=True)
+    break_audio(path, how)
+    for _ in range(2):
+        extract(data, conf, tmp_path / "feats", skip)
+        (member,) = tmp_path.glob("feats/*/train")
+        skipped = read_table(member / "skipped")
+        assert list(skipped) == ["d"] and skipped["d"].startswith(f"{path}: ")
+        assert list(read_table(member / "feats.scp")) == list("abcefg")
+    kept = {p: p.stat().st_mtime_ns for p in member.glob("shards/000[023].ark")}
+    with pytest.raises(CacheError, match=f"^d: {path}: "):
+        extract(data, conf, tmp_path / "feats", SMALL)
+    path.write_bytes(good)
+    extract(data, conf, tmp_path / "feats", SMALL)
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}
+    extract(data, conf, tmp_path / "good", SMALL)
+    found = strip(everything(tmp_path / "feats"), tmp_path / "feats")
+    assert found == strip(everything(tmp_path / "good"), tmp_path / "good")
+
+
+def test_archives_that_are_not_whole_are_made_anew(data, tmp_path, tiny_wavlm):
+    conf = {"upstreams": [tiny_wavlm]}
+    extract(data, conf, tmp_path / "feats", SMALL)
+    undisturbed = everything(tmp_path / "feats")
+    (shards,) = tmp_path.glob("feats/*/train/shards")
+    kept = {path: path.stat().st_mtime_ns for path in shards.glob("0000.*")}
+    (shards / "0001.ark").write_bytes((shards / "0001.ark").read_bytes()[:-1])
+    (shards / "0002.ark").unlink()
+    (shards / "0003.index").unlink()
+    extract(data, conf, tmp_path / "feats", SMALL)
+    assert everything(tmp_path / "feats") == undisturbed
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}
+
+
 def test_archive_that_cannot_be_written_is_named(data, tmp_path, tiny_wavlm):
     """As on a full disk: a process that may write 30 kB per file, where 57 are needed."""
     conf = {"upstreams": [{"name": tiny_wavlm, "layer": "weighted_sum"}]}
@@ -309,7 +367,7 @@ def test_archive_that_cannot_be_written_is_named(data, tmp_path, tiny_wavlm):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000))
         with pytest.raises(CacheError, match="/shards/0000.ark: File too large"):
-            extract(data, conf, tmp_path / "feats")
+            extract(data, conf, tmp_path / "feats", ExtractConf(storage="float32"))
 
     assert in_child(with_small_files) == 0
 
@@ -330,12 +388,17 @@ def test_bad_frontend_conf(conf, message, data, tmp_path):
     assert not (tmp_path / "feats").exists()
 
 
-@pytest.mark.parametrize("option", ["nj", "shard_utts", "batch_seconds"])
-def test_bad_options(option):
-    with pytest.raises(
-        CacheError, match=f"{option}: expected a number above 0, found 0"
-    ):
-        ExtractConf(**{option: 0})
+@pytest.mark.parametrize(
+    "options,message",
+    [
+        ({"shard_utts": 0}, "shard_utts: expected a number above 0, found 0"),
+        ({"batch_seconds": -1.0}, "batch_seconds: expected a number above 0, found -1"),
+        ({"storage": "int4"}, "storage: expected float32, .*, found 'int4'"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(CacheError, match=message):
+        ExtractConf(**options)
 
 
 def test_not_a_data_directory(tmp_path, tiny_wavlm):

@@ -1,4 +1,6 @@
 import dataclasses
+import io
+import zlib
 
 import kaldiio
 import numpy as np
@@ -6,11 +8,13 @@ import pytest
 import yaml
 
 from espnet_ensemble.feature_cache.store import (
+    STORAGES,
     CacheError,
     MemberInfo,
     append_feats,
     read_combination,
     read_feats,
+    read_index,
     write_combination,
 )
 
@@ -33,9 +37,9 @@ INFO = MemberInfo(
 @pytest.mark.parametrize(
     "upstream,layer,expected",
     [
-        ("microsoft/wavlm-base", "last", "wavlm-base-last-01234567"),
-        ("/models/my hubert/", 6, "my_hubert-6-01234567"),
-        ("wavlm_base", [6, 7, 8], "wavlm_base-6_7_8-01234567"),
+        ("microsoft/wavlm-base", "last", "wavlm-base-last-01234567-float32"),
+        ("/models/my hubert/", 6, "my_hubert-6-01234567-float32"),
+        ("wavlm_base", [6, 7, 8], "wavlm_base-6_7_8-01234567-float32"),
     ],
 )
 def test_folder_name(upstream, layer, expected):
@@ -74,42 +78,101 @@ def test_bad_info(content, tmp_path):
         MemberInfo.read(path)
 
 
+SHAPE = (40, 5)
+
+
 @pytest.fixture
-def ark(tmp_path):
-    """An archive of two utterances -> (path, {utterance: (offset, feats)})."""
+def ark(tmp_path, request):
+    """An archive of two utterances -> (path, storage, {utterance: (place, feats)})."""
     generator, content = np.random.default_rng(0), {}
     with (tmp_path / "0000.ark").open("wb") as file:
         for key in ("utt1", "äöü"):
-            feats = generator.random((7, 5), np.float32)
-            content[key] = append_feats(file, key, feats), feats
-    return tmp_path / "0000.ark", content
+            feats = generator.normal(size=SHAPE).astype(np.float32)
+            content[key] = append_feats(file, key, feats, request.param), feats
+    return tmp_path / "0000.ark", request.param, content
 
 
-def test_archive_is_kaldi_s(ark):
-    path, content = ark
+every_storage = pytest.mark.parametrize("ark", STORAGES, indirect=True)
+# Of the features' norm. Of float16, a rounding error is at most 2**-11.
+ERRORS = {"float32": 0, "float16": 2**-11, "int8": 0.015}
+
+
+@every_storage
+def test_archive_is_one_for_kaldiio(ark):
+    path, storage, content = ark
     for key, feats in kaldiio.load_ark(str(path)):
-        offset, expected = content.pop(key)
-        assert np.array_equal(feats, expected)
-        assert np.array_equal(read_feats(path, offset, key, (7, 5)), expected)
+        (offset, num_bytes, checksum), expected = content.pop(key)
+        error = np.linalg.norm(feats.astype(np.float32) - expected)
+        assert error <= ERRORS[storage] * np.linalg.norm(expected)
+        found = read_feats(path, offset, key, SHAPE, storage)
+        assert found.dtype == np.float32 and np.array_equal(found, feats)
+        matrix = path.read_bytes()[offset : offset + num_bytes]
+        assert len(matrix) == num_bytes and zlib.crc32(matrix) == checksum
     assert not content
 
 
-@pytest.mark.parametrize("lost", [1, 100, 139, 141, 150, 155])
-def test_cut_off_archive(lost, ark):
-    path, content = ark
-    path.write_bytes(path.read_bytes()[:-lost])
-    first, second = content["utt1"], content["äöü"]
-    assert np.array_equal(read_feats(path, first[0], "utt1", (7, 5)), first[1])
+@pytest.mark.parametrize("num_frames", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("storage", STORAGES)
+def test_few_frames_and_constant_channels(storage, num_frames, tmp_path):
+    feats = np.zeros((num_frames, 4), np.float32)
+    feats[:, 1], feats[:, 2] = 3, np.arange(num_frames)
+    with (tmp_path / "0.ark").open("wb") as file:
+        offset, _, _ = append_feats(file, "a", feats, storage)
+    found = read_feats(tmp_path / "0.ark", offset, "a", feats.shape, storage)
+    assert np.allclose(found, feats, atol=2e-3)
+
+
+def test_what_float16_cannot_hold():
+    feats = np.float32([[1, -70000]])
+    with pytest.raises(
+        CacheError, match="up to 65504 .* found 70000; use --storage fl"
+    ):
+        append_feats(io.BytesIO(), "a", feats, "float16")
+
+
+@every_storage
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.98, 0.999])
+def test_cut_off_archive(share, ark):
+    path, storage, content = ark
+    (first, _, _), _ = content["utt1"]
+    (second, num_bytes, _), _ = content["äöü"]
+    path.write_bytes(path.read_bytes()[: second + int(share * num_bytes)])
+    read_feats(path, first, "utt1", SHAPE, storage)
     with pytest.raises(CacheError, match="0000.ark: expected features of 'äöü'"):
-        read_feats(path, second[0], "äöü", (7, 5))
+        read_feats(path, second, "äöü", SHAPE, storage)
 
 
+@every_storage
 def test_wrong_or_missing_archive(ark):
-    path, content = ark
-    with pytest.raises(CacheError, match="7 frames of 6, at byte 5, found something"):
-        read_feats(path, 5, "utt1", (7, 6))
+    path, storage, _ = ark
+    with pytest.raises(CacheError, match="40 frames of 6, at byte 5, found float"):
+        read_feats(path, 5, "utt1", (40, 6), storage)
+    with pytest.raises(CacheError, match="at byte 6, found none"):
+        read_feats(path, 6, "utt1", SHAPE, storage)
     with pytest.raises(CacheError, match="found No such file"):
-        read_feats(path.with_name("1.ark"), 5, "utt1", (7, 5))
+        read_feats(path.with_name("1.ark"), 5, "utt1", SHAPE, storage)
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_code_in_an_archive_is_not_run(storage, tmp_path):
+    class Harmful:
+        def __reduce__(self):
+            return open, (f"{tmp_path}/harm", "w")
+
+    path = tmp_path / "0000.ark"
+    with path.open("wb") as file:
+        kaldiio.save_ark(file, {"a": Harmful()}, write_function="pickle")
+    with pytest.raises(CacheError, match="found none"):
+        read_feats(path, 2, "a", SHAPE, storage)
+    assert not (tmp_path / "harm").exists()
+    kaldiio.load_mat(f"{path}:2")
+    assert (tmp_path / "harm").exists(), "a test that could not fail"
+
+
+def test_bad_index(tmp_path):
+    (tmp_path / "0000.index").write_text("utt1 12 a\n")
+    with pytest.raises(CacheError, match="0000.index: expected an index"):
+        read_index(tmp_path / "0000.index")
 
 
 def test_combination_may_be_moved(tmp_path):

@@ -1,6 +1,9 @@
 """ESPnet trains from the cache as from audio."""
 
+import pickle
+
 import pytest
+import soundfile
 import torch
 import yaml
 from espnet2.bin import asr_train
@@ -8,7 +11,8 @@ from espnet2.tasks.asr import ASRTask
 
 import espnet_ensemble  # noqa: F401
 from espnet_ensemble.data.tables import write_table
-from espnet_ensemble.feature_cache.extract import extract
+from espnet_ensemble.feature_cache.extract import ExtractConf, extract
+from espnet_ensemble.feature_cache.store import CacheError
 
 
 def train_conf(upstreams):
@@ -34,13 +38,13 @@ def train_conf(upstreams):
     }
 
 
-def losses(texts, conf, source, exp, num_workers=0):
+def losses(texts, conf, source, exp, num_workers=0, more=()):
     """Train, and return the loss of each epoch, in training and validation."""
     exp.mkdir()
     (exp / "train.yaml").write_text(yaml.safe_dump(conf))
     args = ["--config", exp / "train.yaml", "--output_dir", exp, "--ngpu", "0"]
     args += ["--token_type", "char", "--token_list", texts / "tokens.txt"]
-    args += ["--num_workers", num_workers]
+    args += ["--num_workers", num_workers, *more]
     for split in ("train", "valid"):
         option = f"--{split}_data_path_and_name_and_type"
         args += [option, source, option, f"{texts}/text,text,text"]
@@ -67,7 +71,8 @@ def test_losses_equal_those_from_audio(data, texts, tmp_path, tiny_wavlm, slow_h
     conf = train_conf([{"name": tiny_wavlm, "layer": "weighted_sum"}, slow_hubert])
     audio = f"{data}/wav.scp,speech,sound"
     expected = losses(texts, conf, audio, tmp_path / "from_audio")
-    path = extract(data, conf["frontend_conf"], tmp_path / "feats")
+    extract_conf = ExtractConf(storage="float32")
+    path = extract(data, conf["frontend_conf"], tmp_path / "feats", extract_conf)
     cache = f"{path},speech,feature_cache"
     found = losses(texts, conf, cache, tmp_path / "from_cache", num_workers=2)
     assert len(expected) == 4 and expected[3] < expected[1]
@@ -83,3 +88,72 @@ def test_checkpoint_of_cached_training_takes_audio(data, texts, tmp_path, tiny_w
     with torch.no_grad():
         encoded, lengths = model.encode(torch.rand(1, 8000), torch.tensor([8000]))
     assert encoded.shape == (1, 24, 32) and lengths.tolist() == [24]
+
+
+@pytest.mark.parametrize(
+    "change,more,message",
+    [
+        ({}, ["--rir_scp", "rir.scp"], "rir_scp needs the waveform in each epoch, but"),
+        ({}, ["--noise_scp", "noise.scp"], "noise_scp needs the waveform"),
+        (
+            {"speech_volume_normalize": 1.0},
+            [],
+            "speech_volume_normalize needs the wave",
+        ),
+        (
+            {"preprocessor_conf": {"force_single_channel": True}},
+            [],
+            "force_single_channel needs the waveform",
+        ),
+        (
+            {"frontend": "default", "frontend_conf": {}},
+            [],
+            "frontend ensemble, found def",
+        ),
+    ],
+)
+def test_options_that_need_the_waveform(
+    change, more, message, data, texts, tmp_path, tiny_wavlm
+):
+    conf = train_conf([tiny_wavlm])
+    path = extract(data, conf["frontend_conf"], tmp_path / "feats")
+    source = f"{path},speech,feature_cache"
+    with pytest.raises(CacheError, match=message):
+        losses(texts, {**conf, **change}, source, tmp_path / "exp", more=more)
+
+
+def test_features_of_others(data, texts, tmp_path, tiny_wavlm, tiny_hubert):
+    conf = train_conf([tiny_wavlm])
+    path = extract(data, conf["frontend_conf"], tmp_path / "feats")
+    for number, (upstreams, message) in enumerate(
+        [
+            ([tiny_hubert], "cache.yaml: fingerprint: expected .*, found"),
+            (
+                [{"name": tiny_wavlm, "layer": 1}],
+                r"layers: expected \[1\], found \[3\]",
+            ),
+            ([tiny_wavlm, tiny_hubert], "of 2 upstreams .*, found those of 1"),
+        ]
+    ):
+        source, exp = f"{path},speech,feature_cache", tmp_path / f"exp{number}"
+        with pytest.raises(CacheError, match=message):
+            losses(texts, train_conf(upstreams), source, exp)
+
+
+def test_skipped_utterances_are_named_before_training(
+    data, texts, tmp_path, tiny_wavlm
+):
+    conf, wav = train_conf([tiny_wavlm]), tmp_path / "wav" / "d.wav"
+    soundfile.write(wav, torch.full((7999,), torch.nan), 16000, subtype="FLOAT")
+    extract_conf = ExtractConf(skip=True)
+    path = extract(data, conf["frontend_conf"], tmp_path / "feats", extract_conf)
+    message = f"{texts}/speech_shape, found no 'd': {wav}: .*NaN.* Mend their audio"
+    with pytest.raises(CacheError, match=message):
+        losses(texts, conf, f"{path},speech,feature_cache", tmp_path / "exp")
+
+
+def test_training_is_still_what_processes_are_started_with():
+    """ESPnet sends it to one process for each GPU."""
+    main_worker = pickle.loads(pickle.dumps(ASRTask.main_worker))
+    assert main_worker == ASRTask.main_worker
+    assert main_worker.checks_feature_cache

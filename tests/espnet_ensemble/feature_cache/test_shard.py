@@ -1,0 +1,77 @@
+import resource
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from cache_runs import fork
+
+from espnet_ensemble.data.datadir import write
+from espnet_ensemble.data.tables import read_table
+from espnet_ensemble.feature_cache.dataset import FeatureCache
+from espnet_ensemble.feature_cache.extract import ExtractConf, extract
+from espnet_ensemble.feature_cache.store import CacheError
+from espnet_ensemble.frontend import EnsembleFrontend
+
+
+def test_batches_are_halved_when_memory_is_short(
+    data, tmp_path, tiny_wavlm, monkeypatch
+):
+    """As on a GPU for which a batch of more than 2 utterances, or of 1 s, is too large."""
+    conf, expected = {"upstreams": [tiny_wavlm]}, tmp_path / "expected"
+    expected = FeatureCache(extract(data, conf, expected, ExtractConf("float32")))
+    shapes, run = [], EnsembleFrontend.extract
+
+    def run_or_fail(self, speech, lengths):
+        shapes.append(tuple(speech.shape))
+        if len(speech) > 2 or speech.size(1) >= 16000:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return run(self, speech, lengths)
+
+    monkeypatch.setattr(EnsembleFrontend, "extract", run_or_fail)
+    options = ExtractConf("float32", skip=True)
+    path = extract(data, conf, tmp_path / "feats", options)
+    assert shapes[:4] == [(7, 16000), (3, 16000), (1, 16000), (2, 8000)]
+    (member,) = tmp_path.glob("feats/*/train")
+    skipped = read_table(member / "skipped")
+    assert list(skipped) == ["f"]
+    assert "no memory for the features of 1 s of speech; divide it" in skipped["f"]
+    found = FeatureCache(path)
+    assert set(found) == set(expected) - {"f"}
+    for key, feats in found.items():
+        assert np.allclose(feats, expected[key], atol=1e-5)
+    with pytest.raises(
+        CacheError, match=f"^f: {tmp_path}/wav/f.wav: no memory for .*CUD"
+    ):
+        extract(data, conf, tmp_path / "feats", ExtractConf("float32"))
+
+
+def test_memory_of_this_machine(tmp_path, tiny_wavlm):
+    """A process that may have little more memory than it has, and a batch of 200 s."""
+    wavs = {f"utt{number:02}": tmp_path / f"{number}.wav" for number in range(40)}
+    for number, path in enumerate(wavs.values()):
+        noise = np.random.default_rng(number).normal(0, 0.1, 80000)
+        soundfile.write(path, noise, 16000)
+    tables = {
+        "utt2spk": dict.fromkeys(wavs, "alice"),
+        "utt2num_samples": dict.fromkeys(wavs, "80000"),
+        "wav.scp": {key: str(path) for key, path in wavs.items()},
+    }
+    write(tmp_path / "train", tables)
+    conf = {"upstreams": [tiny_wavlm]}
+
+    def with_little_memory():
+        with open("/proc/self/statm", encoding="utf-8") as file:
+            size = int(file.read().split()[0]) * resource.getpagesize()
+        limit = size + 120 * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        options = ExtractConf("float32", batch_seconds=1000)
+        with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
+            frontend = EnsembleFrontend(**conf)
+            frontend.extract(torch.rand(40, 80000), torch.full((40,), 80000))
+        extract(tmp_path / "train", conf, tmp_path / "feats", options)
+
+    process = fork(with_little_memory)
+    process.join(120)
+    assert process.exitcode == 0
+    assert len(list(tmp_path.glob("feats/*/train/cache.yaml"))) == 1
