@@ -20,7 +20,7 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
-from typing import Callable, Dict, List, Tuple
+from typing import Callable, Dict, List, Sequence, Tuple
 
 import torch
 from tabulate import tabulate
@@ -185,11 +185,13 @@ def in_fresh_process(name: str, folder: Path) -> Dict[str, float]:
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def bare_transformers(folder: Path) -> Callable[[Batch], None]:
+def bare_transformers(
+    folder: Path, families: Sequence[str] = FAMILIES
+) -> Callable[[Batch], None]:
     """The transformers models' forward passes, one after the other."""
     from transformers import AutoModel
 
-    models = [AutoModel.from_pretrained(folder / f).eval() for f in FAMILIES]
+    models = [AutoModel.from_pretrained(folder / f).eval() for f in families]
 
     def forward(batch: Batch) -> None:
         wavs, lengths = batch

@@ -395,7 +395,10 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: Optional[List[str]] = None) -> None:
     """Fine-tune a model."""
     options = sys.argv[1:] if cmd is None else cmd
-    args = get_parser().parse_args(options)
+    parser = get_parser()
+    args = parser.parse_args(options)
+    if min(args.speed_factors) <= 0:
+        parser.error(f"--speed_factors: expected above 0, found {args.speed_factors}")
     command = f"python local/finetune.py {shlex.join(options)}"
     make_model(args, partial(finetune, args, command))
 

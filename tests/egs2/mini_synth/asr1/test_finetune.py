@@ -20,6 +20,7 @@ FAMILIES = ("hubert", "wav2vec2", "wavlm")
 TINY = "--num_steps 3 --batch_seconds 3 --warmup_steps 1".split()
 TINY += "--log_interval 1 --save_interval 1".split()
 PITCHES = {"a": 300, "ä": 800, " ": 0}
+ORDER = ("hubert", "wavlm", "wav2vec2")
 TEXTS = {"u1": "aä", "u2": "ä a", "u3": "a äa", "u4": "äaä aä", "u5": "ä", "u6": "a a"}
 
 
@@ -196,6 +197,7 @@ def test_card_tells_the_error_rate(local, speech, upstreams, tmp_path, capsys):
     assert f"- Greedy character error rate on `{speech}`: {cer:.1%}\n" in card
     assert f"- Made from: `{upstreams('hubert')}`; " in card
     assert "CTC over 5 symbols; 5% of the frames masked, dropout 0.1\n" in card
+    assert "- Speeds: 1.0\n" in card
     assert "`python local/finetune.py --upstream" in card
     assert "| 3 |" in card
 
@@ -287,12 +289,41 @@ def test_script_finetunes_each_family(local):
         text=True,
         check=True,
     )
-    lines = result.stdout.splitlines()
-    assert [line for line in lines if line.startswith("local/finetune.py")] == [
-        f"local/finetune.py --upstream upstreams/{family} --output_dir out/{family}_ctc "
-        "--data_dir data/finetune --valid_dir data/dev --num_steps 3"
-        for family in ("hubert", "wavlm", "wav2vec2")
+    lines = [line.split() for line in result.stdout.splitlines()]
+    runs = [line for line in lines if line[0] == "local/finetune.py"]
+    names = [
+        [run[run.index(o) + 1] for o in ("--upstream", "--output_dir")] for run in runs
     ]
+    assert names == [
+        *([f"upstreams/{family}", f"out/{family}_ctc_first"] for family in ORDER),
+        *([f"out/{family}_ctc_first", f"out/{family}_ctc"] for family in ORDER),
+    ]
+    parser = local("finetune").get_parser()
+    assert {parser.parse_args(run[1:]).num_steps for run in runs} == {3}
+
+
+def test_speeds(local, speech, models):
+    """A tone is as much higher as it is shorter."""
+    module = local("finetune")
+    processor = AutoProcessor.from_pretrained(models("hubert"))
+    args = module.get_parser().parse_args(
+        "--upstream x --output_dir y --speed_factors 0.8 1 1.25".split()
+    )
+    utterance = module.Utterance("u", sing("a").astype(np.float32), "a")
+    rng, found = np.random.default_rng(0), set()
+    for _ in range(20):
+        samples = module.perturb_speed(args, utterance, processor, rng).samples
+        peak = np.abs(np.fft.rfft(samples)).argmax()
+        found.add((len(samples), round(peak * 16000 / len(samples))))
+    assert found == {(5000, 240), (4000, 300), (3200, 375)}
+
+
+def test_speed_of_zero_is_refused(local, capsys):
+    with pytest.raises(SystemExit):
+        local("finetune").main(
+            "--upstream x --output_dir y --speed_factors 0 1".split()
+        )
+    assert "--speed_factors: expected above 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["finetune", "training"])
