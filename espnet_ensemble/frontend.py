@@ -102,7 +102,8 @@ class EnsembleFrontend(AbsFrontend):
                 # extract() runs them without gradients. Not by requires_grad_(False):
                 # torch.matmul looks at it, and WavLM's attention would take a slower path.
                 upstream.eval().to(DTYPES[dtype])
-            # torch.nn.Module does not look into a tuple: nothing it does reaches them.
+            #: The upstreams, if frozen. torch.nn.Module does not look into a tuple:
+            #: nothing it does reaches them.
             self.frozen_upstreams = tuple(loaded)
             self.register_buffer(
                 "fingerprints", torch.stack([to_tensor(u.fingerprint) for u in loaded])

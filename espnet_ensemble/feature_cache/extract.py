@@ -105,7 +105,9 @@ def extract(
     folders = [cache_dir / info.folder_name / corpus.name for info in infos]
     # All are checked before the first is extracted, which may take days.
     for info, folder in zip(infos, folders):
-        _check_member(folder, info, corpus, conf)
+        if folder.exists():
+            with exclusive(folder):
+                _check_member(folder, info, corpus, conf)
     for member_conf, info, folder in zip(confs, infos, folders):
         with exclusive(folder):
             if not _check_member(folder, info, corpus, conf):

@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""What the cache's types of storage do to the features and to the loss of a trained model.
+
+Run it in a recipe's folder after training, as upstreams may be named relative to it:
+
+    cd egs2/mini_synth/asr1 && ./run.sh
+    python ../../../benchmarks/feature_storage.py --exp exp/asr_… --data_dir dump/raw/dev
+"""
+
+import argparse
+import logging
+import statistics
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Dict, List
+
+import numpy as np
+import torch
+from espnet2.tasks.asr import ASRTask
+from tabulate import tabulate
+
+import espnet_ensemble  # noqa: F401
+from espnet_ensemble.data.tables import read_table
+from espnet_ensemble.feature_cache.dataset import FeatureCache
+from espnet_ensemble.feature_cache.extract import ExtractConf, extract
+from espnet_ensemble.feature_cache.store import STORAGES
+
+
+@torch.no_grad()
+def losses(
+    exp: Path, checkpoint: str, data_dir: Path, cache: FeatureCache
+) -> List[float]:
+    """The model's loss of each utterance, in evaluation mode."""
+    model, args = ASRTask.build_model_from_file(exp / "config.yaml", exp / checkpoint)
+    model.eval()
+    preprocess = ASRTask.build_preprocess_fn(args, train=False)
+    values = []
+    for utterance, text in read_table(data_dir / "text").items():
+        data = preprocess(utterance, {"speech": cache[utterance], "text": text})
+        batch = {}
+        for name, value in data.items():
+            batch[name] = torch.from_numpy(value)[None]
+            batch[f"{name}_lengths"] = torch.tensor([len(value)])
+        values.append(model(**batch)[0].item())
+    return values
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """Norm of the difference, as a share of the norm."""
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Options of this script."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--exp", type=Path, required=True, help="a trained experiment")
+    parser.add_argument("--checkpoint", default="valid.cer_ctc.ave.pth")
+    parser.add_argument("--data_dir", type=Path, required=True, help="formatted data")
+    return parser
+
+
+def main(cmd: List[str] = None) -> None:
+    """Run the comparison and print its table."""
+    args = get_parser().parse_args(cmd)
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    conf = ASRTask.build_model_from_file(args.exp / "config.yaml")[1].frontend_conf
+    caches: Dict[str, FeatureCache] = {}
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for storage in STORAGES:
+            path = extract(args.data_dir, conf, folder, ExtractConf(storage))
+            caches[storage] = FeatureCache(path)
+        exact, first = caches["float32"], None
+        for storage, cache in caches.items():
+            errors = [relative_error(cache[key], exact[key]) for key in exact]
+            found = losses(args.exp, args.checkpoint, args.data_dir, cache)
+            first = first or found
+            mean = statistics.mean(found)
+            largest = max(abs(a - b) for a, b in zip(found, first))
+            difference = mean - statistics.mean(first)
+            row = [storage, f"{max(errors):.1e}", f"{mean:.4f}", f"{difference:+.4f}"]
+            rows.append([*row, f"{largest:.4f}"])
+    headers = ["storage", "largest error of features", "mean loss", "difference"]
+    headers.append("largest difference of an utterance")
+    print(tabulate(rows, headers, tablefmt="github", disable_numparse=True))
+
+
+if __name__ == "__main__":
+    main()
