@@ -2,3 +2,6 @@
 # shellcheck shell=bash disable=SC2034
 
 MINI_SYNTH=downloads/mini_synth
+# LDC93S6A (or B) and LDC94S13A (or B): folders that hold the discs, 11-1.1 and so on.
+WSJ0=
+WSJ1=
