@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Stage 1: get the corpora, if db.sh says so, check them and make data directories. Options
+# are those of local/prepare_librilight_10h.py, such as --librispeech_url, --partial or
+# --nj 4.
+
+set -euo pipefail
+
+# shellcheck source=../path.sh
+. ./path.sh
+# shellcheck source=../db.sh
+. ./db.sh
+python=${python:-python3}
+
+"${python}" local/prepare_librilight_10h.py --output_dir data \
+    --librilight "${LIBRILIGHT:-}" --librispeech "${LIBRISPEECH:-}" "$@"
+echo "$(date '+%Y-%m-%dT%H:%M:%S') (data.sh) data directories are in data"

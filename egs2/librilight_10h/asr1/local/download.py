@@ -1,0 +1,1 @@
+../../../../local/download.py
