@@ -45,6 +45,13 @@ from espnet_ensemble.feature_cache.extract import ExtractConf, extract
 from espnet_ensemble.feature_cache.shard import ShardExtractor, ShardOptions
 from espnet_ensemble.feature_cache.store import STORAGES, append_feats, plan_shards
 
+# `fused` alone could not import S3PRL on current torchaudio.
+TRAIN = """
+from espnet_ensemble.upstream.s3prl import import_s3prl_nn
+import_s3prl_nn()
+from espnet_ensemble.bin.asr_train import main
+main()
+"""
 TOKENS = ["<blank>", "<unk>", *"abcdefghijklmnopqrstuvwxyz", "<sos/eos>"]
 
 
@@ -106,7 +113,7 @@ def train(name: str, source: str, frontend: Dict, folder: Path, epochs: int) -> 
         "token_list": str(folder / "tokens.txt"),
     }
     (exp / "train.yaml").write_text(yaml.safe_dump(conf))
-    command = [sys.executable, "-W", "ignore", "-m", "espnet_ensemble.bin.asr_train"]
+    command = [sys.executable, "-W", "ignore", "-c", TRAIN]
     command += ["--config", exp / "train.yaml", "--output_dir", exp, "--ngpu", "0"]
     for split in ("train", "valid"):
         option = f"--{split}_data_path_and_name_and_type"

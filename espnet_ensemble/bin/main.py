@@ -14,6 +14,7 @@ VERBS = {
     "asr_inference": "ESPnet's ASR decoding, with the plugin loaded",
     "extract": "compute frozen upstreams' features once, for training from disk",
     "pack": "make a model zoo archive that carries local upstreams",
+    "table": "list, run and collect the systems of the paper's tables",
     "upstreams": "list the checkpoints that the paper uses",
 }
 

@@ -1,0 +1,72 @@
+"""Runs the systems of a table, one after the other."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, List, Optional
+
+from espnet_ensemble.experiment_tables.states import State
+from espnet_ensemble.experiment_tables.tables import System
+
+
+@dataclass(frozen=True)
+class Job:
+    """A system to run.
+
+    Attributes:
+        system: The system.
+        command: What runs it, in the checkout.
+        read_state: Reads how far it has come.
+    """
+
+    system: System
+    command: List[str]
+    read_state: Callable[[], State]
+
+
+def run_jobs(root: Path, jobs: List[Job]) -> List[str]:
+    """Run what is not done; go on with the next where one fails.
+
+    What ``run.sh`` prints goes to standard output behind the number and the name of the
+    system, with its stages and epochs; its error messages and progress bars go to
+    standard error.
+
+    Args:
+        root: The checkout.
+
+    Returns:
+        A line for each system that failed.
+    """
+    failures = []
+    for number, job in enumerate(jobs, start=1):
+        prefix = f"[{number}/{len(jobs)} {job.system}]"
+        state = job.read_state()
+        if state.done:
+            print(f"{prefix} done already", flush=True)
+            continue
+        reason = _run(root, job, prefix)
+        if reason is not None:
+            print(f"{prefix} failed: {reason}", flush=True)
+            failures.append(f"{job.system}: {reason}")
+    return failures
+
+
+def _run(root: Path, job: Job, prefix: str) -> Optional[str]:
+    """Run a system; returns what went wrong."""
+    with subprocess.Popen(
+        job.command,
+        cwd=root,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        for line in process.stdout:
+            print(f"{prefix} {line}", end="", flush=True)
+    if process.returncode < 0:
+        return f"run.sh was ended by signal {-process.returncode}"
+    if process.returncode:
+        return f"run.sh ended with exit status {process.returncode}"
+    if not job.read_state().done:
+        return "run.sh ended well, but there are evaluation sets without results"
+    return None

@@ -1,0 +1,275 @@
+"""The command, on a checkout whose recipes' run.sh are stand-ins."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from espnet_ensemble.bin.table import main
+from espnet_ensemble.scoring import write_score
+
+REPOSITORY = Path(__file__).parents[3]
+TABLE = """\
+title: A small table
+inference_config: conf/decode_asr_ctc.yaml
+corpora:
+    words:
+        title: Words
+        recipe: words
+        train_set: train_short
+        hours: 0.5
+        sets: [dev, test]
+heads: {ctc: CTC layer only, transformer2_ctc: 2 encoder layers + CTC}
+sizes:
+    tiny: {wavlm: m/wavlm, hubert: f/hubert, wav2vec2: f/wav2vec2}
+claims: {best: wavlm+hubert, gain: 10, last: wav2vec2}
+systems:
+    words:
+        tiny:
+            wavlm: {ctc: [20.0, 40.0], transformer2_ctc: [10.0, 20.0]}
+            hubert: {ctc: [30.0, 50.0], transformer2_ctc: [null, null]}
+            wav2vec2: {ctc: [90.0, 95.0], transformer2_ctc: [50.0, 60.0]}
+            wavlm+hubert: {ctc: [18.0, 36.0], transformer2_ctc: [9.0, 18.0]}
+"""
+# Trains one epoch of two at a time, as asr.sh names and leaves things. What a system is to
+# come to is in the file todo: nothing, a failure, or an end by a signal in epoch 2.
+RUN = """\
+#!/usr/bin/env bash
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+echo "$*" >> commands
+while [ $# -gt 0 ]; do printf -v "${1#--}" '%s' "$2"; shift 2; done
+name=$(basename "${asr_config}" .yaml)
+for upstream in ${upstreams}; do name+=_$(basename "${upstream}"); done
+exp=exp/asr_${name}_raw_char
+todo=$(grep -s "^${name} " todo | cut -d " " -f 2) || true
+[ "${todo}" != fail ] || { echo "something is wrong" >&2; exit 3; }
+mkdir -p "${exp}"
+epoch=1
+[ ! -L "${exp}/latest.pth" ] || epoch=2
+for ((; epoch <= 2; epoch++)); do
+    [ "${todo}${epoch}" != kill2 ] || kill -KILL $$
+    echo "  epoch ${epoch}: train loss 1.0"
+    touch "${exp}/train.log" "${exp}/${epoch}epoch.pth"
+    ln -sfn "${epoch}epoch.pth" "${exp}/latest.pth"
+done
+touch "${exp}/.done"
+[ "${todo}" != unscored ] || exit 0
+for set in ${test_sets}; do
+    dir=${exp}/decode_asr_ctc_asr_model_valid.cer_ctc.ave/${set}/score_wer
+    mkdir -p "${dir}"
+    cp result.txt "${dir}"
+done
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    """The recipe of a checkout; the working directory is in it."""
+    (tmp_path / "conf" / "tables").mkdir(parents=True)
+    (tmp_path / "conf" / "tables" / "table2.yaml").write_text(TABLE)
+    folder = tmp_path / "egs2" / "words" / "asr1"
+    (folder / "conf").mkdir(parents=True)
+    for name in ("ctc", "transformer2_ctc", "conformer_ctc"):
+        conf = {"frontend": "ensemble", "frontend_conf": {"upstreams": ["x"]}}
+        path = folder / "conf" / f"train_asr_{name}.yaml"
+        path.write_text(yaml.safe_dump({**conf, "max_epoch": 2}))
+    (folder / "run.sh").write_text(RUN)
+    (folder / "run.sh").chmod(0o755)
+    result = write_score(tmp_path / "s", {"u": ["a"] * 4}, {"u": ["a"]}, {"u": "spk"})
+    result.rename(folder / "result.txt")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def table(recipe, capfd):
+    """Run the command: table(option, ...) -> exit status, output, error messages."""
+
+    def run(*options):
+        code = 0
+        try:
+            main(["--table", "2", *options])
+        except SystemExit as exit:
+            code = exit.code
+        return (code, *capfd.readouterr())
+
+    return run
+
+
+def states(output):
+    """Upstreams and head -> state, of the list."""
+    rows = [re.split("  +", line) for line in output.splitlines()[2:-1]]
+    return {f"{upstreams} {head}": state for _, _, upstreams, head, state in rows}
+
+
+def test_list(table):
+    code, output, _ = table("--head", "ctc")
+    assert code == 0
+    assert states(output) == {
+        f"{name} ctc": "not run"
+        for name in ("wavlm", "hubert", "wav2vec2", "wavlm+hubert")
+    }
+    assert output.endswith("0 of 4 done\n")
+
+
+def test_dry_run_prints_commands_and_runs_nothing(table, recipe):
+    code, output, _ = table("--dry_run", "--upstreams", "hubert+wavlm")
+    comment, command, *_ = output.splitlines()
+    assert code == 0 and len(output.splitlines()) == 4
+    assert comment == "# words tiny wavlm+hubert ctc: not run"
+    assert shlex.split(command)[:5] == [
+        *["egs2/words/asr1/run.sh", "--train_set", "train_short"],
+        *["--test_sets", "dev test"],
+    ]
+    assert not (recipe / "exp").exists()
+
+
+def test_run_goes_on_after_failures_and_resumes(table, recipe):
+    (recipe / "todo").write_text(
+        "train_asr_ctc_wavlm kill\ntrain_asr_ctc_hubert fail\n"
+        "train_asr_ctc_wav2vec2 unscored\n"
+    )
+    code, output, error = table("--run", "--head", "ctc", "--run_args", "--ngpu 0")
+    assert code == 1
+    assert "[1/4 words tiny wavlm ctc]   epoch 1: train loss 1.0\n" in output
+    assert "[4/4 words tiny wavlm+hubert ctc]   epoch 2: train loss 1.0\n" in output
+    assert output.endswith("1 of 4 systems done\n")
+    assert "something is wrong\n" in error
+    assert error.endswith(
+        "table: failed:\n"
+        "  words tiny wavlm ctc: run.sh was ended by signal 9\n"
+        "  words tiny hubert ctc: run.sh ended with exit status 3\n"
+        "  words tiny wav2vec2 ctc: run.sh ended well, but there are evaluation sets "
+        "without results\n"
+    )
+    commands = (recipe / "commands").read_text().splitlines()
+    assert len(commands) == 4 and all(c.endswith(" --ngpu 0") for c in commands)
+    _, output, _ = table()
+    done = "done: dev 75.00, test 75.00"
+    assert states(output) == {
+        **{f"{name} transformer2_ctc": "not run" for name in ("wavlm", "hubert")},
+        **{f"{n} transformer2_ctc": "not run" for n in ("wav2vec2", "wavlm+hubert")},
+        "wavlm ctc": "running or interrupted, epoch 1 of 2 done",
+        "hubert ctc": "not run",
+        "wav2vec2 ctc": "trained, not yet scored",
+        "wavlm+hubert ctc": done,
+    }
+
+    (recipe / "todo").unlink()
+    code, output, error = table("--run", "--head", "ctc")
+    assert (code, error) == (0, "")
+    assert "[1/4 words tiny wavlm ctc]   epoch 2: " in output
+    assert "wavlm ctc]   epoch 1" not in output
+    assert "[4/4 words tiny wavlm+hubert ctc] done already\n" in output
+    assert output.endswith("4 of 4 systems done\n")
+    assert len((recipe / "commands").read_text().splitlines()) == 4 + 3
+    assert set(states(table("--head", "ctc")[1]).values()) == {done}
+
+
+def test_variants_are_other_experiments(table, recipe):
+    options = ["--fusion", "sum", "--encoder", "conformer", "--layer", "weighted_sum"]
+    options += ["--head", "transformer2_ctc"]
+    table("--run", "--upstreams", "wavlm", "--head", "transformer2_ctc")
+    assert "0 of 4 done" in table(*options)[1]
+    _, output, _ = table("--dry_run", *options)
+    words = shlex.split(output.splitlines()[-1])
+    path = Path(words[words.index("--frontend_config") + 1])
+    conf = yaml.safe_load(path.read_text())["frontend_conf"]
+    assert path.stem == "wavlm-layerweighted_sum_hubert-layerweighted_sum_sum"
+    assert conf["fusion"] == "sum"
+    assert conf["upstreams"][1] == {"name": "f/hubert", "layer": "weighted_sum"}
+    assert "conf/train_asr_conformer_ctc.yaml" in words
+
+
+def read_rows(text):
+    """The rows of all tables in Markdown, without headers."""
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|") and not line.startswith("|-")
+    ]
+    return [row for row in rows if row[0] not in ("upstreams", "corpus")]
+
+
+def test_collect_with_nothing_run(table, tmp_path):
+    code, output, _ = table("--collect")
+    text = (tmp_path / "docs" / "results" / "table2.md").read_text()
+    assert code == 0
+    rows = read_rows(text)
+    assert rows[0] == ["wavlm", "20.00", "", "40.00", "", "", ""]
+    assert rows[3] == ["wavlm+hubert", "18.00", "", "36.00", "", "+10.0", ""]
+    assert rows[5] == ["hubert", *[""] * 6]
+    assert rows[7] == ["wavlm+hubert", "9.00", "", "18.00", "", "", ""]
+    assert [row[3:] for row in rows[8:]] == [
+        ["wavlm+hubert is best", "held", "not enough data"],
+        ["wavlm+hubert gains about 10 %", "held (+10.0 %)", "not enough data"],
+        ["wav2vec2 is last of the single ones", "held", "not enough data"],
+        ["wavlm+hubert is best", "not enough data", "not enough data"],
+        ["wavlm+hubert gains about 10 %", "not enough data", "not enough data"],
+        ["wav2vec2 is last of the single ones", "not enough data", "not enough data"],
+    ]
+    assert read_rows(output) == rows[8:]
+    assert "![Mean word error rates of all systems](table2.png)" in text
+    assert "train_short (0.5 h) for 2 epochs" in text
+    picture = tmp_path / "docs" / "results" / "table2.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_collect_our_numbers(table, recipe, tmp_path):
+    table("--run", "--head", "ctc")
+    tag = "decode_asr_ctc_asr_model_valid.cer_ctc.ave"
+    for name, errors in {"wavlm": 50, "hubert": 40, "wavlm_hubert": 37}.items():
+        for dataset in ("dev", "test"):
+            write_score(
+                f"exp/asr_train_asr_ctc_{name}_raw_char/{tag}/{dataset}/score_wer",
+                {"u": ["a"] * 100},
+                {"u": ["a"] * (100 - errors)},
+                {"u": "spk"},
+            )
+    table("--collect")
+    rows = read_rows((tmp_path / "docs" / "results" / "table2.md").read_text())
+    assert rows[1] == ["hubert", "30.00", "40.00", "50.00", "40.00", "", ""]
+    gains = ["+10.0", "+7.5"]
+    assert rows[3] == ["wavlm+hubert", "18.00", "37.00", "36.00", "37.00", *gains]
+    assert [row[-1] for row in rows[8:11]] == ["held", "held (+7.5 %)", "held"]
+
+
+def test_collect_a_variant(table, tmp_path):
+    table("--collect", "--layer", "8", "--fusion", "attention")
+    folder = tmp_path / "docs" / "results"
+    text = (folder / "table2_layer8_attention.md").read_text()
+    assert (folder / "table2_layer8_attention.png").exists()
+    assert text.startswith("# Table 2 --layer 8 --fusion attention: A small table\n")
+    assert "--table 2 --layer 8 --fusion attention --corpus words --size tiny" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--size", "base"], "--size base: expected one of tiny"),
+        (["--root", "nowhere"], "nowhere: expected a checkout, with conf/tables"),
+        (["--run", "--run_args", "--asr_tag x"], "--run_args: --asr_tag is for the"),
+    ],
+)
+def test_user_errors(options, message, table, recipe):
+    code, _, error = table(*options)
+    assert code == 1
+    assert error.startswith(f"table: {message}")
+    assert not (recipe / "commands").exists()
+
+
+def test_run_without_a_recipe(table, recipe):
+    (recipe / "run.sh").unlink()
+    code, _, error = table("--run")
+    assert code == 1
+    assert error == f"table: {recipe / 'run.sh'}: there is no such file\n"
+
+
+def test_a_checkout_is_found_from_elsewhere(tmp_path, monkeypatch, capsys):
+    """Outside of any, it is the one that the package is installed from."""
+    monkeypatch.chdir(tmp_path)
+    main(["--table", "1", "--corpus", "librilight_10h", "--dry_run"])
+    assert capsys.readouterr().out.count("egs2/librilight_10h/asr1/run.sh") == 3
