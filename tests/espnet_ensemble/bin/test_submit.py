@@ -117,7 +117,7 @@ def test_signal_leaves_no_processes(number, recipe):
         "echo $$ $! > JOB.tmp; mv JOB.tmp JOB.pid; wait"
     )
     submit = subprocess.Popen(
-        ["run.pl", "JOB=1:2", "JOB.log", "bash", "-c", script],
+        ["run.pl", "--max-jobs-run", "2", "JOB=1:2", "JOB.log", "bash", "-c", script],
         stderr=subprocess.PIPE,
         text=True,
         # The tests themselves may run where it is ignored, as under nohup.

@@ -149,18 +149,22 @@ def test_killed_at_any_time(data, tmp_path, tiny_wavlm):
     start = time.monotonic()
     assert in_child(extract, data, conf, tmp_path / "timed", options) == 0
     duration = time.monotonic() - start
-    killed, shards_left = 0, set()
-    for number, share in enumerate(np.random.default_rng(0).uniform(0, 1, 20)):
-        cache_dir = tmp_path / str(number)
+    rng, killed, archives_left = np.random.default_rng(0), 0, set()
+    while killed < 20:
+        cache_dir = tmp_path / f"killed{killed}"
         process = fork(extract, data, conf, cache_dir, options)
-        process.join(share * duration)
+        process.join(rng.uniform(0, duration))
         process.kill()
         process.join()
-        killed += process.exitcode == -signal.SIGKILL
-        shards_left.add(len(list(cache_dir.rglob("*.index"))))
+        # On a busy machine, it may have been faster than the one before.
+        was_killed = process.exitcode == -signal.SIGKILL
+        duration *= 1 if was_killed else 0.8
+        killed += was_killed
+        archives_left.add(len(list(cache_dir.rglob("*.index"))))
         extract(data, conf, cache_dir, options)
-        assert strip(everything(cache_dir), cache_dir) == undisturbed, f"{share:.0%}"
-    assert killed >= 15 and len(shards_left) >= 3, (killed, shards_left)
+        assert strip(everything(cache_dir), cache_dir) == undisturbed
+        shutil.rmtree(cache_dir)
+    assert len(archives_left) >= 3, archives_left
 
 
 def test_two_at_once(data, tmp_path, tiny_wavlm):
