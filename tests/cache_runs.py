@@ -1,8 +1,10 @@
 """Runs of the extraction in processes of their own, and what they leave."""
 
 import multiprocessing
+import threading
 
 import torch
+from tqdm import tqdm
 
 
 def everything(folder):
@@ -23,8 +25,10 @@ def fork(function, *args):
 
     def target():
         # The threads that OpenMP has here are not there after a fork: it would wait for
-        # them forever.
+        # them forever. And tqdm's lock is shared: killed with it, this process would keep
+        # it forever.
         torch.set_num_threads(1)
+        tqdm.set_lock(threading.RLock())
         function(*args)
 
     process = multiprocessing.get_context("fork").Process(target=target, daemon=True)
