@@ -12,7 +12,7 @@ Members = Tuple[str, ...]
 #: Evaluation set -> word error rate in percent; a set without one is left out.
 Rates = Dict[str, float]
 
-_KEYS = {
+_KEYS = (
     "title",
     "inference_config",
     "max_epoch",
@@ -21,7 +21,7 @@ _KEYS = {
     "sizes",
     "claims",
     "systems",
-}
+)
 _OPTIONAL = {"max_epoch"}
 
 
@@ -198,7 +198,7 @@ def _members(combination: str) -> Members:
 def _check_keys(path: Path, conf: Any) -> None:
     if not isinstance(conf, dict):
         raise TableError(f"{path}: expected keys and values, found {conf!r}")
-    wrong = sorted(set(conf) - _KEYS) + sorted(_KEYS - _OPTIONAL - set(conf))
+    wrong = sorted(set(conf) - set(_KEYS)) + sorted(set(_KEYS) - _OPTIONAL - set(conf))
     if wrong:
         raise TableError(
             f"{path}: {wrong[0]}: unknown or missing; expected {', '.join(_KEYS)}"
