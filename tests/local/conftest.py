@@ -1,13 +1,12 @@
 """The recipes' shared modules, which are no package, and a server of files."""
 
-import importlib
 import re
-import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
 import pytest
+from local_modules import importing_from
 
 LOCAL = Path(__file__).parents[2] / "local"
 
@@ -15,12 +14,8 @@ LOCAL = Path(__file__).parents[2] / "local"
 @pytest.fixture(scope="module")
 def local():
     """Import a shared module of the recipes: local("download")."""
-    names = [path.stem for path in LOCAL.glob("*.py")]
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.syspath_prepend(str(LOCAL))
-        yield importlib.import_module
-    for name in names:
-        sys.modules.pop(name, None)
+    with importing_from(LOCAL) as import_module:
+        yield import_module
 
 
 class Handler(BaseHTTPRequestHandler):

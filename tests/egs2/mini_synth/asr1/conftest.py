@@ -1,10 +1,9 @@
 """The recipe's own modules, which are no package."""
 
-import importlib
-import sys
 from pathlib import Path
 
 import pytest
+from local_modules import importing_from
 
 LOCAL = Path(__file__).parents[4] / "egs2" / "mini_synth" / "asr1" / "local"
 
@@ -12,9 +11,5 @@ LOCAL = Path(__file__).parents[4] / "egs2" / "mini_synth" / "asr1" / "local"
 @pytest.fixture(scope="module")
 def local():
     """Import a module of the recipe: local("voices")."""
-    names = [path.stem for path in LOCAL.glob("*.py")]
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.syspath_prepend(str(LOCAL))
-        yield importlib.import_module
-    for name in names:
-        sys.modules.pop(name, None)
+    with importing_from(LOCAL) as import_module:
+        yield import_module
