@@ -104,12 +104,16 @@ def extract(
     _check_sample_rates(infos)
     folders = [cache_dir / info.folder_name / corpus.name for info in infos]
     # All are checked before the first is extracted, which may take days.
-    for info, folder in zip(infos, folders):
+    todo = []
+    for member_conf, info, folder in zip(confs, infos, folders):
         if folder.exists():
             with exclusive(folder):
-                _check_member(folder, info, corpus, conf)
-    for member_conf, info, folder in zip(confs, infos, folders):
+                if _check_member(folder, info, corpus, conf):
+                    continue
+        todo.append((member_conf, info, folder))
+    for member_conf, info, folder in todo:
         with exclusive(folder):
+            # By now, another process may have made it.
             if not _check_member(folder, info, corpus, conf):
                 _extract_member(folder, member_conf, info, corpus, conf)
     return write_combination(cache_dir, corpus.name, folders)
