@@ -1,17 +1,15 @@
 """Stage 1 of the recipe on a small corpus, as its users run it."""
 
 import os
-import subprocess
-import sys
-from pathlib import Path
+from functools import partial
 
 import pytest
 import yaml
 from local.librispeech_corpus import make_librispeech
+from recipes import REPOSITORY, clone_recipe, run_script
 
 from espnet_ensemble.data.datadir import validate
 
-REPOSITORY = Path(__file__).parents[4]
 RECIPE = REPOSITORY / "egs2" / "librispeech_100" / "asr1"
 SETS = {
     "train_clean_100": ["train-clean-100"],
@@ -26,27 +24,8 @@ SETS = {
 @pytest.fixture
 def run(tmp_path):
     """Run a script of the recipe in a clone: run(script, option, ...) -> its process."""
-    (tmp_path / "local").symlink_to(REPOSITORY / "local")
-    (tmp_path / "egs2").mkdir()
-    (tmp_path / "egs2" / "TEMPLATE").symlink_to(REPOSITORY / "egs2" / "TEMPLATE")
-    recipe = tmp_path / "egs2" / "librispeech_100" / "asr1"
-    recipe.mkdir(parents=True)
-    for path in RECIPE.iterdir():
-        if path.name not in ("data", "downloads", "dump", "exp"):
-            (recipe / path.name).symlink_to(path)
-
-    def call(script, *options):
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return subprocess.run(
-            [script, *options],
-            cwd=recipe,
-            env={**os.environ, "PATH": path},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-        )
-
-    return call
+    recipe = clone_recipe(tmp_path, "librispeech_100")
+    return partial(run_script, recipe)
 
 
 def test_stage_1(run, tmp_path):

@@ -8,23 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from recipes import clone_recipe
 
-REPOSITORY = Path(__file__).parents[4]
-RECIPE = REPOSITORY / "egs2" / "mini_synth" / "asr1"
-MADE = ("data", "dump", "exp", "downloads")
 SMALL = "--nj 2 --train_minutes 1 --dev_minutes 0.2 --test_minutes 0.2"
 DECODED = "decode_asr_ctc_asr_model_valid.cer_ctc.ave"
-
-
-def make_recipe(root: Path) -> Path:
-    """A clone of what is committed, without what runs have made."""
-    (root / "local").symlink_to(REPOSITORY / "local")
-    folder = root / "egs2" / "mini_synth" / "asr1"
-    folder.mkdir(parents=True)
-    for path in RECIPE.iterdir():
-        if path.name not in MADE:
-            (folder / path.name).symlink_to(path)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +65,7 @@ def interrupt(folder, environment, moment, *options):
 
 
 def test_in_one_go_with_an_interruption(tmp_path, environment, run):
-    folder = make_recipe(tmp_path)
+    folder = clone_recipe(tmp_path, "mini_synth")
     options = ["--asr_args", "--max_epoch 3", "--skip_packing", "false"]
     options += ["--cache_opts", "--storage int8 --shard_utts 5"]
     exp = (
@@ -120,7 +107,7 @@ def test_in_one_go_with_an_interruption(tmp_path, environment, run):
 
 def test_stage_by_stage_with_bpe_and_an_upstream_of_s3prl(tmp_path, run, environment):
     """Options, stages and a frontend other than the default's."""
-    folder = make_recipe(tmp_path)
+    folder = clone_recipe(tmp_path, "mini_synth")
     options = ["--token_type", "bpe", "--nbpe", "60", "--speed_perturb_factors", "1.1"]
     options += ["--frontend_config", "conf/frontends/wavlm_s3prl_hubert.yaml"]
     options += ["--cache_feats", "false", "--eval_valid_set", "true", "--asr_args"]
