@@ -13,6 +13,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 
+from espnet_ensemble.experiment_tables import comparison  # noqa: E402
 from espnet_ensemble.scoring import read_results  # noqa: E402
 
 HEADS = {"ctc": "CTC layer only", "transformer2_ctc": "2 encoder layers + CTC"}
@@ -58,10 +59,8 @@ def relative_gain(rates: Rates, head: str, names: Tuple[str, ...]) -> Optional[f
         >>> relative_gain(rates, "ctc", ("a", "b"))
         10.0
     """
-    if len(names) == 1:
-        return None
-    best = min(rates[head, (name,)] for name in names)
-    return 100 * (best - rates[head, names]) / best
+    of_head = {key[1]: rate for key, rate in rates.items() if key[0] == head}
+    return comparison.relative_gain(of_head, names)
 
 
 def make_table(rates: Rates) -> str:
