@@ -207,11 +207,12 @@ def _extract_member(
         disable=None,
     ) as progress:
         conf.workers.make(todo, options, progress.update)
+    _remove_others(folder / "shards", shards)
     finish(folder, shards)
 
 
 def _remove_others(folder: Path, shards: List[Shard]) -> None:
-    """Remove archives of a run that was killed and had other options."""
+    """Remove what a worker that was killed left, or a run that had other options."""
     planned = {p.name for s in shards for p in (s.ark, s.index, s.skipped)}
     for path in folder.iterdir():
         if path.name not in planned:
