@@ -4,7 +4,12 @@ import os
 
 import pytest
 import torch
-from tiny_models import save_huggingface, save_s3prl, tiny_huggingface
+
+from espnet_ensemble.testing.upstreams import (
+    save_huggingface,
+    save_s3prl,
+    tiny_huggingface,
+)
 
 # No test may depend on a network; without this, transformers asks the hub for anything
 # that it does not find in a folder.

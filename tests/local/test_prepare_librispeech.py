@@ -7,10 +7,10 @@ import tarfile
 import pytest
 import soundfile
 import torchaudio
-from local.librispeech_corpus import make_librispeech
 
 from espnet_ensemble.data.datadir import validate
 from espnet_ensemble.data.tables import DataError
+from espnet_ensemble.testing.librispeech import make_librispeech
 
 SETS = ["train_clean_100", "dev_clean", "dev_other", "test_clean", "test_other"]
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 import transformers
 from espnet2.tasks.asr import ASRTask
-from tiny_models import save_huggingface, tiny_huggingface
 
 from espnet_ensemble.experiment_tables.commands import Variant, training_config
 from espnet_ensemble.experiment_tables.tables import read_experiment_table
+from espnet_ensemble.testing.upstreams import save_huggingface, tiny_huggingface
 from espnet_ensemble.upstream.names import CHECKPOINTS
 
 REPOSITORY = Path(__file__).parents[3]

@@ -33,7 +33,7 @@ def data(tmp_path):
 @pytest.fixture(scope="session")
 def slow_hubert(tmp_path_factory):
     """A model of half the frame rate: 640 samples from one frame to the next."""
-    from tiny_models import save_huggingface, tiny_huggingface
+    from espnet_ensemble.testing.upstreams import save_huggingface, tiny_huggingface
 
     model = tiny_huggingface("Hubert", conv_stride=(5, 2, 2, 2, 2, 2, 4))
     return save_huggingface(tmp_path_factory.mktemp("models") / "slow", model)

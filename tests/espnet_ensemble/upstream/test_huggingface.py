@@ -119,7 +119,7 @@ def test_too_short_utterance_gives_one_frame(family, length, models):
 @pytest.mark.parametrize("family", ["Wav2Vec2", "Hubert", "WavLM"])
 @torch.no_grad()
 def test_checkpoint_with_ctc_head_loads_without_it(family, tmp_path, speech):
-    from tiny_models import save_huggingface, tiny_huggingface
+    from espnet_ensemble.testing.upstreams import save_huggingface, tiny_huggingface
 
     wavs, lengths = speech
     model = tiny_huggingface(family, head="ForCTC", vocab_size=8)

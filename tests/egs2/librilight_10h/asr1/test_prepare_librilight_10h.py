@@ -5,10 +5,14 @@ import tarfile
 
 import pytest
 import torchaudio
-from local.librispeech_corpus import make_chapter, make_librilight, make_librispeech
 from torchaudio.datasets import librilight_limited
 
 from espnet_ensemble.data.datadir import validate
+from espnet_ensemble.testing.librispeech import (
+    make_chapter,
+    make_librilight,
+    make_librispeech,
+)
 
 EVALUATION = ("dev-clean", "dev-other", "test-clean", "test-other")
 SETS = ["dev", "dev_clean", "dev_other", "test_clean", "test_other", "train_10h"]

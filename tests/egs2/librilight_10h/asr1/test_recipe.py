@@ -2,10 +2,9 @@
 
 import os
 
-from local.librispeech_corpus import make_librilight, make_librispeech
-from recipes import REPOSITORY, clone_recipe, run_script
-
 from espnet_ensemble.data.datadir import validate
+from espnet_ensemble.testing.librispeech import make_librilight, make_librispeech
+from espnet_ensemble.testing.recipes import REPOSITORY, clone_recipe, run_script
 
 RECIPE = REPOSITORY / "egs2" / "librilight_10h" / "asr1"
 EVALUATION = ("dev-clean", "dev-other", "test-clean", "test-other")

@@ -5,10 +5,10 @@ from functools import partial
 
 import pytest
 import yaml
-from local.librispeech_corpus import make_librispeech
-from recipes import REPOSITORY, clone_recipe, run_script
 
 from espnet_ensemble.data.datadir import validate
+from espnet_ensemble.testing.librispeech import make_librispeech
+from espnet_ensemble.testing.recipes import REPOSITORY, clone_recipe, run_script
 
 RECIPE = REPOSITORY / "egs2" / "librispeech_100" / "asr1"
 SETS = {

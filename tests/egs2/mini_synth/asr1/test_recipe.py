@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from recipes import clone_recipe
+
+from espnet_ensemble.testing.recipes import clone_recipe
 
 SMALL = "--nj 2 --train_minutes 1 --dev_minutes 0.2 --test_minutes 0.2"
 DECODED = "decode_asr_ctc_asr_model_valid.cer_ctc.ave"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from egs2.wsj.asr1.wsj_discs import SENTENCES, disc_path, make_discs
 
 from espnet_ensemble.data.datadir import validate
 from espnet_ensemble.data.sound import open_audio
+from espnet_ensemble.testing.wsj import SENTENCES, disc_path, make_discs
 
 RECIPE = Path(__file__).parents[4] / "egs2" / "wsj" / "asr1"
 TEXTS = {

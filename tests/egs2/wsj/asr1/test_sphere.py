@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import soundfile
-from egs2.wsj.asr1.wsj_discs import sphere, tones
 
 from espnet_ensemble.data.sound import AudioError
+from espnet_ensemble.testing.wsj import sphere, tones
 
 SAMPLES = tones("four hundred")
 RANDOM = np.random.default_rng(0).integers(-32768, 32768, 5000).astype(np.int16)

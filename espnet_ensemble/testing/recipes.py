@@ -5,24 +5,33 @@ import subprocess
 import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 _MADE = ("data", "downloads", "dump", "exp")
 
 
-def clone_recipe(root: Path, corpus: str) -> Path:
+def clone_recipe(root: Path, corpus: str, repository: Path = REPOSITORY) -> Path:
     """Link what is committed of a recipe, and what it needs, into a folder.
+
+    What is there already stays.
+
+    Args:
+        root: The folder.
+        corpus: The recipe's corpus.
+        repository: A checkout with the recipe.
 
     Returns:
         The recipe's folder: ``root/egs2/<corpus>/asr1``.
     """
-    (root / "local").symlink_to(REPOSITORY / "local")
-    folder = root / "egs2" / corpus / "asr1"
-    folder.mkdir(parents=True)
-    (root / "egs2" / "TEMPLATE").symlink_to(REPOSITORY / "egs2" / "TEMPLATE")
-    for path in (REPOSITORY / "egs2" / corpus / "asr1").iterdir():
+    recipe = Path("egs2", corpus, "asr1")
+    paths = [Path("local"), Path("egs2/TEMPLATE")]
+    for path in (repository / recipe).iterdir():
         if path.name not in _MADE:
-            (folder / path.name).symlink_to(path)
-    return folder
+            paths.append(recipe / path.name)
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        if not (root / path).exists():
+            (root / path).symlink_to(repository / path)
+    return root / recipe
 
 
 def run_script(folder: Path, *command: str) -> subprocess.CompletedProcess:

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Callable, Dict, List
 
 import numpy as np
-from egs2.wsj.asr1.shorten import encode
+
+from espnet_ensemble.testing.shorten import encode
 
 FS = 16000
 _DOTS0, _DOTS1 = "11-10.1/wsj0/transcrp/dots/si_tr_s", "13-34.1/wsj1/trans/wsj1"

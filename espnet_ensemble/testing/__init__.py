@@ -1,0 +1,1 @@
+"""Small corpora and models in the formats of published ones, to try recipes on."""
