@@ -211,7 +211,7 @@ def report_storage(folder: Path, data: Path) -> None:
     """Print sizes, errors and reading speeds of the types of storage."""
     conf = {"upstreams": [str(folder / f) for f in FAMILIES]}
     caches = {
-        storage: str(extract(data, conf, folder / "feats", ExtractConf(storage)))
+        storage: str(extract(data, conf, folder / "caches", ExtractConf(storage)))
         for storage in STORAGES
     }
     corpus = Corpus.read(data)
@@ -220,7 +220,7 @@ def report_storage(folder: Path, data: Path) -> None:
     rows = []
     for storage, path in caches.items():
         size = sum(
-            p.stat().st_size for p in folder.glob(f"feats/*-{storage}/*/shards/*")
+            p.stat().st_size for p in folder.glob(f"caches/*-{storage}/*/shards/*")
         )
         cache = FeatureCache(path)
         errors = [
@@ -233,7 +233,7 @@ def report_storage(folder: Path, data: Path) -> None:
         rows.append(row)
     show(
         rows,
-        ["storage", "GB per hour", "largest error", "s to write an hour"]
+        ["storage", "GiB per hour", "largest error", "s to write an hour"]
         + [f"s of speech per s, {n} workers" for n in (1, 2, 4)],
     )
 

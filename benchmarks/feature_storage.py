@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""What the cache's types of storage do to the features and to the loss of a trained model.
+"""What the cache's types of storage do to features, and to the loss and the word error rate
+of a trained model that gets them.
 
 Run it in a recipe's folder after training, as upstreams may be named relative to it:
 
@@ -15,8 +16,11 @@ import warnings
 from pathlib import Path
 from typing import Dict, List
 
+import editdistance
 import numpy as np
 import torch
+import yaml
+from espnet2.bin.asr_inference import Speech2Text
 from espnet2.tasks.asr import ASRTask
 from tabulate import tabulate
 
@@ -29,21 +33,31 @@ from espnet_ensemble.feature_cache.store import STORAGES
 
 @torch.no_grad()
 def losses(
-    exp: Path, checkpoint: str, data_dir: Path, cache: FeatureCache
+    speech2text: Speech2Text, texts: Dict[str, str], cache: FeatureCache
 ) -> List[float]:
     """The model's loss of each utterance, in evaluation mode."""
-    model, args = ASRTask.build_model_from_file(exp / "config.yaml", exp / checkpoint)
-    model.eval()
-    preprocess = ASRTask.build_preprocess_fn(args, train=False)
+    preprocess = ASRTask.build_preprocess_fn(speech2text.asr_train_args, train=False)
     values = []
-    for utterance, text in read_table(data_dir / "text").items():
+    for utterance, text in texts.items():
         data = preprocess(utterance, {"speech": cache[utterance], "text": text})
         batch = {}
         for name, value in data.items():
             batch[name] = torch.from_numpy(value)[None]
             batch[f"{name}_lengths"] = torch.tensor([len(value)])
-        values.append(model(**batch)[0].item())
+        values.append(speech2text.asr_model(**batch)[0].item())
     return values
+
+
+def word_error_rate(
+    speech2text: Speech2Text, texts: Dict[str, str], cache: FeatureCache
+) -> float:
+    """In percent, as stages 12 and 13 have it from audio."""
+    errors = words = 0
+    for utterance, text in texts.items():
+        hypothesis, *_ = speech2text(cache[utterance])[0]
+        errors += editdistance.eval(text.split(), hypothesis.split())
+        words += len(text.split())
+    return 100 * errors / words
 
 
 def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
@@ -59,6 +73,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--exp", type=Path, required=True, help="a trained experiment")
     parser.add_argument("--checkpoint", default="valid.cer_ctc.ave.pth")
     parser.add_argument("--data_dir", type=Path, required=True, help="formatted data")
+    parser.add_argument("--inference_config", default="conf/decode_asr_ctc.yaml")
     return parser
 
 
@@ -67,7 +82,13 @@ def main(cmd: List[str] = None) -> None:
     args = get_parser().parse_args(cmd)
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    conf = ASRTask.build_model_from_file(args.exp / "config.yaml")[1].frontend_conf
+    speech2text = Speech2Text(
+        args.exp / "config.yaml",
+        args.exp / args.checkpoint,
+        **yaml.safe_load(Path(args.inference_config).read_text()),
+    )
+    conf = speech2text.asr_train_args.frontend_conf
+    texts = read_table(args.data_dir / "text")
     caches: Dict[str, FeatureCache] = {}
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -77,15 +98,16 @@ def main(cmd: List[str] = None) -> None:
         exact, first = caches["float32"], None
         for storage, cache in caches.items():
             errors = [relative_error(cache[key], exact[key]) for key in exact]
-            found = losses(args.exp, args.checkpoint, args.data_dir, cache)
+            found = losses(speech2text, texts, cache)
             first = first or found
             mean = statistics.mean(found)
             largest = max(abs(a - b) for a, b in zip(found, first))
             difference = mean - statistics.mean(first)
             row = [storage, f"{max(errors):.1e}", f"{mean:.4f}", f"{difference:+.4f}"]
-            rows.append([*row, f"{largest:.4f}"])
+            wer = word_error_rate(speech2text, texts, cache)
+            rows.append([*row, f"{largest:.4f}", f"{wer:.2f}"])
     headers = ["storage", "largest error of features", "mean loss", "difference"]
-    headers.append("largest difference of an utterance")
+    headers += ["largest difference of an utterance", "WER"]
     print(tabulate(rows, headers, tablefmt="github", disable_numparse=True))
 
 
