@@ -3,8 +3,9 @@
 
 import argparse
 import shlex
+from functools import partial
 from pathlib import Path
-from typing import List, Optional
+from typing import Callable, Dict, List, Optional
 
 from tabulate import tabulate
 
@@ -27,6 +28,8 @@ from espnet_ensemble.experiment_tables.report import (
     render,
 )
 from espnet_ensemble.experiment_tables.runs import Job, run_jobs
+from espnet_ensemble.experiment_tables.smoke import make_sandbox, shorten
+from espnet_ensemble.experiment_tables.smoke import run_args as sandbox_args
 from espnet_ensemble.experiment_tables.states import State, read_state
 from espnet_ensemble.experiment_tables.tables import (
     ExperimentTable,
@@ -67,6 +70,13 @@ def get_parser() -> argparse.ArgumentParser:
         "--collect",
         action="store_true",
         help="write docs/results/table<N>.md and .png: the paper's numbers and ours",
+    )
+    action.add_argument(
+        "--smoke",
+        action="store_true",
+        help="see whether the systems run: in exp/smoke of the checkout, on a few "
+        "synthetic sentences in each corpus's layout, with tiny random upstreams, for one "
+        "epoch; no corpus, GPU or network is needed",
     )
 
     which = parser.add_argument_group("which systems (default: all of the table)")
@@ -126,9 +136,9 @@ def main(cmd: Optional[List[str]] = None) -> None:
         elif args.dry_run:
             dry_run(root, systems, variant, args.run_args)
         elif args.run:
-            failures = run(root, systems, variant, args.run_args)
-            if failures:
-                raise TableError("failed:\n  " + "\n  ".join(failures))
+            run(root, systems, variant, lambda _: args.run_args)
+        elif args.smoke:
+            smoke(root, systems, variant, args.run_args)
         else:
             show(root, systems, variant)
     except (TableError, ConfigError, DataError, OSError) as error:
@@ -181,28 +191,56 @@ def dry_run(
 
 
 def run(
-    root: Path, systems: List[System], variant: Variant, run_args: List[str]
-) -> List[str]:
+    root: Path,
+    systems: List[System],
+    variant: Variant,
+    run_args: Callable[[System], List[str]],
+    env: Optional[Dict[str, str]] = None,
+) -> None:
     """Run what is not done.
 
-    Returns:
-        A line for each system that failed.
+    Args:
+        root: The checkout.
+        systems: What to run.
+        variant: How they differ from the paper's.
+        run_args: Gives more options of a system's run.sh.
+        env: More environment variables.
 
     Raises:
-        TableError: If a recipe is missing.
+        TableError: If a recipe is missing, or systems failed.
     """
     jobs = []
     for system in systems:
         script = recipe_dir(root, system) / "run.sh"
         if not script.is_file():
             raise TableError(f"{script}: there is no such file")
-        words = command(root, system, variant, run_args)
-        jobs.append(Job(system, words, lambda s=system: _state(root, s, variant)))
+        words = command(root, system, variant, run_args(system))
+        state = partial(_state, root, system, variant)
+        jobs.append(Job(system, words, state, env or {}))
     for system in systems:
         write_frontend_config(root, system, variant)
     failures = run_jobs(root, jobs)
     print(f"{len(jobs) - len(failures)} of {len(jobs)} systems done")
-    return failures
+    if failures:
+        raise TableError("failed:\n  " + "\n  ".join(failures))
+
+
+def smoke(
+    root: Path, systems: List[System], variant: Variant, run_args: List[str]
+) -> None:
+    """Run stand-ins of the systems, and print their error rates, which mean nothing."""
+    sandbox = make_sandbox(root, root / "exp" / "smoke", systems)
+    systems = [shorten(system) for system in systems]
+    try:
+        run(
+            sandbox.root,
+            systems,
+            variant,
+            lambda system: sandbox_args(system) + run_args,
+            sandbox.env,
+        )
+    finally:
+        show(sandbox.root, systems, variant)
 
 
 def collect(root: Path, table: ExperimentTable, variant: Variant) -> None:

@@ -1,9 +1,11 @@
 """Runs the systems of a table, one after the other."""
 
+import os
 import subprocess
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, List, Optional
+from typing import Callable, Dict, List, Optional
 
 from espnet_ensemble.experiment_tables.states import State
 from espnet_ensemble.experiment_tables.tables import System
@@ -17,11 +19,13 @@ class Job:
         system: The system.
         command: What runs it, in the checkout.
         read_state: Reads how far it has come.
+        env: More environment variables for it.
     """
 
     system: System
     command: List[str]
     read_state: Callable[[], State]
+    env: Dict[str, str] = field(default_factory=dict)
 
 
 def run_jobs(root: Path, jobs: List[Job]) -> List[str]:
@@ -53,9 +57,12 @@ def run_jobs(root: Path, jobs: List[Job]) -> List[str]:
 
 def _run(root: Path, job: Job, prefix: str) -> Optional[str]:
     """Run a system; returns what went wrong."""
+    # run.sh takes the Python that runs this, also where its environment is not activated.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with subprocess.Popen(
         job.command,
         cwd=root,
+        env={**os.environ, "PATH": path, **job.env},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         encoding="utf-8",

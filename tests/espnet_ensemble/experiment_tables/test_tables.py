@@ -1,3 +1,4 @@
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -50,6 +51,27 @@ def test_cells_that_are_empty_in_the_paper(tables):
     for table in tables.values():
         for system in table.systems:
             assert not system.paper or set(system.paper) == set(system.corpus.sets)
+
+
+@pytest.mark.parametrize("recipe", ["librispeech_100", "librilight_10h", "wsj"])
+def test_numbers_in_the_recipes_readme(recipe, tables):
+    readme = CONF.parent / "egs2" / recipe / "asr1" / "README.md"
+    _, _, results = readme.read_text().partition("\n## Results\n")
+    rows = [line.split("|") for line in results.splitlines() if line.startswith("|")]
+    # After the name come pairs: the paper's, and ours.
+    shown = Counter(
+        float(cell)
+        for row in rows
+        for cell in row[2:-1:2]
+        if re.search(r"\d\.\d", cell)
+    )
+    assert shown == Counter(
+        rate
+        for table in tables.values()
+        for system in table.systems
+        if system.corpus.recipe == recipe
+        for rate in system.paper.values()
+    )
 
 
 def test_the_paper_s_numbers(tables):
