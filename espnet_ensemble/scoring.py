@@ -14,9 +14,12 @@ import string
 import subprocess
 import unicodedata
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
+from espnet2.text.char_tokenizer import CharTokenizer
+from espnet2.text.sentencepiece_tokenizer import SentencepiecesTokenizer
+from espnet2.text.word_tokenizer import WordTokenizer
 
 from espnet_ensemble.data.tables import (
     DataError,
@@ -185,19 +188,16 @@ def build_tokenizers(
     Raises:
         DataError: If ``nlsyms_txt`` is missing.
     """
-    # Takes seconds; who only reads results need not wait.
-    from espnet2.text.build_tokenizer import build_tokenizer
-
     linguistic = {
         "non_linguistic_symbols": _read_symbols(nlsyms_txt) if nlsyms_txt else [],
         "remove_non_linguistic_symbols": True,
     }
     tokenizers = {
-        "wer": build_tokenizer("word", **linguistic),
-        "cer": build_tokenizer("char", **linguistic),
+        "wer": WordTokenizer(**linguistic),
+        "cer": CharTokenizer(**linguistic),
     }
     if bpemodel and Path(bpemodel).is_file():
-        tokenizers["ter"] = build_tokenizer("bpe", bpemodel=str(bpemodel))
+        tokenizers["ter"] = SentencepiecesTokenizer(str(bpemodel))
     return tokenizers
 
 
@@ -211,9 +211,7 @@ def tokenize(table: Table, tokenizer, cleaner: Optional[str] = None) -> Tokens:
     Raises:
         DataError: If a library that the cleaner needs is not installed.
     """
-    from espnet2.text.cleaner import TextCleaner
-
-    clean = TextCleaner(cleaner)
+    clean = _cleaner(cleaner) if cleaner else str
     tokens = {}
     for utt, text in table.items():
         try:
@@ -222,6 +220,13 @@ def tokenize(table: Table, tokenizer, cleaner: Optional[str] = None) -> Tokens:
             raise DataError(f"cleaner {cleaner}: {error}") from error
         tokens[utt] = tokenizer.text2tokens(text)
     return tokens
+
+
+def _cleaner(name: str) -> Callable[[str], str]:
+    # Takes seconds; who has no cleaner need not wait.
+    from espnet2.text.cleaner import TextCleaner
+
+    return TextCleaner(name)
 
 
 def find_sclite(score_opts: str = "") -> Optional[str]:
