@@ -3,7 +3,6 @@
 
 import argparse
 import shlex
-from functools import partial
 from pathlib import Path
 from typing import Callable, Dict, List, Optional
 
@@ -215,8 +214,8 @@ def run(
         if not script.is_file():
             raise TableError(f"{script}: there is no such file")
         words = command(root, system, variant, run_args(system))
-        state = partial(_state, root, system, variant)
-        jobs.append(Job(system, words, state, env or {}))
+        exp_dir = experiment_dir(root, system, variant)
+        jobs.append(Job(system, words, exp_dir, env or {}))
     for system in systems:
         write_frontend_config(root, system, variant)
     failures = run_jobs(root, jobs)

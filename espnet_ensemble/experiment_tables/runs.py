@@ -5,9 +5,11 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Dict, List, Optional
+from typing import Dict, List, Optional
 
-from espnet_ensemble.experiment_tables.states import State
+from filelock import Timeout
+
+from espnet_ensemble.experiment_tables.states import read_state, running
 from espnet_ensemble.experiment_tables.tables import System
 
 
@@ -18,13 +20,13 @@ class Job:
     Attributes:
         system: The system.
         command: What runs it, in the checkout.
-        read_state: Reads how far it has come.
+        exp_dir: Folder of its experiment.
         env: More environment variables for it.
     """
 
     system: System
     command: List[str]
-    read_state: Callable[[], State]
+    exp_dir: Path
     env: Dict[str, str] = field(default_factory=dict)
 
 
@@ -44,15 +46,23 @@ def run_jobs(root: Path, jobs: List[Job]) -> List[str]:
     failures = []
     for number, job in enumerate(jobs, start=1):
         prefix = f"[{number}/{len(jobs)} {job.system}]"
-        state = job.read_state()
-        if state.done:
+        if _is_done(job):
             print(f"{prefix} done already", flush=True)
             continue
-        reason = _run(root, job, prefix)
+        job.exp_dir.parent.mkdir(exist_ok=True)
+        try:
+            with running(job.exp_dir):
+                reason = _run(root, job, prefix)
+        except Timeout:
+            reason = "another process is running it"
         if reason is not None:
             print(f"{prefix} failed: {reason}", flush=True)
             failures.append(f"{job.system}: {reason}")
     return failures
+
+
+def _is_done(job: Job) -> bool:
+    return read_state(job.exp_dir, job.system).done
 
 
 def _run(root: Path, job: Job, prefix: str) -> Optional[str]:
@@ -74,6 +84,6 @@ def _run(root: Path, job: Job, prefix: str) -> Optional[str]:
         return f"run.sh was ended by signal {-process.returncode}"
     if process.returncode:
         return f"run.sh ended with exit status {process.returncode}"
-    if not job.read_state().done:
+    if not _is_done(job):
         return "run.sh ended well, but there are evaluation sets without results"
     return None

@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from espnet_ensemble.experiment_tables.commands import inference_tag
 from espnet_ensemble.experiment_tables.tables import Rates, System
 from espnet_ensemble.scoring import read_results
@@ -15,6 +17,7 @@ class State:
     """How far a system has come.
 
     Attributes:
+        running: Whether a process of ``espnet-ensemble table`` runs it.
         started: Whether training has begun.
         epoch: Epochs that are finished and saved.
         trained: Whether training has ended.
@@ -22,6 +25,7 @@ class State:
         done: Whether all of them are.
     """
 
+    running: bool
     started: bool
     epoch: int
     trained: bool
@@ -35,19 +39,25 @@ class State:
             max_epoch: Epochs that training is to have.
 
         Example:
-            >>> State(True, 3, False, {}, False).describe(30)
-            'running or interrupted, epoch 3 of 30 done'
-            >>> State(True, 30, True, {"test": 9.25}, True).describe(30)
+            >>> State(False, True, 3, False, {}, False).describe(30)
+            'interrupted: epoch 3 of 30 done'
+            >>> State(False, True, 30, True, {"test": 9.25}, True).describe(30)
             'done: test 9.25'
         """
         if self.done:
             rates = (f"{name} {rate:.2f}" for name, rate in self.rates.items())
             return f"done: {', '.join(rates)}"
+        how = "running" if self.running else "interrupted"
         if self.trained:
-            return "trained, not yet scored"
+            return f"{how}: trained, not yet scored"
         if self.started:
-            return f"running or interrupted, epoch {self.epoch} of {max_epoch} done"
-        return "not run"
+            return f"{how}: epoch {self.epoch} of {max_epoch} done"
+        return "running: not yet training" if self.running else "not run"
+
+
+def running(exp_dir: Path) -> FileLock:
+    """The lock that a process holds while it runs a system."""
+    return FileLock(f"{exp_dir}.lock", timeout=0)
 
 
 def read_state(exp_dir: Path, system: System) -> State:
@@ -60,12 +70,24 @@ def read_state(exp_dir: Path, system: System) -> State:
     rates = _read_rates(exp_dir, inference_tag(system))
     rates = {name: rates[name] for name in sets if name in rates}
     return State(
+        running=_is_running(exp_dir),
         started=(exp_dir / "train.log").exists(),
         epoch=_last_epoch(exp_dir),
         trained=(exp_dir / ".done").exists(),
         rates=rates,
         done=len(rates) == len(sets),
     )
+
+
+def _is_running(exp_dir: Path) -> bool:
+    lock = running(exp_dir)
+    if not Path(lock.lock_file).exists():
+        return False
+    try:
+        with lock:
+            return False
+    except Timeout:
+        return True
 
 
 def _last_epoch(exp_dir: Path) -> int:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from espnet_ensemble.bin.table import main
+from espnet_ensemble.experiment_tables.states import running
 from espnet_ensemble.scoring import write_score
 
 REPOSITORY = Path(__file__).parents[3]
@@ -152,9 +153,9 @@ def test_run_goes_on_after_failures_and_resumes(table, recipe):
     assert states(output) == {
         **{f"{name} transformer2_ctc": "not run" for name in ("wavlm", "hubert")},
         **{f"{n} transformer2_ctc": "not run" for n in ("wav2vec2", "wavlm+hubert")},
-        "wavlm ctc": "running or interrupted, epoch 1 of 2 done",
+        "wavlm ctc": "interrupted: epoch 1 of 2 done",
         "hubert ctc": "not run",
-        "wav2vec2 ctc": "trained, not yet scored",
+        "wav2vec2 ctc": "interrupted: trained, not yet scored",
         "wavlm+hubert ctc": done,
     }
 
@@ -167,6 +168,14 @@ def test_run_goes_on_after_failures_and_resumes(table, recipe):
     assert output.endswith("4 of 4 systems done\n")
     assert len((recipe / "commands").read_text().splitlines()) == 4 + 3
     assert set(states(table("--head", "ctc")[1]).values()) == {done}
+
+
+def test_two_runs_do_not_share_a_system(table, recipe):
+    (recipe / "exp").mkdir()
+    with running(recipe / "exp" / "asr_train_asr_ctc_wavlm_raw_char"):
+        code, output, error = table("--run", "--head", "ctc")
+    assert code == 1 and output.endswith("3 of 4 systems done\n")
+    assert error.endswith("words tiny wavlm ctc: another process is running it\n")
 
 
 def test_variants_are_other_experiments(table, recipe):

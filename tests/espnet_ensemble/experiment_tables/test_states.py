@@ -2,7 +2,7 @@ import pytest
 
 from espnet_ensemble.data.tables import DataError
 from espnet_ensemble.experiment_tables.commands import Variant, experiment_dir
-from espnet_ensemble.experiment_tables.states import read_state
+from espnet_ensemble.experiment_tables.states import read_state, running
 
 
 @pytest.fixture
@@ -24,13 +24,23 @@ def test_interrupted(epoch, system, train):
     exp = train(system, epoch)
     state = read_state(exp, system)
     assert not state.done
-    assert state.describe(50) == f"running or interrupted, epoch {epoch} of 50 done"
+    assert state.describe(50) == f"interrupted: epoch {epoch} of 50 done"
+
+
+def test_running(system, checkout, train):
+    exp = experiment_dir(checkout, system, Variant())
+    exp.parent.mkdir()
+    with running(exp):
+        assert describe(exp, system) == "running: not yet training"
+        train(system, 3)
+        assert describe(exp, system) == "running: epoch 3 of 50 done"
+    assert describe(exp, system) == "interrupted: epoch 3 of 50 done"
 
 
 def test_trained(system, train):
     exp = train(system, 50)
     (exp / ".done").touch()
-    assert describe(exp, system) == "trained, not yet scored"
+    assert describe(exp, system) == "interrupted: trained, not yet scored"
 
 
 def test_done_when_every_set_is_scored(system, train, score):
@@ -38,7 +48,7 @@ def test_done_when_every_set_is_scored(system, train, score):
     (exp / ".done").touch()
     # The validation set is decoded as asr.sh does it.
     score(system, 158, ["org/test_dev93"])
-    assert describe(exp, system) == "trained, not yet scored"
+    assert describe(exp, system) == "interrupted: trained, not yet scored"
     score(system, 149, ["test_eval92"])
     assert not read_state(exp, system).done
     score(system, 151, ["test_eval93"])
