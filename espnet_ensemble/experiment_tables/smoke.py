@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import soundfile
@@ -88,7 +88,7 @@ def run_args(system: System) -> List[str]:
 
 
 @contextmanager
-def _new(folder: Path) -> Iterator[Path]:
+def _new(folder: Path) -> Iterator[Optional[Path]]:
     """Yield what becomes the folder at the end, or None where there is one."""
     if folder.exists():
         yield None
