@@ -23,6 +23,13 @@ from espnet_ensemble.feature_cache.store import (
 )
 from espnet_ensemble.frontend import EnsembleFrontend
 
+# What PyTorch's own allocator says on a CPU, and what oneDNN does.
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",
+    "could not create a primitive",
+    "could not execute a primitive",
+)
+
 
 class Wav(NamedTuple):
     """An utterance's samples, (samples,), and what to know them by."""
@@ -198,6 +205,6 @@ class ShardExtractor:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        "DefaultCPUAllocator" in str(error)
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
+        message in str(error) for message in _OUT_OF_MEMORY
     )

@@ -14,8 +14,19 @@ from espnet_ensemble.feature_cache.store import CacheError
 from espnet_ensemble.frontend import EnsembleFrontend
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        # oneDNN's, of a convolution on the CPU.
+        RuntimeError("could not create a primitive"),
+        MemoryError("std::bad_alloc"),
+    ],
+    ids=["cuda", "cpu", "onednn", "c++"],
+)
 def test_batches_are_halved_when_memory_is_short(
-    data, tmp_path, tiny_wavlm, monkeypatch
+    error, data, tmp_path, tiny_wavlm, monkeypatch
 ):
     """As on a GPU for which a batch of more than 2 utterances, or of 1 s, is too large."""
     conf, expected = {"upstreams": [tiny_wavlm]}, tmp_path / "expected"
@@ -25,7 +36,7 @@ def test_batches_are_halved_when_memory_is_short(
     def run_or_fail(self, speech, lengths):
         shapes.append(tuple(speech.shape))
         if len(speech) > 2 or speech.size(1) >= 16000:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+            raise error
         return run(self, speech, lengths)
 
     monkeypatch.setattr(EnsembleFrontend, "extract", run_or_fail)
@@ -41,7 +52,7 @@ def test_batches_are_halved_when_memory_is_short(
     for key, feats in found.items():
         assert np.allclose(feats, expected[key], atol=1e-5)
     with pytest.raises(
-        CacheError, match=f"^f: {tmp_path}/wav/f.wav: no memory for .*CUD"
+        CacheError, match=f"^f: {tmp_path}/wav/f.wav: no memory for .*{error}"
     ):
         extract(data, conf, tmp_path / "feats", ExtractConf("float32"))
 
@@ -66,7 +77,7 @@ def test_memory_of_this_machine(tmp_path, tiny_wavlm):
         limit = size + 120 * 2**20
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         options = ExtractConf("float32", batch_seconds=1000)
-        with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
+        with pytest.raises(RuntimeError, match="DefaultCPUAllocator|primitive"):
             frontend = EnsembleFrontend(**conf)
             frontend.extract(torch.rand(40, 80000), torch.full((40,), 80000))
         extract(tmp_path / "train", conf, tmp_path / "feats", options)
