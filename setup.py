@@ -7,7 +7,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 here = Path(__file__).parent
-init = (here / "espnet_ensemble" / "__init__.py").read_text(encoding="utf-8")
+init = (here / "espnet_ensemble" / "version.py").read_text(encoding="utf-8")
 
 DASK = ["distributed", "dask-jobqueue"]
 
@@ -20,7 +20,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["espnet_ensemble*"]),
-    package_data={"espnet_ensemble": ["autoload/sitecustomize.py"]},
+    package_data={"espnet_ensemble": ["integrations/autoload/sitecustomize.py"]},
     install_requires=[
         "espnet>=202511",
         "espnet_model_zoo",

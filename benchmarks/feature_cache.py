@@ -20,7 +20,6 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
-from typing import Dict, List
 
 import numpy as np
 import soundfile
@@ -39,15 +38,15 @@ from torch.utils.data import DataLoader
 
 from espnet_ensemble.data.datadir import write
 from espnet_ensemble.data.tables import write_table
-from espnet_ensemble.feature_cache.audio import Corpus
 from espnet_ensemble.feature_cache.dataset import FeatureCache
 from espnet_ensemble.feature_cache.extract import ExtractConf, extract
+from espnet_ensemble.feature_cache.identity import Corpus
 from espnet_ensemble.feature_cache.shard import ShardExtractor, ShardOptions
 from espnet_ensemble.feature_cache.store import STORAGES, append_feats, plan_shards
 
 # `fused` alone could not import S3PRL on current torchaudio.
 TRAIN = """
-from espnet_ensemble.upstream.s3prl import import_s3prl_nn
+from espnet_ensemble.upstream.s3prl_hub import import_s3prl_nn
 import_s3prl_nn()
 from espnet_ensemble.bin.asr_train import main
 main()
@@ -58,7 +57,7 @@ TOKENS = ["<blank>", "<unk>", *"abcdefghijklmnopqrstuvwxyz", "<sos/eos>"]
 def make_data(folder: Path, minutes: float) -> Path:
     """Write noise of 2 to 15 s, as 16-bit FLAC, and texts."""
     rng = np.random.default_rng(0)
-    tables: Dict[str, Dict[str, str]] = {
+    tables: dict[str, dict[str, str]] = {
         name: {} for name in ("utt2spk", "text", "wav.scp", "utt2num_samples")
     }
     left = minutes * 60
@@ -78,14 +77,14 @@ def make_data(folder: Path, minutes: float) -> Path:
     return folder / "data"
 
 
-def s3prl_upstreams(folder: Path) -> List[Dict[str, str]]:
+def s3prl_upstreams(folder: Path) -> list[dict[str, str]]:
     """The ensemble frontend's `upstreams` that `fused` can have, too."""
     return [
         {"name": f"{f}_local", "path_or_url": str(folder / f"{f}.pt")} for f in FAMILIES
     ]
 
 
-def train(name: str, source: str, frontend: Dict, folder: Path, epochs: int) -> float:
+def train(name: str, source: str, frontend: dict, folder: Path, epochs: int) -> float:
     """Train in a fresh process.
 
     Returns:
@@ -188,7 +187,7 @@ def report_extraction(folder: Path, data: Path, runs: int) -> None:
     batches = []
     for keys in extractors["float32"]._batches(shard.num_samples):
         batches.append(speech([shard.num_samples[key] / FS for key in keys]))
-    times: Dict[str, List[float]] = {name: [] for name in ("bare", *extractors)}
+    times: dict[str, list[float]] = {name: [] for name in ("bare", *extractors)}
     for _ in range(runs):
         with torch.no_grad():
             start = time.perf_counter()
@@ -265,7 +264,7 @@ def read_speed(path: str, num_workers: int) -> float:
     return frames / 50 / (time.perf_counter() - start)
 
 
-def show(rows: List[List[str]], headers: List[str]) -> None:
+def show(rows: list[list[str]], headers: list[str]) -> None:
     """Print a table."""
     print(tabulate(rows, headers, tablefmt="github", disable_numparse=True))
     print(flush=True)
@@ -282,7 +281,7 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(cmd: List[str] = None) -> None:
+def main(cmd: list[str] = None) -> None:
     """Run the comparison and print its tables."""
     args = get_parser().parse_args(cmd)
     warnings.simplefilter("ignore")

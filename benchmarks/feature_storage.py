@@ -14,7 +14,6 @@ import statistics
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Dict, List
 
 import editdistance
 import numpy as np
@@ -33,8 +32,8 @@ from espnet_ensemble.feature_cache.store import STORAGES
 
 @torch.no_grad()
 def losses(
-    speech2text: Speech2Text, texts: Dict[str, str], cache: FeatureCache
-) -> List[float]:
+    speech2text: Speech2Text, texts: dict[str, str], cache: FeatureCache
+) -> list[float]:
     """The model's loss of each utterance, in evaluation mode."""
     preprocess = ASRTask.build_preprocess_fn(speech2text.asr_train_args, train=False)
     values = []
@@ -49,7 +48,7 @@ def losses(
 
 
 def word_error_rate(
-    speech2text: Speech2Text, texts: Dict[str, str], cache: FeatureCache
+    speech2text: Speech2Text, texts: dict[str, str], cache: FeatureCache
 ) -> float:
     """In percent, as stages 12 and 13 have it from audio."""
     errors = words = 0
@@ -77,7 +76,7 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(cmd: List[str] = None) -> None:
+def main(cmd: list[str] = None) -> None:
     """Run the comparison and print its table."""
     args = get_parser().parse_args(cmd)
     warnings.simplefilter("ignore")
@@ -89,7 +88,7 @@ def main(cmd: List[str] = None) -> None:
     )
     conf = speech2text.asr_train_args.frontend_conf
     texts = read_table(args.data_dir / "text")
-    caches: Dict[str, FeatureCache] = {}
+    caches: dict[str, FeatureCache] = {}
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for storage in STORAGES:

@@ -19,8 +19,8 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Callable, Dict, List, Sequence, Tuple
 
 import torch
 from tabulate import tabulate
@@ -28,7 +28,7 @@ from torch import Tensor
 
 FAMILIES = ("wavlm", "hubert")
 FS = 16000
-Batch = Tuple[Tensor, Tensor]
+Batch = tuple[Tensor, Tensor]
 
 
 def save_s3prl(folder: Path) -> None:
@@ -70,7 +70,7 @@ def fused(folder: Path) -> torch.nn.Module:
     """ESPnet's frontend over the S3PRL checkpoints."""
     from espnet2.asr.frontend.fused import FusedFrontends
 
-    from espnet_ensemble.upstream.s3prl import import_s3prl_nn
+    from espnet_ensemble.upstream.s3prl_hub import import_s3prl_nn
 
     import_s3prl_nn()
     confs = [
@@ -109,7 +109,7 @@ def ensemble_bfloat16(folder: Path) -> torch.nn.Module:
     return ensemble_transformers(folder, "bfloat16")
 
 
-FRONTENDS: Dict[str, Callable[[Path], torch.nn.Module]] = {
+FRONTENDS: dict[str, Callable[[Path], torch.nn.Module]] = {
     "fused": fused,
     "ensemble_s3prl": ensemble_s3prl,
     "ensemble_transformers": ensemble_transformers,
@@ -129,7 +129,7 @@ def import_libraries(name: str) -> None:
     if name == "fused":
         import espnet2.asr.frontend.fused  # noqa: F401
 
-        from espnet_ensemble.upstream.s3prl import import_s3prl_nn
+        from espnet_ensemble.upstream.s3prl_hub import import_s3prl_nn
 
         import_s3prl_nn()
     elif name == "ensemble_s3prl":
@@ -139,7 +139,7 @@ def import_libraries(name: str) -> None:
         from transformers import HubertModel, WavLMModel  # noqa: F401
 
 
-def measure_loading(name: str, folder: Path) -> Dict[str, float]:
+def measure_loading(name: str, folder: Path) -> dict[str, float]:
     """Build a frontend and a checkpoint with it, in this process.
 
     Returns:
@@ -178,7 +178,7 @@ def measure_loading(name: str, folder: Path) -> Dict[str, float]:
     }
 
 
-def in_fresh_process(name: str, folder: Path) -> Dict[str, float]:
+def in_fresh_process(name: str, folder: Path) -> dict[str, float]:
     """Run :func:`measure_loading` in a process of its own."""
     command = [sys.executable, __file__, "--load", name, "--folder", str(folder)]
     result = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -204,7 +204,7 @@ def bare_transformers(
     return forward
 
 
-def speech(seconds: List[float]) -> Batch:
+def speech(seconds: list[float]) -> Batch:
     """Noise of the given durations, zero-padded."""
     lengths = torch.tensor([int(s * FS) for s in seconds])
     wavs = 0.1 * torch.randn(len(seconds), int(lengths.max()))
@@ -214,7 +214,7 @@ def speech(seconds: List[float]) -> Batch:
 @torch.no_grad()
 def compare_forward(
     one: Callable[[Batch], None], two: Callable[[Batch], None], batch: Batch, runs: int
-) -> Tuple[float, float, float]:
+) -> tuple[float, float, float]:
     """Time two forward passes in turn.
 
     Returns:
@@ -235,7 +235,7 @@ def compare_forward(
 
 
 @torch.no_grad()
-def padding_error(frontend: torch.nn.Module, batch: Batch) -> Tuple[float, int]:
+def padding_error(frontend: torch.nn.Module, batch: Batch) -> tuple[float, int]:
     """What a batch does to an utterance's features and number of frames.
 
     Returns:
@@ -322,7 +322,7 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(cmd: List[str] = None) -> None:
+def main(cmd: list[str] = None) -> None:
     """Run the comparison and print its tables."""
     args = get_parser().parse_args(cmd)
     warnings.simplefilter("ignore")

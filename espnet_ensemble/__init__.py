@@ -1,7 +1,7 @@
-"""ESPnet-Ensemble: combine frozen self-supervised speech encoders in ESPnet.
+"""ESPnet-Ensemble: combine frozen self-supervised speech encoders.
 
-Importing this package registers the frontend ``ensemble`` and the encoder
-``identity`` with ESPnet's tasks.
+Importing this package registers the frontend ``ensemble`` and the encoder ``identity``
+with ESPnet's tasks, where ESPnet is installed. What is public is listed in ``__all__``.
 
 Example:
     >>> import espnet_ensemble
@@ -10,23 +10,50 @@ Example:
     'EnsembleFrontend'
 """
 
-from espnet_ensemble.plugin import register
+import importlib
+from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
-__all__ = ["EnsembleFrontend", "IdentityEncoder", "register"]
+from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.integrations.espnet2.registration import register
+from espnet_ensemble.version import __version__
+
+if TYPE_CHECKING:
+    from espnet_ensemble.ensemble import Ensemble
+    from espnet_ensemble.frontend_conf import FrontendConf
+    from espnet_ensemble.integrations.espnet2.encoder import IdentityEncoder
+    from espnet_ensemble.integrations.espnet2.frontend import EnsembleFrontend
+    from espnet_ensemble.upstream import Upstream, UpstreamConf, load_upstream
+
+__all__ = [
+    "Ensemble",
+    "EnsembleError",
+    "EnsembleFrontend",
+    "FrontendConf",
+    "IdentityEncoder",
+    "Upstream",
+    "UpstreamConf",
+    "__version__",
+    "load_upstream",
+    "register",
+]
+
+# Imported on first use: `import espnet_ensemble` stays cheap enough to run in every
+# process that `espnet-ensemble-python` starts, also where torch is never needed.
+_LAZY = {
+    "Ensemble": "ensemble",
+    "EnsembleFrontend": "integrations.espnet2.frontend",
+    "FrontendConf": "frontend_conf",
+    "IdentityEncoder": "integrations.espnet2.encoder",
+    "Upstream": "upstream",
+    "UpstreamConf": "upstream",
+    "load_upstream": "upstream",
+}
 
 register()
 
 
 def __getattr__(name):
-    # Imported on first use: `import espnet_ensemble` stays cheap enough to run in every
-    # process that `espnet-ensemble-python` starts, also where torch is never needed.
-    if name == "EnsembleFrontend":
-        from espnet_ensemble.frontend import EnsembleFrontend
-
-        return EnsembleFrontend
-    if name == "IdentityEncoder":
-        from espnet_ensemble.encoder import IdentityEncoder
-
-        return IdentityEncoder
+    if name in _LAZY:
+        module = importlib.import_module(f"espnet_ensemble.{_LAZY[name]}")
+        return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,11 +5,13 @@ Section 3 of the paper lists sum, weighted average, concatenation and attention,
 uses concatenation; ``projection`` is what ESPnet's ``fused`` frontend does.
 """
 
-from typing import Dict, List, Optional, Sequence, Type
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import Linear, Module, ModuleList, Parameter, Sequential, Tanh
+
+from espnet_ensemble.errors import EnsembleError
 
 
 class Fusion(Module):
@@ -21,14 +23,19 @@ class Fusion(Module):
 
     output_size: int
 
-    def forward(self, feats: List[Tensor]) -> Tensor:
+    def forward(self, feats: list[Tensor], feats_lens: Tensor) -> Tensor:
         """Combine the upstreams' features.
 
+        An utterance's result must not depend on what it is batched with: who looks along
+        the time axis has to leave out the padding.
+
         Args:
-            feats: One tensor per upstream, (batch, time, size of the upstream).
+            feats: One tensor per upstream, (batch, time, size of the upstream), undefined
+                at the padding.
+            feats_lens: Frames of each utterance, (batch,).
 
         Returns:
-            (batch, time, output_size)
+            (batch, time, output_size), undefined at the padding.
         """
         raise NotImplementedError
 
@@ -43,7 +50,8 @@ class Concat(Fusion):
         >>> fusion = Concat([768, 1024])
         >>> fusion.output_size
         1792
-        >>> fusion([torch.rand(2, 5, 768), torch.rand(2, 5, 1024)]).shape
+        >>> feats = [torch.rand(2, 5, 768), torch.rand(2, 5, 1024)]
+        >>> fusion(feats, torch.tensor([5, 3])).shape
         torch.Size([2, 5, 1792])
     """
 
@@ -51,7 +59,7 @@ class Concat(Fusion):
         super().__init__()
         self.output_size = sum(sizes)
 
-    def forward(self, feats: List[Tensor]) -> Tensor:
+    def forward(self, feats: list[Tensor], feats_lens: Tensor) -> Tensor:
         return torch.cat(feats, dim=-1)
 
 
@@ -68,7 +76,7 @@ class Projection(Fusion):
         self.projections = ModuleList(Linear(size, proj_dim) for size in sizes)
         self.output_size = proj_dim * len(sizes)
 
-    def forward(self, feats: List[Tensor]) -> Tensor:
+    def forward(self, feats: list[Tensor], feats_lens: Tensor) -> Tensor:
         return torch.cat([p(x) for p, x in zip(self.projections, feats)], dim=-1)
 
 
@@ -81,7 +89,7 @@ class _EqualSizes(Module):
             to the largest where they differ.
     """
 
-    def __init__(self, sizes: Sequence[int], proj_dim: Optional[int] = None):
+    def __init__(self, sizes: Sequence[int], proj_dim: int | None = None):
         super().__init__()
         self.size = max(sizes) if proj_dim is None else proj_dim
         needed = proj_dim is not None or len(set(sizes)) > 1
@@ -89,7 +97,7 @@ class _EqualSizes(Module):
             Linear(size, self.size) for size in (sizes if needed else [])
         )
 
-    def forward(self, feats: List[Tensor]) -> Tensor:
+    def forward(self, feats: list[Tensor]) -> Tensor:
         """Stack (batch, time, size) of each to (upstream, batch, time, size)."""
         if self.projections:
             feats = [p(x) for p, x in zip(self.projections, feats)]
@@ -105,12 +113,12 @@ class Sum(Fusion):
             equal, else to the largest.
     """
 
-    def __init__(self, sizes: Sequence[int], proj_dim: Optional[int] = None):
+    def __init__(self, sizes: Sequence[int], proj_dim: int | None = None):
         super().__init__()
         self.equal_sizes = _EqualSizes(sizes, proj_dim)
         self.output_size = self.equal_sizes.size
 
-    def forward(self, feats: List[Tensor]) -> Tensor:
+    def forward(self, feats: list[Tensor], feats_lens: Tensor) -> Tensor:
         return self.equal_sizes(feats).sum(dim=0)
 
 
@@ -124,15 +132,15 @@ class WeightedSum(Sum):
     Example:
         >>> fusion = WeightedSum([4, 4])
         >>> one, two = torch.ones(1, 2, 4), torch.full((1, 2, 4), 2.0)
-        >>> fusion([one, two]).unique()
+        >>> fusion([one, two], torch.tensor([2])).unique()
         tensor([1.5000], grad_fn=<Unique2Backward0>)
     """
 
-    def __init__(self, sizes: Sequence[int], proj_dim: Optional[int] = None):
+    def __init__(self, sizes: Sequence[int], proj_dim: int | None = None):
         super().__init__(sizes, proj_dim)
         self.weights = Parameter(torch.zeros(len(sizes)))
 
-    def forward(self, feats: List[Tensor]) -> Tensor:
+    def forward(self, feats: list[Tensor], feats_lens: Tensor) -> Tensor:
         weights = self.weights.softmax(dim=0)
         return torch.einsum("u,ubtf->btf", weights, self.equal_sizes(feats))
 
@@ -152,7 +160,7 @@ class Attention(Fusion):
     def __init__(
         self,
         sizes: Sequence[int],
-        proj_dim: Optional[int] = None,
+        proj_dim: int | None = None,
         attention_dim: int = 128,
     ):
         super().__init__()
@@ -163,12 +171,12 @@ class Attention(Fusion):
         self.equal_sizes = _EqualSizes(sizes, proj_dim)
         self.output_size = self.equal_sizes.size
 
-    def forward(self, feats: List[Tensor]) -> Tensor:
+    def forward(self, feats: list[Tensor], feats_lens: Tensor) -> Tensor:
         scores = torch.stack([s(x) for s, x in zip(self.scorers, feats)])
         return (scores.softmax(dim=0) * self.equal_sizes(feats)).sum(dim=0)
 
 
-FUSIONS: Dict[str, Type[Fusion]] = {
+FUSIONS: dict[str, type[Fusion]] = {
     "concat": Concat,
     "sum": Sum,
     "weighted_sum": WeightedSum,
@@ -186,11 +194,13 @@ def build_fusion(name: str, sizes: Sequence[int], **conf) -> Fusion:
         conf: The fusion's own options (``fusion_conf``).
 
     Raises:
-        ValueError: If there is no such fusion, or it has no such option.
+        EnsembleError: If there is no such fusion, or it has no such option.
     """
     if name not in FUSIONS:
-        raise ValueError(f"fusion: expected one of {', '.join(FUSIONS)}, got {name!r}")
+        raise EnsembleError(
+            f"fusion: expected one of {', '.join(FUSIONS)}, found {name!r}"
+        )
     try:
         return FUSIONS[name](sizes, **conf)
     except TypeError as e:
-        raise ValueError(f"fusion_conf of {name!r}: {e}") from e
+        raise EnsembleError(f"fusion_conf of {name!r}: {e}") from e

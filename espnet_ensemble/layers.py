@@ -1,14 +1,16 @@
 """Which hidden states of an upstream are used, and how several become one."""
 
-from typing import List, Sequence, Tuple, Union
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-Layer = Union[str, int, Sequence[int]]
+from espnet_ensemble.errors import EnsembleError
+
+Layer = str | int | Sequence[int]
 
 
-def layer_indices(layer: Layer, num_layers: int) -> Tuple[int, ...]:
+def layer_indices(layer: Layer, num_layers: int) -> tuple[int, ...]:
     """Resolve the option ``layer`` of an upstream to hidden states.
 
     Hidden states are counted as in S3PRL: 0 is the input to the first transformer layer,
@@ -20,7 +22,7 @@ def layer_indices(layer: Layer, num_layers: int) -> Tuple[int, ...]:
         num_layers: Number of transformer layers.
 
     Raises:
-        ValueError: If it is none of these, or out of range.
+        EnsembleError: If it is none of these, or out of range.
 
     Example:
         >>> layer_indices("last", 12), layer_indices([6, 7, -1], 12)
@@ -37,24 +39,24 @@ def layer_indices(layer: Layer, num_layers: int) -> Tuple[int, ...]:
         or not indices
         or not all(type(i) is int for i in indices)
     ):
-        raise ValueError(
+        raise EnsembleError(
             "layer: expected last, weighted_sum, an index or a list of indices, "
-            f"got {layer!r}"
+            f"found {layer!r}"
         )
     hidden_states = range(num_layers + 1)
     outside = [i for i in indices if not -len(hidden_states) <= i <= num_layers]
     if outside:
-        raise ValueError(
+        raise EnsembleError(
             f"layer: {outside[0]} is out of range: there are hidden states 0 (the input "
             f"to the first transformer layer) to {num_layers} (the output of the last)"
         )
     resolved = tuple(hidden_states[i] for i in indices)
     if len(set(resolved)) < len(resolved):
-        raise ValueError(f"layer: {layer!r} names one layer twice")
+        raise EnsembleError(f"layer: {layer!r} names one layer twice")
     return resolved
 
 
-class LayerWeightedSum(torch.nn.Module):
+class Featurizer(torch.nn.Module):
     """Average of several hidden states with learned softmax weights, equal at first.
 
     This is the featurizer of SUPERB (Yang et al., 2021; ``s3prl.nn.Featurizer``). A
@@ -64,8 +66,8 @@ class LayerWeightedSum(torch.nn.Module):
         num_hidden_states: How many hidden states :meth:`forward` gets.
 
     Example:
-        >>> layers = LayerWeightedSum(2)
-        >>> layers([torch.zeros(1, 1, 2), torch.ones(1, 1, 2)]).tolist()
+        >>> featurizer = Featurizer(2)
+        >>> featurizer([torch.zeros(1, 1, 2), torch.ones(1, 1, 2)]).tolist()
         [[[0.5, 0.5]]]
     """
 
@@ -74,8 +76,8 @@ class LayerWeightedSum(torch.nn.Module):
         if num_hidden_states > 1:
             self.weights = torch.nn.Parameter(torch.zeros(num_hidden_states))
 
-    def forward(self, hidden_states: List[Tensor]) -> Tensor:
-        """Combine.
+    def forward(self, hidden_states: list[Tensor]) -> Tensor:
+        """Average the hidden states.
 
         Args:
             hidden_states: One tensor per hidden state, (batch, time, feature).

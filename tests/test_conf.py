@@ -75,7 +75,7 @@ def test_combinations_of_the_paper_are_there():
 
 @pytest.mark.parametrize("file", FRONTENDS, ids=lambda f: f.stem)
 def test_frontend(file, tmp_path):
-    from espnet_ensemble.upstream.names import CHECKPOINTS
+    from espnet_ensemble.upstream.checkpoints import CHECKPOINTS
 
     args = parse(tmp_path, CONF / "tuning" / "train_asr_transformer2_ctc.yaml", file)
     published = {c.huggingface: c for c in CHECKPOINTS}

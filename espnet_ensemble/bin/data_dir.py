@@ -3,7 +3,6 @@
 
 import argparse
 from pathlib import Path
-from typing import List, Optional
 
 from espnet_ensemble.data import datadir
 from espnet_ensemble.data.tables import DataError, read_table
@@ -48,7 +47,7 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(cmd: Optional[List[str]] = None) -> None:
+def main(cmd: list[str] | None = None) -> None:
     """Do it, and say what was done."""
     parser = get_parser()
     args = parser.parse_args(cmd)
@@ -59,29 +58,29 @@ def main(cmd: Optional[List[str]] = None) -> None:
         parser.exit(1, f"data_dir {args.verb}: {error}\n")
 
 
-def _validate(args: argparse.Namespace) -> List[str]:
+def _validate(args: argparse.Namespace) -> list[str]:
     tables = datadir.validate(args.data_dir, need_text=not args.no_text)
     return [f"{args.data_dir}: {len(tables['utt2spk'])} utterances, valid"]
 
 
-def _fix(args: argparse.Namespace) -> List[str]:
+def _fix(args: argparse.Namespace) -> list[str]:
     dropped = datadir.fix(args.data_dir)
     lines = [f"{utt}: not in {', '.join(files)}" for utt, files in dropped.items()]
     return lines + [f"{args.data_dir}: dropped {len(dropped)} utterances"]
 
 
-def _combine(args: argparse.Namespace) -> List[str]:
+def _combine(args: argparse.Namespace) -> list[str]:
     left_out = datadir.combine(args.dest, *args.src)
     return [f"{args.dest}: no {name}, as not all sources have it" for name in left_out]
 
 
-def _subset(args: argparse.Namespace) -> List[str]:
+def _subset(args: argparse.Namespace) -> list[str]:
     utterances = read_table(args.utt_list) if args.utt_list else None
     chosen = datadir.subset(args.src, args.dest, utterances, args.first, args.per_spk)
     return [f"{args.dest}: {len(chosen)} utterances"]
 
 
-def _split(args: argparse.Namespace) -> List[Path]:
+def _split(args: argparse.Namespace) -> list[Path]:
     return datadir.split(args.src, args.dest, args.n)
 
 

@@ -11,7 +11,7 @@ that is in --cache_dir is compared with its checksums.
 import argparse
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 import torch
 import yaml
@@ -96,7 +96,7 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(cmd: Optional[List[str]] = None) -> None:
+def main(cmd: list[str] | None = None) -> None:
     """Extract them, and say where they are."""
     parser = get_parser()
     args = parser.parse_args(cmd)
@@ -120,7 +120,7 @@ def main(cmd: Optional[List[str]] = None) -> None:
         parser.exit(1, f"extract: {error}\n")
 
 
-def _read_frontend_conf(value: str) -> Dict[str, Any]:
+def _read_frontend_conf(value: str) -> dict[str, Any]:
     is_json = value.lstrip().startswith("{")
     text = value if is_json else Path(value).read_text(encoding="utf-8")
     try:

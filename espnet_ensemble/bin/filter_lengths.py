@@ -2,7 +2,6 @@
 """Leave out utterances that are too short, too long or without text."""
 
 import argparse
-from typing import List, Optional
 
 import humanfriendly
 
@@ -31,7 +30,7 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(cmd: Optional[List[str]] = None) -> None:
+def main(cmd: list[str] | None = None) -> None:
     """Leave them out, and say which."""
     parser = get_parser()
     args = parser.parse_args(cmd)

@@ -2,12 +2,11 @@
 """Make the audio files of a data directory, as training reads them."""
 
 import argparse
-from typing import List, Optional
 
 import humanfriendly
 from espnet2.utils.types import str2bool
 
-from espnet_ensemble.data.audio import FORMATS, AudioConf, Failure, format_audio
+from espnet_ensemble.data.formatting import FORMATS, AudioConf, Failure, format_audio
 from espnet_ensemble.data.tables import DataError
 
 
@@ -44,7 +43,7 @@ def audio_conf(args: argparse.Namespace) -> AudioConf:
     return AudioConf(args.fs, args.audio_format, args.ref_channel)
 
 
-def print_failures(failures: List[Failure]) -> None:
+def print_failures(failures: list[Failure]) -> None:
     """Say what was left out."""
     for failure in failures:
         print(f"left out {failure}")
@@ -59,7 +58,7 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(cmd: Optional[List[str]] = None) -> None:
+def main(cmd: list[str] | None = None) -> None:
     """Make them."""
     parser = get_parser()
     args = parser.parse_args(cmd)
@@ -73,7 +72,7 @@ def main(cmd: Optional[List[str]] = None) -> None:
         parser.exit(1, f"format_wav_scp: {error}\n")
 
 
-def _fs(value: str) -> Optional[int]:
+def _fs(value: str) -> int | None:
     return None if value.lower() == "none" else humanfriendly.parse_size(value)
 
 

@@ -7,7 +7,6 @@ the same.
 
 import argparse
 import importlib
-from typing import List, Optional
 
 VERBS = {
     "asr_train": "ESPnet's ASR training, with the plugin loaded",
@@ -33,7 +32,7 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(cmd: Optional[List[str]] = None) -> None:
+def main(cmd: list[str] | None = None) -> None:
     """Run a verb."""
     args = get_parser().parse_args(cmd)
     importlib.import_module(f"espnet_ensemble.bin.{args.verb}").main(args.args)

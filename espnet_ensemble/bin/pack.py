@@ -2,16 +2,15 @@
 """``espnet2.bin.pack``, which also packs the upstreams that exist only locally."""
 
 import argparse
-from typing import List, Optional
 
 from espnet2.bin.pack import get_parser
 
-from espnet_ensemble.packing import PackError, pack
+from espnet_ensemble.integrations.espnet2.packing import PackError, pack
 
 __all__ = ["get_parser", "main"]
 
 
-def main(cmd: Optional[List[str]] = None) -> None:
+def main(cmd: list[str] | None = None) -> None:
     """Pack, and list what the archive holds."""
     parser = get_parser()
     args = parser.parse_args(cmd)
@@ -31,7 +30,7 @@ def main(cmd: Optional[List[str]] = None) -> None:
     print(f"{args.outpath}: {len(members)} members")
 
 
-def _given(args: argparse.Namespace, keys: List[str]) -> dict:
+def _given(args: argparse.Namespace, keys: list[str]) -> dict:
     return {key: getattr(args, key) for key in keys if getattr(args, key) is not None}
 
 

@@ -2,14 +2,13 @@
 """Make a data directory with copies of each utterance at other speeds."""
 
 import argparse
-from typing import List, Optional
 
 from espnet_ensemble.bin.format_wav_scp import (
     add_audio_options,
     audio_conf,
     print_failures,
 )
-from espnet_ensemble.data.audio import speed_perturb
+from espnet_ensemble.data.formatting import speed_perturb
 from espnet_ensemble.data.tables import DataError
 
 
@@ -29,7 +28,7 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(cmd: Optional[List[str]] = None) -> None:
+def main(cmd: list[str] | None = None) -> None:
     """Make it."""
     parser = get_parser()
     args = parser.parse_args(cmd)

@@ -4,17 +4,16 @@
 import os
 import sys
 from pathlib import Path
-from typing import List, Optional
 
 import espnet_ensemble
 
-AUTOLOAD = Path(espnet_ensemble.__file__).parent / "autoload"
+AUTOLOAD = Path(espnet_ensemble.__file__).parent / "integrations" / "autoload"
 # Python's options that take the next argument as their value, and those that end its own.
 _WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")
 _WITHOUT_PYTHONPATH = set("EIS")
 
 
-def _check(options: List[str]) -> None:
+def _check(options: list[str]) -> None:
     """Refuse the options of ``python`` under which the plugin would not be loaded.
 
     Raises:
@@ -39,7 +38,7 @@ def _check(options: List[str]) -> None:
                 )
 
 
-def main(cmd: Optional[List[str]] = None) -> None:
+def main(cmd: list[str] | None = None) -> None:
     """Become ``python`` with the same arguments, with the plugin loaded.
 
     Any process that is started from there has it too, since it inherits PYTHONPATH.

@@ -3,12 +3,11 @@
 
 import argparse
 from pathlib import Path
-from typing import List, Optional
 
 from espnet2.utils.types import str_or_none
 
-from espnet_ensemble import scoring
 from espnet_ensemble.data.tables import DataError
+from espnet_ensemble.recipes import scoring
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -48,7 +47,7 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(cmd: Optional[List[str]] = None) -> None:
+def main(cmd: list[str] | None = None) -> None:
     """Score, and print the sums."""
     parser = get_parser()
     args = parser.parse_args(cmd)

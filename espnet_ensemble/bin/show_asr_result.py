@@ -5,14 +5,13 @@ import argparse
 import subprocess
 import sys
 import time
-from typing import List, Optional
 
 import espnet2
 import torch
 
 import espnet_ensemble
 from espnet_ensemble.data.tables import DataError
-from espnet_ensemble.scoring import METRICS, Result, read_results
+from espnet_ensemble.recipes.scoring import METRICS, Result, read_results
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -24,7 +23,7 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(cmd: Optional[List[str]] = None) -> None:
+def main(cmd: list[str] | None = None) -> None:
     """Print them."""
     parser = get_parser()
     args = parser.parse_args(cmd)
@@ -57,7 +56,7 @@ def _environment() -> str:
     return "\n".join(lines)
 
 
-def _git(*args: str) -> Optional[str]:
+def _git(*args: str) -> str | None:
     """What git says; None without git, or outside a repository with commits."""
     try:
         done = subprocess.run(["git", *args], capture_output=True, text=True)

@@ -5,7 +5,6 @@ import argparse
 import os
 import tempfile
 from pathlib import Path
-from typing import List, Optional
 
 import sentencepiece
 
@@ -73,13 +72,13 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _symbols(value: str) -> List[str]:
+def _symbols(value: str) -> list[str]:
     if Path(value).is_file():
         return Path(value).read_text(encoding="utf-8").split()
     return [symbol for symbol in value.split(",") if symbol]
 
 
-def main(cmd: Optional[List[str]] = None) -> None:
+def main(cmd: list[str] | None = None) -> None:
     """Train it."""
     parser = get_parser()
     args = parser.parse_args(cmd)

@@ -11,11 +11,10 @@ that of the first that failed.
 
 import argparse
 from pathlib import Path
-from typing import List, Optional
 
-from espnet_ensemble.jobs.base import Array, Failure, JobError, Jobs, Stopped
-from espnet_ensemble.jobs.local import run_local
-from espnet_ensemble.jobs.slurm import SlurmConf, run_slurm
+from espnet_ensemble.recipes.jobs.base import Array, Failure, JobError, Jobs, Stopped
+from espnet_ensemble.recipes.jobs.local import run_local
+from espnet_ensemble.recipes.jobs.slurm import SlurmConf, run_slurm
 
 #: What slurm.conf translates; on this machine there is nothing to ask for.
 RESOURCES = {
@@ -67,7 +66,7 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(cmd: Optional[List[str]] = None) -> None:
+def main(cmd: list[str] | None = None) -> None:
     """Run the jobs, and exit with a message about those that failed."""
     parser = get_parser()
     args = parser.parse_args(cmd)
@@ -82,7 +81,7 @@ def main(cmd: Optional[List[str]] = None) -> None:
         parser.exit(failures[0].code, "\n".join(parts) + "\n")
 
 
-def _run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> List[Failure]:
+def _run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> list[Failure]:
     array = Array.parse(args.words[0]) if args.words else None
     if array:
         # Kaldi takes options also after JOB=1:n.
@@ -96,7 +95,7 @@ def _run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> List[Fail
     return run_slurm(jobs, SlurmConf.read(args.config), options, args.max_jobs_run)
 
 
-def _spellings(name: str) -> List[str]:
+def _spellings(name: str) -> list[str]:
     return list(dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"]))
 
 

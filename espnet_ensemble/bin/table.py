@@ -3,14 +3,16 @@
 
 import argparse
 import shlex
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, Dict, List, Optional
 
 from tabulate import tabulate
 
 from espnet_ensemble.bin.train_config import ConfigError
-from espnet_ensemble.data.tables import DataError, write_text
-from espnet_ensemble.experiment_tables.commands import (
+from espnet_ensemble.data.tables import DataError
+from espnet_ensemble.files import write_text
+from espnet_ensemble.fusion import FUSIONS
+from espnet_ensemble.recipes.tables.commands import (
     ENCODERS,
     Variant,
     command,
@@ -19,25 +21,24 @@ from espnet_ensemble.experiment_tables.commands import (
     training_config,
     write_frontend_config,
 )
-from espnet_ensemble.experiment_tables.report import (
+from espnet_ensemble.recipes.tables.report import (
     Report,
     Row,
     claims_table,
     draw,
     render,
 )
-from espnet_ensemble.experiment_tables.runs import Job, run_jobs
-from espnet_ensemble.experiment_tables.smoke import make_sandbox, shorten
-from espnet_ensemble.experiment_tables.smoke import run_args as sandbox_args
-from espnet_ensemble.experiment_tables.states import State, read_state
-from espnet_ensemble.experiment_tables.tables import (
+from espnet_ensemble.recipes.tables.runs import Job, run_jobs
+from espnet_ensemble.recipes.tables.smoke import make_sandbox, shorten
+from espnet_ensemble.recipes.tables.smoke import run_args as sandbox_args
+from espnet_ensemble.recipes.tables.states import State, read_state
+from espnet_ensemble.recipes.tables.systems import (
     ExperimentTable,
     System,
     TableError,
     read_experiment_table,
     select,
 )
-from espnet_ensemble.fusion import FUSIONS
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -113,7 +114,7 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(cmd: Optional[List[str]] = None) -> None:
+def main(cmd: list[str] | None = None) -> None:
     """List, run or collect."""
     parser = get_parser()
     args = parser.parse_args(cmd)
@@ -146,7 +147,7 @@ def main(cmd: Optional[List[str]] = None) -> None:
         parser.exit(130, "table: interrupted; run it again to go on\n")
 
 
-def find_root(given: Optional[Path] = None) -> Path:
+def find_root(given: Path | None = None) -> Path:
     """The checkout: the one that is given, around the working directory, or installed.
 
     Raises:
@@ -162,7 +163,7 @@ def find_root(given: Optional[Path] = None) -> Path:
     )
 
 
-def show(root: Path, systems: List[System], variant: Variant) -> None:
+def show(root: Path, systems: list[System], variant: Variant) -> None:
     """Print the systems and how far each has come."""
     lines = [
         [
@@ -180,7 +181,7 @@ def show(root: Path, systems: List[System], variant: Variant) -> None:
 
 
 def dry_run(
-    root: Path, systems: List[System], variant: Variant, run_args: List[str]
+    root: Path, systems: list[System], variant: Variant, run_args: list[str]
 ) -> None:
     """Print the commands, to be run in the checkout; write the files that they name."""
     for system in systems:
@@ -191,10 +192,10 @@ def dry_run(
 
 def run(
     root: Path,
-    systems: List[System],
+    systems: list[System],
     variant: Variant,
-    run_args: Callable[[System], List[str]],
-    env: Optional[Dict[str, str]] = None,
+    run_args: Callable[[System], list[str]],
+    env: dict[str, str] | None = None,
 ) -> None:
     """Run what is not done.
 
@@ -225,7 +226,7 @@ def run(
 
 
 def smoke(
-    root: Path, systems: List[System], variant: Variant, run_args: List[str]
+    root: Path, systems: list[System], variant: Variant, run_args: list[str]
 ) -> None:
     """Run stand-ins of the systems, and print their error rates, which mean nothing."""
     sandbox = make_sandbox(root, root / "exp" / "smoke", systems)

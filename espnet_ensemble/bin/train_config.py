@@ -4,22 +4,23 @@
 import argparse
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 import yaml
 
-from espnet_ensemble.upstream import UpstreamConf
+from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.frontend_conf import FrontendConf
 
 
-class ConfigError(ValueError):
+class ConfigError(EnsembleError):
     """A configuration file is not what it should be."""
 
 
 def set_frontend(
-    config: Dict[str, Any],
-    frontend_config: Optional[Dict[str, Any]] = None,
-    upstreams: Optional[List[str]] = None,
-) -> Dict[str, Any]:
+    config: dict[str, Any],
+    frontend_config: dict[str, Any] | None = None,
+    upstreams: list[str] | None = None,
+) -> dict[str, Any]:
     """Swap the frontend of a training configuration.
 
     Args:
@@ -47,7 +48,7 @@ def set_frontend(
     return config
 
 
-def frontend_tag(config: Dict[str, Any]) -> str:
+def frontend_tag(config: dict[str, Any]) -> str:
     """What tells experiments with this frontend from those with others, for folder names.
 
     Returns:
@@ -68,26 +69,10 @@ def frontend_tag(config: Dict[str, Any]) -> str:
     """
     if config.get("frontend") != "ensemble":
         return ""
-    conf = config.get("frontend_conf") or {}
-    parts = []
-    for entry in conf.get("upstreams") or []:
-        upstream = UpstreamConf.parse(entry)
-        name = Path(upstream.name).name
-        if upstream.path_or_url:
-            name += f"-{Path(upstream.path_or_url).stem}"
-        if upstream.layer != "last":
-            layers = upstream.layer
-            layers = layers if isinstance(layers, list) else [layers]
-            name += "-layer" + "-".join(str(layer) for layer in layers)
-        parts.append(name)
-    if conf.get("fusion", "concat") != "concat":
-        parts.append(conf["fusion"])
-    if not conf.get("frozen", True):
-        parts.append("trainable")
-    return "_".join(parts)
+    return FrontendConf.parse(config.get("frontend_conf") or {}).tag
 
 
-def read_config(path: str) -> Dict[str, Any]:
+def read_config(path: str) -> dict[str, Any]:
     """Read a YAML file that holds a mapping.
 
     Raises:
@@ -154,7 +139,7 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(cmd: Optional[List[str]] = None) -> None:
+def main(cmd: list[str] | None = None) -> None:
     """Write the configuration, and print its path."""
     parser = get_parser()
     args = parser.parse_args(cmd)

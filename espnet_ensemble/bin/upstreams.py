@@ -2,11 +2,10 @@
 """``espnet-ensemble upstreams``: the published checkpoints that the paper uses."""
 
 import argparse
-from typing import List, Optional
 
 from tabulate import tabulate
 
-from espnet_ensemble.upstream.names import CHECKPOINTS
+from espnet_ensemble.upstream.checkpoints import CHECKPOINTS
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -19,7 +18,7 @@ def get_parser() -> argparse.ArgumentParser:
     )
 
 
-def main(cmd: Optional[List[str]] = None) -> None:
+def main(cmd: list[str] | None = None) -> None:
     """Print the table."""
     get_parser().parse_args(cmd)
     notes = [checkpoint.note for checkpoint in CHECKPOINTS if checkpoint.note]

@@ -1,14 +1,13 @@
 """Kaldi-style data directories: check, repair, combine and divide them."""
 
 import shutil
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Collection, Dict, List, Optional, Sequence
 
 from espnet_ensemble.data.tables import (
     KEYS,
     MAY_BE_EMPTY,
     DataError,
-    PathLike,
     Segment,
     Table,
     Tables,
@@ -17,8 +16,8 @@ from espnet_ensemble.data.tables import (
     read_table,
     render,
     write_table,
-    write_text,
 )
+from espnet_ensemble.files import PathLike, write_text
 
 #: Files of one line about the whole set.
 CONSTANTS = ("audio_format", "feats_dim", "feats_type")
@@ -53,7 +52,7 @@ def validate(data_dir: PathLike, need_text: bool = True) -> Tables:
     return tables
 
 
-def fix(data_dir: PathLike) -> Dict[str, List[str]]:
+def fix(data_dir: PathLike) -> dict[str, list[str]]:
     """Repair a data directory: sort its files, and keep the utterances that all have.
 
     Lines that appear twice are merged, ``spk2utt`` is made anew. Of each file that
@@ -128,7 +127,7 @@ def write(data_dir: PathLike, tables: Tables) -> None:
             write_table(data_dir / name, tables[name])
 
 
-def combine(dest: PathLike, *sources: PathLike) -> List[str]:
+def combine(dest: PathLike, *sources: PathLike) -> list[str]:
     """Join data directories.
 
     Where only some have ``segments`` or ``utt2uniq``, the others get the trivial ones.
@@ -165,10 +164,10 @@ def combine(dest: PathLike, *sources: PathLike) -> List[str]:
 def subset(
     src: PathLike,
     dest: PathLike,
-    utterances: Optional[Collection[str]] = None,
-    first: Optional[int] = None,
-    per_speaker: Optional[int] = None,
-) -> List[str]:
+    utterances: Collection[str] | None = None,
+    first: int | None = None,
+    per_speaker: int | None = None,
+) -> list[str]:
     """Take a part of a data directory.
 
     Args:
@@ -192,7 +191,7 @@ def subset(
     return chosen
 
 
-def split(source: PathLike, dest: PathLike, n: int) -> List[Path]:
+def split(source: PathLike, dest: PathLike, n: int) -> list[Path]:
     """Divide a data directory, or one of its files, into consecutive parts.
 
     Args:
@@ -319,7 +318,7 @@ def _check_same(data_dir, kind, tables, name, other, expected) -> None:
         )
 
 
-def _more(keys: List[str]) -> str:
+def _more(keys: list[str]) -> str:
     return f" and {len(keys) - 1} more" if len(keys) > 1 else ""
 
 
@@ -347,7 +346,7 @@ def _recordings(tables: Tables, utterances: Collection[str]) -> Table:
     return {key: tables["segments"][key].split()[0] for key in utterances}
 
 
-def _utterances(tables: Tables) -> Dict[str, Collection[str]]:
+def _utterances(tables: Tables) -> dict[str, Collection[str]]:
     """The utterances that each file is about, files about speakers left out."""
     found = {name: table for name, table in tables.items() if KEYS[name] == "utterance"}
     if "wav.scp" in tables:
@@ -391,7 +390,7 @@ def _back_up(data_dir: Path, tables: Tables) -> None:
             shutil.copy2(path, data_dir / ".backup" / name)
 
 
-def _constant(name: str, sources: Sequence[PathLike]) -> Optional[str]:
+def _constant(name: str, sources: Sequence[PathLike]) -> str | None:
     paths = (Path(source, name) for source in sources)
     found = {p.read_text(encoding="utf-8").strip(): p for p in paths if p.exists()}
     if len(found) > 1:
@@ -400,7 +399,7 @@ def _constant(name: str, sources: Sequence[PathLike]) -> Optional[str]:
     return next(iter(found), None)
 
 
-def _merge(name: str, sources: Sequence[PathLike], parts: List[Tables]) -> Table:
+def _merge(name: str, sources: Sequence[PathLike], parts: list[Tables]) -> Table:
     merged, origin = {}, {}
     for source, tables in zip(sources, parts):
         for key, value in tables[name].items():
@@ -415,7 +414,7 @@ def _merge(name: str, sources: Sequence[PathLike], parts: List[Tables]) -> Table
     return merged
 
 
-def _choose(src, utt2spk: Table, utterances, first, per_speaker) -> List[str]:
+def _choose(src, utt2spk: Table, utterances, first, per_speaker) -> list[str]:
     given = {"utterances": utterances, "first": first, "per_speaker": per_speaker}
     given = {name: value for name, value in given.items() if value is not None}
     if len(given) != 1:
@@ -441,7 +440,7 @@ def _choose(src, utt2spk: Table, utterances, first, per_speaker) -> List[str]:
     return sorted(name for names in chosen for name in names)
 
 
-def _divide(source: Path, keys: List[str], n: int) -> List[List[str]]:
+def _divide(source: Path, keys: list[str], n: int) -> list[list[str]]:
     if not 1 <= n <= len(keys):
         raise DataError(
             f"{source}: expected 1 to {len(keys)} parts, as it has {len(keys)} lines, "

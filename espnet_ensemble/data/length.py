@@ -1,6 +1,6 @@
 """Leave out the utterances that training cannot use."""
 
-from typing import List, NamedTuple
+from typing import NamedTuple
 
 from espnet_ensemble.data.datadir import (
     check_other,
@@ -9,15 +9,16 @@ from espnet_ensemble.data.datadir import (
     validate,
     write,
 )
-from espnet_ensemble.data.tables import DataError, PathLike
+from espnet_ensemble.data.tables import DataError
+from espnet_ensemble.files import PathLike
 
 
 class LeftOut(NamedTuple):
     """Utterances that were left out, by what is wrong with them; each is in one list."""
 
-    too_short: List[str]
-    too_long: List[str]
-    empty_text: List[str]
+    too_short: list[str]
+    too_long: list[str]
+    empty_text: list[str]
 
 
 def filter_lengths(
@@ -34,7 +35,7 @@ def filter_lengths(
 
     Args:
         src: A data directory with ``utt2num_samples``, such as
-            :func:`espnet_ensemble.data.audio.format_audio` makes.
+            :func:`espnet_ensemble.data.formatting.format_audio` makes.
         dest: Where to write the result.
         fs: Sample rate of the audio, in Hz.
         min_wav_duration: Seconds that an utterance must be longer than.

@@ -6,13 +6,14 @@ In memory a file is a dictionary, and a directory a dictionary of those by file 
 """
 
 import math
-import os
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Tuple, Union
+from typing import NamedTuple
 
-PathLike = Union[str, Path]
-Table = Dict[str, str]
-Tables = Dict[str, Table]
+from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.files import PathLike, write_text
+
+Table = dict[str, str]
+Tables = dict[str, Table]
 
 #: What the lines of a file are about; without ``segments`` a recording is an utterance.
 #: In the order of writing: what shows that a directory is there comes last.
@@ -36,7 +37,7 @@ KEYS = {
 MAY_BE_EMPTY = ("text",)
 
 
-class DataError(ValueError):
+class DataError(EnsembleError):
     """Something is wrong with a data directory, one of its files or its audio."""
 
 
@@ -111,13 +112,6 @@ def write_table(path: PathLike, table: Table) -> None:
     write_text(path, render(table))
 
 
-def write_text(path: PathLike, text: str) -> None:
-    """Write a file, all of it or nothing."""
-    temporary = Path(f"{path}.tmp")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(temporary, path)
-
-
 def read_repeated(path: Path) -> Table:
     """Like :func:`read_table`, without the lines that say nothing new or nothing."""
     table = {}
@@ -137,7 +131,7 @@ def at(path: Path, table: Table, key: str) -> str:
     return f"{path}:{_line(table, key)}: {key!r}:"
 
 
-def _read_lines(path: PathLike) -> List[Tuple[str, str]]:
+def _read_lines(path: PathLike) -> list[tuple[str, str]]:
     """Keys and values, both "" in an empty line."""
     try:
         content = Path(path).read_bytes()

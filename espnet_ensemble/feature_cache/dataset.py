@@ -1,13 +1,12 @@
 """Training from the feature cache: ESPnet's data type ``feature_cache``."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Iterator, List
 
 import numpy as np
+import torch
 
-from espnet_ensemble.data.tables import PathLike, read_table
+from espnet_ensemble.data.tables import read_table
 from espnet_ensemble.feature_cache.store import (
     INFO,
     STORAGES,
@@ -17,13 +16,15 @@ from espnet_ensemble.feature_cache.store import (
     read_combination,
     read_feats,
 )
+from espnet_ensemble.files import PathLike
+from espnet_ensemble.frames import FrameGrid
 
 
 class FeatureCache(Mapping):
     """utterance -> features of all upstreams, as ``EnsembleFrontend`` takes them.
 
     Features of several upstreams are brought to one frame rate and one length as
-    :meth:`espnet_ensemble.frontend.EnsembleFrontend.extract` does, so training from them
+    :meth:`espnet_ensemble.ensemble.Ensemble.extract` does, so training from them
     is training from audio.
 
     No file stays open, so this can be used in several processes.
@@ -37,9 +38,7 @@ class FeatureCache(Mapping):
 
     def __init__(self, path: PathLike):
         self._members = [_Member(folder) for folder in read_combination(path)]
-        hop_lengths = [member.info.hop_length for member in self._members]
-        hop_length = math.gcd(*hop_lengths)
-        self._repeats = [hop // hop_length for hop in hop_lengths]
+        self._grid = FrameGrid.common([m.info.hop_length for m in self._members])
         self._utterances = dict.fromkeys(self._members[0].places)
         for member in self._members[1:]:
             _check_utterances(member, self._members[0])
@@ -55,10 +54,12 @@ class FeatureCache(Mapping):
             CacheError: If they cannot be read.
             KeyError: If there is no such utterance.
         """
-        feats = [member.read(utterance) for member in self._members]
-        feats = [x.repeat(n, axis=0) for x, n in zip(feats, self._repeats)]
-        num_frames = min(len(x) for x in feats)
-        return np.concatenate([x[:num_frames] for x in feats], axis=1)
+        feats = [
+            self._grid.repeat(torch.from_numpy(member.read(utterance)), index)
+            for index, member in enumerate(self._members)
+        ]
+        num_frames = min(map(len, feats))
+        return torch.cat([x[:num_frames] for x in feats], dim=1).numpy()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._utterances)
@@ -90,7 +91,7 @@ class _Member:
 
 
 def _check_utterances(member: _Member, other: _Member) -> None:
-    missing: List[str] = sorted(set(other.places).difference(member.places))
+    missing: list[str] = sorted(set(other.places).difference(member.places))
     if missing:
         raise CacheError(
             f"{member.folder / 'feats.scp'}: expected the utterances of "

@@ -1,15 +1,13 @@
 """Extraction of the features of frozen upstreams."""
 
-import inspect
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any
 
 from tqdm import tqdm
 
 import espnet_ensemble
-from espnet_ensemble.data.tables import PathLike
-from espnet_ensemble.feature_cache.audio import Corpus
+from espnet_ensemble.feature_cache.identity import Corpus
 from espnet_ensemble.feature_cache.shard import ShardOptions
 from espnet_ensemble.feature_cache.store import (
     DEFAULT_STORAGE,
@@ -26,8 +24,8 @@ from espnet_ensemble.feature_cache.store import (
     write_combination,
 )
 from espnet_ensemble.feature_cache.workers import Workers
-from espnet_ensemble.frontend import EnsembleFrontend
-from espnet_ensemble.upstream import UpstreamConf
+from espnet_ensemble.files import PathLike
+from espnet_ensemble.frontend_conf import FrontendConf
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class ExtractConf:
 
 def extract(
     data_dir: PathLike,
-    frontend_conf: Dict[str, Any],
+    frontend_conf: dict[str, Any],
     cache_dir: PathLike,
     conf: ExtractConf = ExtractConf(),
 ) -> Path:
@@ -83,7 +81,7 @@ def extract(
     Args:
         data_dir: A data directory such as ``dump/raw/train``, with one audio file per
             utterance and ``utt2num_samples``.
-        frontend_conf: Arguments of :class:`espnet_ensemble.frontend.EnsembleFrontend`.
+        frontend_conf: Arguments of :class:`espnet_ensemble.integrations.espnet2.frontend.EnsembleFrontend`.
         cache_dir: The cache.
         conf: How to do it.
 
@@ -119,37 +117,22 @@ def extract(
     return write_combination(cache_dir, corpus.name, folders)
 
 
-def member_confs(frontend_conf: Dict[str, Any]) -> List[Dict[str, Any]]:
+def member_confs(frontend_conf: dict[str, Any]) -> list[dict[str, Any]]:
     """The arguments of a frontend for each upstream alone."""
-    known = inspect.signature(EnsembleFrontend).parameters
-    for key in frontend_conf:
-        if key not in known:
-            raise ValueError(
-                f"frontend_conf: unknown key {key!r}; expected {', '.join(known)}"
-            )
-    if not frontend_conf.get("frozen", True):
-        raise ValueError(
+    conf = FrontendConf.parse(frontend_conf)
+    if not conf.frozen:
+        raise CacheError(
             "frontend_conf: frozen: expected true, found false: features of upstreams "
             "that train change with every step"
         )
-    upstreams = frontend_conf.get("upstreams")
-    if not isinstance(upstreams, list) or not upstreams:
-        raise ValueError(
-            f"frontend_conf: upstreams: expected a list of at least one, got {upstreams!r}"
-        )
-    shared = {
-        key: value
-        for key, value in frontend_conf.items()
-        if key not in ("upstreams", "fusion", "fusion_conf")
-    }
-    return [dict(shared, upstreams=[entry]) for entry in upstreams]
+    return [member.to_dict() for member in conf.members()]
 
 
-def describe(member_conf: Dict[str, Any], storage: str) -> MemberInfo:
+def describe(member_conf: dict[str, Any], storage: str) -> MemberInfo:
     """Load an upstream to see what it is."""
-    frontend = EnsembleFrontend(**member_conf)
-    (upstream,) = frontend.frozen_upstreams
-    conf = UpstreamConf.parse(member_conf["upstreams"][0])
+    conf = FrontendConf.parse(member_conf)
+    frontend = conf.build()
+    (upstream,), (conf,) = frontend.members, conf.upstreams
     return MemberInfo(
         upstream=upstream.name,
         layer=conf.layer,
@@ -166,7 +149,7 @@ def describe(member_conf: Dict[str, Any], storage: str) -> MemberInfo:
     )
 
 
-def _check_sample_rates(infos: List[MemberInfo]) -> None:
+def _check_sample_rates(infos: list[MemberInfo]) -> None:
     if len({info.fs for info in infos}) > 1:
         rates = ", ".join(f"{info.upstream} {info.fs} Hz" for info in infos)
         raise ValueError(f"upstreams expect different sample rates: {rates}")
@@ -184,7 +167,7 @@ def _check_member(
 
 def _extract_member(
     folder: Path,
-    member_conf: Dict[str, Any],
+    member_conf: dict[str, Any],
     info: MemberInfo,
     corpus: Corpus,
     conf: ExtractConf,
@@ -211,7 +194,7 @@ def _extract_member(
     finish(folder, shards)
 
 
-def _remove_others(folder: Path, shards: List[Shard]) -> None:
+def _remove_others(folder: Path, shards: list[Shard]) -> None:
     """Remove what a worker that was killed left, or a run that had other options."""
     planned = {p.name for s in shards for p in (s.ark, s.index, s.skipped)}
     for path in folder.iterdir():

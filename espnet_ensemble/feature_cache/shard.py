@@ -3,17 +3,18 @@
 import os
 import socket
 from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Deque, Dict, Iterator, List, NamedTuple, Tuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from espnet_ensemble.data.sound import AudioError
+from espnet_ensemble.data.audio import AudioError
 from espnet_ensemble.data.tables import Table, write_table
-from espnet_ensemble.feature_cache.audio import Audio, read_utterance
+from espnet_ensemble.feature_cache.identity import Audio, read_utterance
 from espnet_ensemble.feature_cache.store import (
     CacheError,
     Entry,
@@ -21,7 +22,7 @@ from espnet_ensemble.feature_cache.store import (
     append_feats,
     write_skipped,
 )
-from espnet_ensemble.frontend import EnsembleFrontend
+from espnet_ensemble.frontend_conf import FrontendConf
 
 # What PyTorch's own allocator says on a CPU, and what oneDNN does.
 _OUT_OF_MEMORY = (
@@ -51,7 +52,7 @@ class ShardOptions:
         skip: Whether to leave out an utterance whose features cannot be had.
     """
 
-    member_conf: Dict[str, Any]
+    member_conf: dict[str, Any]
     storage: str
     batch_seconds: float
     skip: bool
@@ -70,7 +71,7 @@ class ShardExtractor:
         self, options: ShardOptions, device: str, report: Callable[[float], Any]
     ):
         self._options = options
-        self._frontend = EnsembleFrontend(**options.member_conf).to(device)
+        self._frontend = FrontendConf.parse(options.member_conf).build().to(device)
         self._device = device
         self._batch_samples = options.batch_seconds * self._frontend.fs
         self._report = report
@@ -84,7 +85,7 @@ class ShardExtractor:
         """
         # A worker that was taken for lost may still be writing the same archive.
         part = Path(f"{shard.ark}.{socket.gethostname()}.{os.getpid()}.tmp")
-        entries: Dict[str, Entry] = {}
+        entries: dict[str, Entry] = {}
         skipped: Table = {}
         try:
             with part.open("wb") as ark:
@@ -106,7 +107,7 @@ class ShardExtractor:
         finally:
             part.unlink(missing_ok=True)
 
-    def _append(self, ark, utterance: str, feats: torch.Tensor) -> Tuple[int, int, int]:
+    def _append(self, ark, utterance: str, feats: torch.Tensor) -> tuple[int, int, int]:
         if not feats.isfinite().all():
             raise CacheError("expected finite features, found NaN or infinity")
         return append_feats(ark, utterance, feats.numpy(), self._options.storage)
@@ -120,19 +121,19 @@ class ShardExtractor:
             ) from error
         skipped[utterance] = f"{shard.paths[utterance]}: {error}"
 
-    def _read_ahead(self, shard: Shard, skipped: Table) -> Iterator[List[Wav]]:
+    def _read_ahead(self, shard: Shard, skipped: Table) -> Iterator[list[Wav]]:
         """Read the batches, one ahead of the one that the upstream works on."""
         with ThreadPoolExecutor(1) as reader:
-            batches: Deque = deque()
+            batches: deque = deque()
             for batch in self._batches(shard.num_samples):
                 batches.append(reader.submit(self._read, batch, shard, skipped))
                 if len(batches) > 1:
                     yield batches.popleft().result()
             yield from (batch.result() for batch in batches)
 
-    def _batches(self, num_samples: Dict[str, int]) -> List[List[str]]:
+    def _batches(self, num_samples: dict[str, int]) -> list[list[str]]:
         """Group utterances of similar length, the longest first."""
-        batches: List[List[str]] = []
+        batches: list[list[str]] = []
         for utterance in sorted(num_samples, key=lambda key: (-num_samples[key], key)):
             longest = num_samples[batches[-1][0]] if batches else 0
             if batches and longest * (len(batches[-1]) + 1) <= self._batch_samples:
@@ -141,7 +142,7 @@ class ShardExtractor:
                 batches.append([utterance])
         return batches
 
-    def _read(self, batch: List[str], shard: Shard, skipped: Table) -> List[Wav]:
+    def _read(self, batch: list[str], shard: Shard, skipped: Table) -> list[Wav]:
         wavs = []
         for utterance in batch:
             try:
@@ -162,8 +163,8 @@ class ShardExtractor:
         return Wav(utterance, torch.from_numpy(samples), audio)
 
     def _extract(
-        self, wavs: List[Wav], shard: Shard, skipped: Table
-    ) -> Iterator[Tuple[Wav, torch.Tensor]]:
+        self, wavs: list[Wav], shard: Shard, skipped: Table
+    ) -> Iterator[tuple[Wav, torch.Tensor]]:
         """Run the upstream; on half of the batch at a time if the memory is too small.
 
         Yields:
@@ -195,7 +196,7 @@ class ShardExtractor:
         )
         self._fail(wavs[0].utterance, shard, CacheError(message), skipped)
 
-    def _run(self, wavs: List[Wav]) -> Tuple[torch.Tensor, torch.Tensor]:
+    def _run(self, wavs: list[Wav]) -> tuple[torch.Tensor, torch.Tensor]:
         speech = pad_sequence([wav.samples for wav in wavs], batch_first=True)
         lengths = torch.tensor([len(wav.samples) for wav in wavs])
         hidden_states, num_frames = self._frontend.extract(

@@ -24,10 +24,11 @@ import re
 import struct
 import sys
 import zlib
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, BinaryIO, NamedTuple
 
 import kaldiio
 import numpy as np
@@ -35,23 +36,18 @@ import torch
 import yaml
 from filelock import FileLock, Timeout
 
-from espnet_ensemble.data.sound import AudioError
-from espnet_ensemble.data.tables import (
-    DataError,
-    PathLike,
-    Table,
-    read_table,
-    write_table,
-    write_text,
-)
-from espnet_ensemble.feature_cache.audio import Audio, Corpus, is_same
+from espnet_ensemble.data.audio import AudioError
+from espnet_ensemble.data.tables import Table, read_table, write_table
+from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.feature_cache.identity import Audio, Corpus, is_same
+from espnet_ensemble.files import PathLike, write_text
 from espnet_ensemble.layers import Layer
 
 INFO = "cache.yaml"
 UNFINISHED_INFO = "cache.yaml.part"
 
 
-class CacheError(DataError):
+class CacheError(EnsembleError):
     """A feature cache cannot be made or used."""
 
 
@@ -64,7 +60,7 @@ class Storage(NamedTuple):
             in some.
     """
 
-    options: Dict[str, Any]
+    options: dict[str, Any]
     magic: bytes
 
 
@@ -99,8 +95,8 @@ class MemberInfo:
 
     upstream: str
     layer: Layer
-    layers: List[int]
-    extra_conf: Optional[Dict[str, Any]]
+    layers: list[int]
+    extra_conf: dict[str, Any] | None
     fingerprint: str
     feature_size: int
     fs: int
@@ -190,8 +186,8 @@ class Shard(NamedTuple):
     """
 
     ark: Path
-    paths: Dict[str, str]
-    num_samples: Dict[str, int]
+    paths: dict[str, str]
+    num_samples: dict[str, int]
     fs: int
 
     @property
@@ -226,7 +222,7 @@ class Shard(NamedTuple):
         )
 
 
-def read_index(path: PathLike) -> Dict[str, Entry]:
+def read_index(path: PathLike) -> dict[str, Entry]:
     """Read an archive's index: utterance -> entry.
 
     Raises:
@@ -243,7 +239,7 @@ def read_skipped(path: Path) -> Table:
     return read_table(path) if path.exists() else {}
 
 
-def is_whole(ark: Path, entries: Dict[str, Entry]) -> bool:
+def is_whole(ark: Path, entries: dict[str, Entry]) -> bool:
     """Whether an archive has the size that its index says."""
     size = max(
         (entry.offset + entry.num_bytes for entry in entries.values()), default=0
@@ -251,7 +247,7 @@ def is_whole(ark: Path, entries: Dict[str, Entry]) -> bool:
     return ark.exists() and ark.stat().st_size == size
 
 
-def plan_shards(folder: Path, corpus: Corpus, fs: int, shard_utts: int) -> List[Shard]:
+def plan_shards(folder: Path, corpus: Corpus, fs: int, shard_utts: int) -> list[Shard]:
     """Divide a data set, of this sample rate, into shards of at most so many utterances."""
     keys = list(corpus.paths)
     parts = [keys[i : i + shard_utts] for i in range(0, len(keys), shard_utts)]
@@ -268,7 +264,7 @@ def plan_shards(folder: Path, corpus: Corpus, fs: int, shard_utts: int) -> List[
 
 def append_feats(
     ark: BinaryIO, utterance: str, feats: np.ndarray, storage: str
-) -> Tuple[int, int, int]:
+) -> tuple[int, int, int]:
     """Write an utterance's features to an archive.
 
     Args:
@@ -353,7 +349,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def finish(folder: Path, shards: List[Shard]) -> None:
+def finish(folder: Path, shards: list[Shard]) -> None:
     """Write what makes a member of shards that are complete."""
     entries, scp, skipped = {}, {}, {}
     for shard in shards:
@@ -434,7 +430,7 @@ def is_finished(folder: Path, corpus: Corpus, skip: bool) -> bool:
     )
 
 
-def name_keys(keys: List[str]) -> str:
+def name_keys(keys: list[str]) -> str:
     """Name the first, and how many more there are.
 
     Example:
@@ -444,7 +440,7 @@ def name_keys(keys: List[str]) -> str:
     return repr(keys[0]) + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
 
 
-def write_combination(cache_dir: Path, name: str, members: List[Path]) -> Path:
+def write_combination(cache_dir: Path, name: str, members: list[Path]) -> Path:
     """Write which members' features, one after the other, a frontend takes.
 
     Args:
@@ -464,7 +460,7 @@ def write_combination(cache_dir: Path, name: str, members: List[Path]) -> Path:
     return folder / "members.yaml"
 
 
-def read_combination(path: PathLike) -> List[Path]:
+def read_combination(path: PathLike) -> list[Path]:
     """Read the members' folders from a ``members.yaml``.
 
     Raises:
@@ -477,7 +473,7 @@ def read_combination(path: PathLike) -> List[Path]:
     return [Path(os.path.normpath(folder / str(member))) for member in members]
 
 
-def read_yaml(path: PathLike, keys: List[str]) -> Dict[str, Any]:
+def read_yaml(path: PathLike, keys: list[str]) -> dict[str, Any]:
     """Read a mapping that has exactly these keys.
 
     Raises:

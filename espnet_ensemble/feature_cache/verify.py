@@ -2,12 +2,11 @@
 
 import zlib
 from pathlib import Path
-from typing import List
 
 from tqdm import tqdm
 
-from espnet_ensemble.data.tables import PathLike
 from espnet_ensemble.feature_cache.store import CacheError, read_index
+from espnet_ensemble.files import PathLike
 
 
 def verify(cache_dir: PathLike) -> int:
@@ -23,7 +22,7 @@ def verify(cache_dir: PathLike) -> int:
     indices = sorted(Path(cache_dir).glob("*/*/shards/*.index"))
     if not indices:
         raise CacheError(f"{cache_dir}: expected a feature cache, found no archives")
-    damages: List[str] = []
+    damages: list[str] = []
     num_records = 0
     for index in tqdm(indices, desc="verify", unit=" archives", disable=None):
         try:

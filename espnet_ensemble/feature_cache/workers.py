@@ -4,19 +4,19 @@ import json
 import multiprocessing
 import os
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
+from typing import Any
 
 import torch
 
 from espnet_ensemble.feature_cache.shard import ShardExtractor, ShardOptions
 from espnet_ensemble.feature_cache.store import CacheError, Shard
-from espnet_ensemble.packing import local_option
-from espnet_ensemble.upstream import UpstreamConf
+from espnet_ensemble.frontend_conf import FrontendConf
 
 _Report = Callable[[float], Any]
 
@@ -41,7 +41,7 @@ class Workers:
 
     nj: int = 1
     ngpu: int = 0
-    dask: Optional[str] = None
+    dask: str | None = None
 
     def __post_init__(self):
         if self.nj < 1:
@@ -52,7 +52,7 @@ class Workers:
                 f"here, found {self.ngpu}"
             )
 
-    def make(self, shards: List[Shard], options: ShardOptions, report: _Report) -> None:
+    def make(self, shards: list[Shard], options: ShardOptions, report: _Report) -> None:
         """Make archives.
 
         Args:
@@ -99,11 +99,11 @@ def _wait(futures: Iterable, on_tick: Callable[[set], Any]) -> None:
 
 # Several processes on this machine.
 
-_worker: Optional[ShardExtractor] = None
+_worker: ShardExtractor | None = None
 
 
 def _make_in_processes(
-    shards: List[Shard], options: ShardOptions, workers: Workers, report: _Report
+    shards: list[Shard], options: ShardOptions, workers: Workers, report: _Report
 ) -> None:
     context = multiprocessing.get_context("spawn")  # torch does not survive a fork
     seconds, started = context.Value("d", 0.0), context.Value("i", 0)
@@ -160,7 +160,7 @@ def _exit_with_parent() -> None:
 
 
 def _make_on_dask(
-    shards: List[Shard], options: ShardOptions, workers: Workers, report: _Report
+    shards: list[Shard], options: ShardOptions, workers: Workers, report: _Report
 ) -> None:
     # Its workers may have another working directory.
     options = replace(options, member_conf=_absolute_conf(options.member_conf))
@@ -220,13 +220,8 @@ def _absolute(shard: Shard) -> Shard:
     return shard._replace(ark=shard.ark.absolute(), paths=paths)
 
 
-def _absolute_conf(member_conf: Dict[str, Any]) -> Dict[str, Any]:
-    (entry,) = member_conf["upstreams"]
-    conf = UpstreamConf.parse(entry)
-    option = local_option(conf)
-    if option:
-        conf = replace(conf, **{option: os.path.abspath(getattr(conf, option))})
-    return {**member_conf, "upstreams": [asdict(conf)]}
+def _absolute_conf(member_conf: dict[str, Any]) -> dict[str, Any]:
+    return FrontendConf.parse(member_conf).absolute().to_dict()
 
 
 # A worker may have several threads: they take turns.

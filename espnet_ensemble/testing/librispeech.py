@@ -1,7 +1,7 @@
 """Small corpora in the layout of LibriSpeech and Libri-Light."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Callable, Dict, Iterable, Tuple
 
 import numpy as np
 import soundfile
@@ -11,12 +11,12 @@ WORDS = "MISTER QUILTER IS THE APOSTLE OF MIDDLE CLASSES DON'T".split()
 PARTS = ("train-clean-100", "dev-clean", "dev-other", "test-clean", "test-other")
 
 #: Gives a text and its speech, (samples,), in [-1, 1], 16 kHz.
-Speak = Callable[[np.random.Generator], Tuple[str, np.ndarray]]
+Speak = Callable[[np.random.Generator], tuple[str, np.ndarray]]
 #: Utterance -> text and number of samples.
-Made = Dict[str, Tuple[str, int]]
+Made = dict[str, tuple[str, int]]
 
 
-def noise(rng: np.random.Generator) -> Tuple[str, np.ndarray]:
+def noise(rng: np.random.Generator) -> tuple[str, np.ndarray]:
     """Noise of less than a second, and 2 to 5 words."""
     samples = 0.05 * rng.standard_normal(int(rng.integers(4000, 12000)))
     return " ".join(rng.choice(WORDS, size=int(rng.integers(2, 6)))), samples
@@ -50,7 +50,7 @@ def make_chapter(
 
 def make_librispeech(
     folder: Path, parts: Iterable[str] = PARTS, speak: Speak = noise
-) -> Dict[str, Made]:
+) -> dict[str, Made]:
     """Write a corpus of two readers for each part, one of them with two chapters.
 
     Args:

@@ -4,8 +4,6 @@ T. Robinson, "SHORTEN: simple lossless and near-lossless waveform compression", 
 block is predicted by a polynomial of order 0 to 3; what remains is written in a Rice code.
 """
 
-from typing import List, Tuple
-
 import numpy as np
 
 BLOCK, MEANS = 256, 4
@@ -35,7 +33,7 @@ def encode(samples: np.ndarray) -> bytes:
     return b"ajkg\x02" + int(text, 2).to_bytes(len(text) // 8, "big")
 
 
-def _predict(values: np.ndarray, means: List[int]) -> Tuple[int, np.ndarray]:
+def _predict(values: np.ndarray, means: list[int]) -> tuple[int, np.ndarray]:
     """The best order and its residuals; the first three values are the history."""
     residuals = [values[3:] - _mean(np.array(means))]
     residuals += [np.diff(values, order)[3 - order :] for order in (1, 2, 3)]

@@ -1,7 +1,7 @@
 """Small discs in the layout of LDC's."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, Dict, List
 
 import numpy as np
 
@@ -52,9 +52,9 @@ def tones(text: str) -> np.ndarray:
 
 def make_discs(
     folder: Path,
-    sentences: Dict[str, List[str]] = SENTENCES,
+    sentences: dict[str, list[str]] = SENTENCES,
     speak: Callable[[str], np.ndarray] = tones,
-) -> Dict[str, np.ndarray]:
+) -> dict[str, np.ndarray]:
     """Make the discs of WSJ0 and WSJ1.
 
     The Sennheiser recordings are compressed with shorten on all discs but one, 13-1.1.
@@ -122,7 +122,7 @@ def write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def _entries(index: str, session: str, sentences: Dict[str, List[str]]) -> str:
+def _entries(index: str, session: str, sentences: dict[str, list[str]]) -> str:
     disc, _, folder = SESSIONS[session][0].lower().partition("/")
     if index.endswith("eval/h1_p0.ndx"):
         disc = "13-32.1"

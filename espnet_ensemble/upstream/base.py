@@ -1,19 +1,55 @@
 """The interface of an upstream: one SSL speech encoder."""
 
+import threading
 from abc import ABC, abstractmethod
-from typing import List, Sequence, Tuple
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import Module
 
+from espnet_ensemble.errors import EnsembleError
 
-class UpstreamError(ValueError):
+
+class UpstreamError(EnsembleError):
     """An upstream that cannot be found, fetched or used as it was asked for."""
+
+
+class CallState(threading.local):
+    """What hooks inside a model know of the forward pass that runs them.
+
+    Some libraries take no lengths down to the modules that need them. Attributes set here
+    before a forward pass reach these modules' hooks, and only in the thread that set them:
+    several threads may run one upstream. A copy, also a pickled one, has none of them.
+    """
+
+    def __reduce__(self):
+        return type(self), ()
+
+
+class CopyableLock:
+    """Lets one thread at a time run what keeps state on itself.
+
+    A copy, also a pickled one, is a lock of its own.
+    """
+
+    def __init__(self):
+        self._lock = threading.Lock()
+
+    def __enter__(self):
+        self._lock.acquire()
+
+    def __exit__(self, *exception):
+        self._lock.release()
+
+    def __reduce__(self):
+        return type(self), ()
 
 
 class Upstream(Module, ABC):
     """One SSL speech encoder, whatever library it comes from.
+
+    Several threads may call one upstream at once.
 
     Args:
         name: What the user calls it; messages use it.
@@ -23,7 +59,7 @@ class Upstream(Module, ABC):
         layers: The hidden states that :meth:`forward` returns. 0 is the input to the
             first transformer layer.
         fingerprint: Hash of the weights as they were loaded, see
-            :func:`espnet_ensemble.fingerprint.fingerprint`.
+            :func:`espnet_ensemble.upstream.fingerprint.fingerprint`.
     """
 
     def __init__(
@@ -44,7 +80,7 @@ class Upstream(Module, ABC):
         self.fingerprint = fingerprint
 
     @abstractmethod
-    def forward(self, wavs: Tensor, lengths: Tensor) -> Tuple[List[Tensor], Tensor]:
+    def forward(self, wavs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """Compute hidden states.
 
         An utterance's hidden states and their number are those that the encoder gives it

@@ -6,8 +6,9 @@ the encoder (position, conformer), and attention. Attention has a mask in every
 implementation; this module sees to the other two.
 """
 
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Iterator, List, Tuple
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,22 +16,8 @@ from torch.linalg import vector_norm
 from torch.nn import Conv1d, GroupNorm, Module
 from torch.nn.functional import group_norm
 
-
-def padding_mask(lengths: Tensor, max_length: int) -> Tensor:
-    """Tell padding from content.
-
-    Args:
-        lengths: (batch,)
-        max_length: Size of the time axis.
-
-    Returns:
-        bool, (batch, max_length), true at the padding.
-
-    Example:
-        >>> padding_mask(torch.tensor([1, 3]), 3).int().tolist()
-        [[0, 1, 1], [0, 0, 0]]
-    """
-    return torch.arange(max_length, device=lengths.device) >= lengths.unsqueeze(1)
+from espnet_ensemble.frames import padding_mask
+from espnet_ensemble.upstream.base import CallState
 
 
 class ConvStack:
@@ -48,7 +35,7 @@ class ConvStack:
     """
 
     def __init__(self, feature_extractor: Module):
-        self._convs: List[Tuple[int, int]] = [
+        self._convs: list[tuple[int, int]] = [
             (conv.kernel_size[0], conv.stride[0])
             for conv in feature_extractor.modules()
             if isinstance(conv, Conv1d)
@@ -70,7 +57,7 @@ class ConvStack:
             samples = (samples - 1) * stride + kernel_size
         return samples
 
-    def num_frames(self, lengths: Tensor, num_convs: int = None) -> Tensor:
+    def num_frames(self, lengths: Tensor, num_convs: int | None = None) -> Tensor:
         """Count frames.
 
         Args:
@@ -90,12 +77,14 @@ class LengthAwareGroupNorm(GroupNorm):
 
     Args:
         norm: The group norm whose weights and settings to take.
+        num_frames: Tells the frames of each utterance, (batch,), in the forward pass that
+            asks; None: there is no padding.
 
     Raises:
         ValueError: If a group has several channels.
     """
 
-    def __init__(self, norm: GroupNorm):
+    def __init__(self, norm: GroupNorm, num_frames: Callable[[], Tensor | None]):
         if norm.num_groups != norm.num_channels:
             raise ValueError(
                 f"expected a group norm of single channels, got {norm.num_groups} groups "
@@ -103,28 +92,28 @@ class LengthAwareGroupNorm(GroupNorm):
             )
         super().__init__(norm.num_groups, norm.num_channels, norm.eps)
         self.weight, self.bias = norm.weight, norm.bias
-        self.num_frames = None
+        self._num_frames = num_frames
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise; without gradients, the input may be overwritten.
 
         Args:
-            input: (batch, channel, time). Where :attr:`num_frames`, (batch,), is set, the
-                frames from there on are padding.
+            input: (batch, channel, time)
 
         Returns:
             (batch, channel, time), undefined at the padding. Like fairseq's
             ``Fp32GroupNorm``, it is computed in float32 and returned in the input's type.
         """
         x, weight, bias = input.float(), self.weight.float(), self.bias.float()
-        if self.num_frames is None:
+        num_frames = self._num_frames()
+        if num_frames is None:
             out = group_norm(x, self.num_groups, weight, bias, self.eps)
             return out.type_as(input)
         # This is the largest tensor of the model: spare memory and passes over it.
         in_place = not torch.is_grad_enabled()
         sub, mul = (Tensor.sub_, Tensor.mul_) if in_place else (Tensor.sub, Tensor.mul)
-        content = (~padding_mask(self.num_frames, x.size(-1))).float()
-        count = self.num_frames.view(-1, 1, 1)
+        content = (~padding_mask(num_frames, x.size(-1))).float()
+        count = num_frames.view(-1, 1, 1)
         mean = torch.bmm(x, content.unsqueeze(2)) / count
         centred = mul(sub(x, mean), content.unsqueeze(1))
         variance = vector_norm(centred, dim=2, keepdim=True).square() / count
@@ -146,44 +135,42 @@ class PaddingGuard:
 
     def __init__(self, feature_extractor: Module, encoder: Module):
         self.convs = ConvStack(feature_extractor)
-        self._lengths = None
-        self._group_norms = []
+        self._call = CallState()
         num_convs = 0
         for parent in list(feature_extractor.modules()):
             for name, child in list(parent.named_children()):
                 if isinstance(child, Conv1d):
                     num_convs += 1
                 elif isinstance(child, GroupNorm):
-                    norm = LengthAwareGroupNorm(child)
-                    setattr(parent, name, norm)
-                    self._group_norms.append((num_convs, norm))
+                    num_frames = partial(self._num_frames, num_convs)
+                    setattr(parent, name, LengthAwareGroupNorm(child, num_frames))
+        self._num_convs = num_convs
         for module in encoder.modules():
             if isinstance(module, Conv1d) and module.padding[0] > 0:
                 module.register_forward_pre_hook(self._zero_padding)
 
     @contextmanager
-    def lengths(self, lengths: Tensor) -> Iterator[None]:
+    def lengths(self, lengths: Tensor | None) -> Iterator[None]:
         """Say, around a forward pass of the model, how many samples are whose.
 
         Args:
             lengths: Samples of each utterance, (batch,); None: nothing is padded.
         """
-        self._set(lengths)
+        self._call.lengths = lengths
         try:
             yield
         finally:
-            self._set(None)
+            self._call.lengths = None
 
-    def _set(self, lengths: Tensor) -> None:
-        self._lengths = lengths
-        for num_convs, norm in self._group_norms:
-            norm.num_frames = (
-                None if lengths is None else self.convs.num_frames(lengths, num_convs)
-            )
+    def _num_frames(self, num_convs: int) -> Tensor | None:
+        """Frames of each utterance after so many convolutions, in this forward pass."""
+        lengths = getattr(self._call, "lengths", None)
+        return None if lengths is None else self.convs.num_frames(lengths, num_convs)
 
-    def _zero_padding(self, conv: Conv1d, args: Tuple[Tensor]) -> Tuple[Tensor]:
-        if self._lengths is None:
+    def _zero_padding(self, conv: Conv1d, args: tuple[Tensor]) -> tuple[Tensor]:
+        num_frames = self._num_frames(self._num_convs)
+        if num_frames is None:
             return args
         (x,) = args
-        padding = padding_mask(self.convs.num_frames(self._lengths), x.size(-1))
+        padding = padding_mask(num_frames, x.size(-1))
         return (x.masked_fill(padding.unsqueeze(1), 0),)

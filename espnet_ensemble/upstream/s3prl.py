@@ -1,30 +1,25 @@
 """Upstreams from S3PRL: the names of its hub."""
 
-import ast
 import importlib
-import importlib.util
 import os
-import sys
-from contextlib import contextmanager
-from functools import lru_cache
-from pathlib import Path
-from types import ModuleType
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any
 
 import torch
-import torchaudio
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from espnet_ensemble.fingerprint import fingerprint
+from espnet_ensemble.frames import padding_mask
 from espnet_ensemble.layers import Layer, layer_indices
 from espnet_ensemble.upstream.base import (
+    CopyableLock,
     Upstream,
     UpstreamError,
     cut_layers,
     pad_to,
 )
-from espnet_ensemble.upstream.padding import PaddingGuard, padding_mask
+from espnet_ensemble.upstream.fingerprint import fingerprint
+from espnet_ensemble.upstream.padding import PaddingGuard
+from espnet_ensemble.upstream.s3prl_hub import hub_entries, removed_torchaudio_names
 
 # The S3PRL packages whose padding PaddingGuard neutralises. All others run one utterance
 # at a time: right for any architecture, but slower.
@@ -41,95 +36,12 @@ FS = 16000
 MIN_SAMPLES = 800  # s3prl.nn.upstream.MIN_SECOND
 
 
-class HubEntry(NamedTuple):
-    """Where S3PRL defines a hub name, and what it downloads for it."""
-
-    package: str
-    urls: Tuple[str, ...]
-
-
-@lru_cache
-def hub_entries() -> Dict[str, HubEntry]:
-    """List the names of S3PRL's hub, by reading its sources.
-
-    Importing ``s3prl.hub`` instead would import every upstream there is, which takes
-    long and fails on torchaudio 2.9 and newer.
-    """
-    spec = importlib.util.find_spec("s3prl")
-    if spec is None:
-        raise UpstreamError("S3PRL is not installed; run `pip install s3prl`")
-    root = Path(spec.origin).parent
-    entries = {}
-    # It has lines like: from s3prl.upstream.wavlm.hubconf import *
-    for statement in _parse(root / "hub.py"):
-        if isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*":
-            package = statement.module.split(".")[2]
-            for function in _parse(root / "upstream" / package / "hubconf.py"):
-                if isinstance(function, ast.FunctionDef):
-                    entries[function.name] = HubEntry(package, _urls(function))
-    return {name: entry for name, entry in entries.items() if name[0] != "_"}
-
-
-def _parse(path: Path) -> List[ast.stmt]:
-    return ast.parse(path.read_text(encoding="utf-8")).body
-
-
-def _urls(function: ast.FunctionDef) -> Tuple[str, ...]:
-    strings = (n.value for n in ast.walk(function) if isinstance(n, ast.Constant))
-    return tuple(s for s in strings if str(s).startswith("http"))
-
-
-@contextmanager
-def removed_torchaudio_names() -> Iterator[None]:
-    """Let S3PRL be imported where torchaudio (2.9 and newer) has dropped what it names.
-
-    Two of S3PRL's modules name ``set_audio_backend`` and ``sox_effects`` while they are
-    imported. Inside this context, torchaudio has stand-ins for what it lacks, and
-    nothing else is changed: choosing a backend does nothing, as in every torchaudio since
-    2.1; applying a sox effect raises ``NotImplementedError``, also later. Outside,
-    torchaudio is as it was.
-    """
-
-    lacks_backend = not hasattr(torchaudio, "set_audio_backend")
-    lacks_sox = importlib.util.find_spec("torchaudio.sox_effects") is None
-    try:
-        if lacks_backend:
-            torchaudio.set_audio_backend = lambda backend: None
-        if lacks_sox:
-            sox_effects = ModuleType("torchaudio.sox_effects")
-            sox_effects.apply_effects_tensor = _removed_apply_effects_tensor
-            sys.modules[sox_effects.__name__] = sox_effects
-        yield
-    finally:
-        if lacks_backend:
-            del torchaudio.set_audio_backend
-        if lacks_sox:
-            del sys.modules["torchaudio.sox_effects"]
-
-
-def _removed_apply_effects_tensor(*args, **kwargs):
-    raise NotImplementedError(
-        "S3PRL calls torchaudio.sox_effects.apply_effects_tensor, which torchaudio "
-        f"{torchaudio.__version__} no longer has; this upstream needs torchaudio < 2.9"
-    )
-
-
-def import_s3prl_nn():
-    """Import ``s3prl.nn`` on any torchaudio.
-
-    ESPnet's own ``s3prl`` and ``fused`` frontends work after it. It imports all of
-    S3PRL's hub, about 12 s.
-    """
-    with removed_torchaudio_names():
-        return importlib.import_module("s3prl.nn")
-
-
 def load_s3prl(
     name: str,
     layer: Layer = "last",
-    path_or_url: Optional[str] = None,
-    extra_conf: Optional[Dict[str, Any]] = None,
-    download_dir: Optional[str] = None,
+    path_or_url: str | None = None,
+    extra_conf: dict[str, Any] | None = None,
+    download_dir: str | None = None,
 ) -> "S3prlUpstream":
     """Load an upstream with S3PRL.
 
@@ -142,7 +54,7 @@ def load_s3prl(
 
     Raises:
         UpstreamError: If there is no such checkpoint, or it cannot be fetched.
-        ValueError: If there is no such layer.
+        EnsembleError: If there is no such layer.
     """
     entry = hub_entries()[name]
     conf = dict(extra_conf or {})
@@ -213,6 +125,7 @@ class S3prlUpstream(Upstream):
             ),
         )
         self.expert = expert
+        self._lock = CopyableLock()
         self._guard = self._guard_and_cut(expert.model) if batched else None
 
     def _guard_and_cut(self, model) -> PaddingGuard:
@@ -231,7 +144,7 @@ class S3prlUpstream(Upstream):
         cut_layers(model.encoder, max(self.layers), norm_follows=pre_norm)
         return guard
 
-    def forward(self, wavs: Tensor, lengths: Tensor) -> Tuple[List[Tensor], Tensor]:
+    def forward(self, wavs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """Compute hidden states, see :meth:`Upstream.forward`."""
         num_frames = (lengths - 1).div(self.hop_length, rounding_mode="floor") + 1
         wavs = pad_to(wavs.to(self._dtype), MIN_SAMPLES)
@@ -256,14 +169,14 @@ class S3prlUpstream(Upstream):
             )
         return self
 
-    def _encode(self, wavs: Tensor, lengths: Tensor) -> Tuple[List[Tensor], Tensor]:
+    def _encode(self, wavs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         with self._guard.lengths(lengths):
             states = self._run_expert(wavs, lengths)
         return states, self._guard.convs.num_frames(lengths)
 
     def _encode_one_by_one(
         self, wavs: Tensor, lengths: Tensor
-    ) -> Tuple[List[Tensor], Tensor]:
+    ) -> tuple[list[Tensor], Tensor]:
         alone = [
             self._run_expert(wavs[i : i + 1], lengths[i : i + 1])
             for i in range(len(wavs))
@@ -275,9 +188,11 @@ class S3prlUpstream(Upstream):
         encoded = [utterance[0].size(1) for utterance in alone]
         return states, torch.tensor(encoded, device=wavs.device)
 
-    def _run_expert(self, wavs: Tensor, lengths: Tensor) -> List[Tensor]:
+    def _run_expert(self, wavs: Tensor, lengths: Tensor) -> list[Tensor]:
         unpadded = [wav[:n] for wav, n in zip(wavs, lengths.tolist())]
-        states = self.expert(unpadded)["hidden_states"]
+        # S3PRL's hooks collect hidden states in a list of the expert's.
+        with self._lock:
+            states = self.expert(unpadded)["hidden_states"]
         return [states[index] for index in self.layers]
 
     @property
@@ -285,12 +200,12 @@ class S3prlUpstream(Upstream):
         return next((p.dtype for p in self.parameters()), torch.float32)
 
 
-def _hop_lengths(expert) -> List[int]:
+def _hop_lengths(expert) -> list[int]:
     hop_lengths = expert.get_downsample_rates("hidden_states")
     return [hop_lengths] if isinstance(hop_lengths, int) else list(hop_lengths)
 
 
-def _single(name: str, what: str, values: List[int], layers: Tuple[int, ...]) -> int:
+def _single(name: str, what: str, values: list[int], layers: tuple[int, ...]) -> int:
     """The value that the chosen layers share, of one for each layer or one for all."""
     chosen = {values[i] if len(values) > 1 else values[0] for i in layers}
     if len(chosen) > 1:

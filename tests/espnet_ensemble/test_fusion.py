@@ -4,6 +4,7 @@ import torch
 from espnet_ensemble.fusion import FUSIONS, build_fusion
 
 SIZES = [4, 4, 4]
+LENGTHS = torch.tensor([5, 3])
 
 
 def features(sizes):
@@ -15,29 +16,29 @@ def features(sizes):
 @pytest.mark.parametrize("sizes", [[4], [4, 4, 4], [4, 6]])
 def test_output_size(name, sizes):
     fusion = build_fusion(name, sizes)
-    assert fusion(features(sizes)).shape == (2, 5, fusion.output_size)
+    assert fusion(features(sizes), LENGTHS).shape == (2, 5, fusion.output_size)
 
 
 def test_concat():
     feats = features([4, 6])
-    out = build_fusion("concat", [4, 6])(feats)
+    out = build_fusion("concat", [4, 6])(feats, LENGTHS)
     assert torch.equal(out[..., :4], feats[0]) and torch.equal(out[..., 4:], feats[1])
 
 
 def test_sum():
     feats = features(SIZES)
-    out = build_fusion("sum", SIZES)(feats)
+    out = build_fusion("sum", SIZES)(feats, LENGTHS)
     torch.testing.assert_close(out, feats[0] + feats[1] + feats[2])
 
 
 def test_weighted_sum():
     feats = features(SIZES)
     fusion = build_fusion("weighted_sum", SIZES)
-    torch.testing.assert_close(fusion(feats), sum(feats) / 3)
+    torch.testing.assert_close(fusion(feats, LENGTHS), sum(feats) / 3)
     with torch.no_grad():
         fusion.weights.copy_(torch.tensor([1.0, 2.0, 4.0]).log())
     torch.testing.assert_close(
-        fusion(feats), (feats[0] + 2 * feats[1] + 4 * feats[2]) / 7
+        fusion(feats, LENGTHS), (feats[0] + 2 * feats[1] + 4 * feats[2]) / 7
     )
 
 
@@ -48,7 +49,7 @@ def test_projection_equals_espnet_fused():
     expected = torch.cat(
         [x @ p.weight.T + p.bias for x, p in zip(feats, fusion.projections)], dim=-1
     )
-    torch.testing.assert_close(fusion(feats), expected)
+    torch.testing.assert_close(fusion(feats, LENGTHS), expected)
     assert build_fusion("projection", [4, 6]).output_size == 200
 
 
@@ -56,7 +57,7 @@ def test_projection_equals_espnet_fused():
 def test_attention_equals_loop_over_frames():
     feats = features([4, 4])
     fusion = build_fusion("attention", [4, 4], attention_dim=8)
-    out = fusion(feats)
+    out = fusion(feats, LENGTHS)
     for b in range(2):
         for t in range(5):
             frames = [x[b, t] for x in feats]
@@ -82,12 +83,12 @@ def test_gradients_reach_all_parameters(name):
     fusion = build_fusion(name, [4, 6])
     parameters = list(fusion.parameters())
     if parameters:
-        fusion(features([4, 6])).square().sum().backward()
+        fusion(features([4, 6]), LENGTHS).square().sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in parameters)
 
 
 def test_wrong_options():
-    with pytest.raises(ValueError, match="expected one of concat, sum.* got 'mean'"):
+    with pytest.raises(ValueError, match="expected one of concat, sum.* found 'mean'"):
         build_fusion("mean", SIZES)
     with pytest.raises(ValueError, match="fusion_conf of 'concat'.*proj_dim"):
         build_fusion("concat", SIZES, proj_dim=3)

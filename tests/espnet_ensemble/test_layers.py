@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from espnet_ensemble.layers import LayerWeightedSum, layer_indices
-from espnet_ensemble.upstream.s3prl import import_s3prl_nn
+from espnet_ensemble.layers import Featurizer, layer_indices
+from espnet_ensemble.upstream.s3prl_hub import import_s3prl_nn
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_weighted_sum_equals_s3prl_featurizer():
         num_layers, hidden_sizes, downsample_rates = 3, [4] * 3, [320] * 3
 
     featurizer = import_s3prl_nn().Featurizer(Upstream())
-    layers = LayerWeightedSum(3)
+    layers = Featurizer(3)
     assert torch.equal(layers.weights, featurizer.weights)  # both start with equal ones
     with torch.no_grad():
         featurizer.weights.copy_(torch.tensor([0.3, -1.0, 2.0]))
@@ -60,7 +60,7 @@ def test_weighted_sum_equals_s3prl_featurizer():
 
 
 def test_single_layer_has_no_parameters():
-    layers = LayerWeightedSum(1)
+    layers = Featurizer(1)
     assert not list(layers.parameters())
     state = torch.randn(1, 2, 3)
     assert layers([state]) is state

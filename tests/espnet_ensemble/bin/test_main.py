@@ -1,7 +1,7 @@
 import pytest
 
 from espnet_ensemble.bin import main as espnet_ensemble
-from espnet_ensemble.upstream.names import CHECKPOINTS
+from espnet_ensemble.upstream.checkpoints import CHECKPOINTS
 
 
 def test_upstreams_prints_the_table(capsys):

@@ -3,7 +3,7 @@ import sentencepiece
 
 from espnet_ensemble.bin.score_asr import main
 from espnet_ensemble.data.tables import write_table
-from espnet_ensemble.scoring import read_results
+from espnet_ensemble.recipes.scoring import read_results
 
 
 @pytest.fixture

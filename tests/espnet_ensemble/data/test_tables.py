@@ -4,13 +4,8 @@ import subprocess
 
 import pytest
 
-from espnet_ensemble.data.tables import (
-    DataError,
-    Segment,
-    read_table,
-    write_table,
-    write_text,
-)
+from espnet_ensemble.data.tables import DataError, Segment, read_table, write_table
+from espnet_ensemble.files import write_text
 
 
 def test_written_tables_are_in_c_locale_order(tmp_path):

@@ -59,7 +59,7 @@ def test_what_a_member_has(data, tmp_path, tiny_wavlm):
 
 
 def test_batches_hold_so_many_seconds(data, tmp_path, tiny_wavlm, monkeypatch):
-    from espnet_ensemble.frontend import EnsembleFrontend
+    from espnet_ensemble.integrations.espnet2.frontend import EnsembleFrontend
 
     shapes, run = [], EnsembleFrontend.extract
 

@@ -11,7 +11,7 @@ from espnet_ensemble.data.tables import read_table
 from espnet_ensemble.feature_cache.dataset import FeatureCache
 from espnet_ensemble.feature_cache.extract import ExtractConf, extract
 from espnet_ensemble.feature_cache.store import CacheError
-from espnet_ensemble.frontend import EnsembleFrontend
+from espnet_ensemble.integrations.espnet2.frontend import EnsembleFrontend
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import transformers
 from transformers import AutoFeatureExtractor, AutoModel
 
 from espnet_ensemble.upstream import UpstreamConf, UpstreamError, load_upstream
-from espnet_ensemble.upstream.huggingface import zero_mean_unit_var_norm
+from espnet_ensemble.upstream.families import zero_mean_unit_var_norm
 
 FAMILIES = [
     ("Wav2Vec2", "base"),

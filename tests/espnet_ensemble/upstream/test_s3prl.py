@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from espnet_ensemble.upstream import UpstreamConf, UpstreamError, load_upstream
-from espnet_ensemble.upstream.s3prl import (
+from espnet_ensemble.upstream.s3prl_hub import (
     hub_entries,
     import_s3prl_nn,
     removed_torchaudio_names,

@@ -11,6 +11,6 @@ set -euo pipefail
 . ./db.sh
 python=${python:-python3}
 
-"${python}" local/prepare_librilight_10h.py --output_dir data \
+"${python}" -m espnet_ensemble.recipes.corpora.librilight --output_dir data \
     --librilight "${LIBRILIGHT:-}" --librispeech "${LIBRISPEECH:-}" "$@"
 echo "$(date '+%Y-%m-%dT%H:%M:%S') (data.sh) data directories are in data"

@@ -10,7 +10,7 @@ set -euo pipefail
 . ./db.sh
 python=${python:-python3}
 
-"${python}" "${MAIN_ROOT}/local/prepare_librispeech.py" --output_dir data \
+"${python}" -m espnet_ensemble.recipes.corpora.librispeech --output_dir data \
     --librispeech "${LIBRISPEECH:-}" "$@" \
     train_clean_100 dev_clean dev_other test_clean test_other
 echo "$(date '+%Y-%m-%dT%H:%M:%S') (data.sh) data directories are in data"

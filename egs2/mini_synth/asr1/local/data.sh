@@ -8,5 +8,5 @@ set -euo pipefail
 . ./db.sh
 python=${python:-python3}
 
-"${python}" local/prepare_mini_synth.py --output_dir data --corpus_dir "${MINI_SYNTH}" "$@"
+"${python}" -m espnet_ensemble.recipes.corpora.mini_synth.prepare --output_dir data --corpus_dir "${MINI_SYNTH}" "$@"
 echo "$(date '+%Y-%m-%dT%H:%M:%S') (data.sh) data directories are in data"

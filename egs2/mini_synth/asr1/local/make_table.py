@@ -4,7 +4,6 @@
 import argparse
 import itertools
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
 
 import matplotlib
 
@@ -13,11 +12,11 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 
-from espnet_ensemble.experiment_tables import comparison  # noqa: E402
-from espnet_ensemble.scoring import read_results  # noqa: E402
+from espnet_ensemble.recipes.scoring import read_results  # noqa: E402
+from espnet_ensemble.recipes.tables import comparison  # noqa: E402
 
 HEADS = {"ctc": "CTC layer only", "transformer2_ctc": "2 encoder layers + CTC"}
-COMBINATIONS: List[Tuple[str, ...]] = [
+COMBINATIONS: list[tuple[str, ...]] = [
     ("wav2vec2",),
     ("hubert",),
     ("wavlm",),
@@ -27,7 +26,7 @@ COMBINATIONS: List[Tuple[str, ...]] = [
     ("wav2vec2", "hubert", "wavlm"),
 ]
 # (head, upstreams) -> word error rate, in percent
-Rates = Dict[Tuple[str, Tuple[str, ...]], float]
+Rates = dict[tuple[str, tuple[str, ...]], float]
 
 
 def read_rates(exp: Path, suffix: str, dataset: str, inference_tag: str) -> Rates:
@@ -51,7 +50,7 @@ def read_rates(exp: Path, suffix: str, dataset: str, inference_tag: str) -> Rate
     return rates
 
 
-def relative_gain(rates: Rates, head: str, names: Tuple[str, ...]) -> Optional[float]:
+def relative_gain(rates: Rates, head: str, names: tuple[str, ...]) -> float | None:
     """How much lower the rate is than that of the best single member, in percent of it.
 
     Example:
@@ -114,7 +113,7 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(cmd: Optional[List[str]] = None) -> None:
+def main(cmd: list[str] | None = None) -> None:
     """Make table.md and table.png."""
     args = get_parser().parse_args(cmd)
     rates = read_rates(args.exp, args.suffix, args.dataset, args.inference_tag)

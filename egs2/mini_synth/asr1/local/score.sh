@@ -4,4 +4,4 @@
 
 set -euo pipefail
 
-python3 local/show_result.py "$@"
+python3 -m espnet_ensemble.recipes.show_result "$@"

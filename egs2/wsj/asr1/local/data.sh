@@ -8,5 +8,5 @@ set -euo pipefail
 . ./db.sh
 python=${python:-python3}
 
-"${python}" local/prepare_wsj.py --wsj0 "${WSJ0}" --wsj1 "${WSJ1}" --output_dir data "$@"
+"${python}" -m espnet_ensemble.recipes.corpora.wsj.prepare --wsj0 "${WSJ0}" --wsj1 "${WSJ1}" --output_dir data "$@"
 echo "$(date '+%Y-%m-%dT%H:%M:%S') (data.sh) data directories are in data"

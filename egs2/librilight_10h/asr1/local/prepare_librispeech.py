@@ -1,1 +1,0 @@
-../../../../local/prepare_librispeech.py

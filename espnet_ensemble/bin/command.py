@@ -1,0 +1,46 @@
+"""What all commands share: how they are called, and how an error becomes a message."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from espnet_ensemble.errors import EnsembleError
+
+
+def make_parser(verb: str, description: str, **options: Any) -> argparse.ArgumentParser:
+    """Make the parser of ``espnet-ensemble <verb>``.
+
+    Args:
+        verb: Name of the module of :mod:`espnet_ensemble.bin`.
+        description: Its docstring; line breaks stay.
+        options: Of :class:`argparse.ArgumentParser`.
+    """
+    options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+    return argparse.ArgumentParser(
+        prog=f"espnet-ensemble {verb}", description=description, **options
+    )
+
+
+def run(
+    parser: argparse.ArgumentParser,
+    work: Callable[[argparse.Namespace], None],
+    cmd: list[str] | None = None,
+) -> None:
+    """Parse options and do the work of a command.
+
+    What the user can mend ends in a message on standard error and exit status 1, and so
+    does Ctrl-C, with status 130.
+
+    Args:
+        parser: The command's.
+        work: Gets the options.
+        cmd: The words of the command; None: this process's.
+    """
+    args = parser.parse_args(cmd)
+    name = parser.prog.removeprefix("espnet-ensemble ")
+    try:
+        work(args)
+    except (EnsembleError, OSError) as error:
+        parser.exit(1, f"{name}: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, f"{name}: interrupted\n")

@@ -1,0 +1,308 @@
+"""Several upstreams run side by side, and their features fused: parts in, torch only.
+
+Nothing here knows ESPnet, names or configurations.
+:class:`espnet_ensemble.frontend_conf.FrontendConf` makes an ensemble from a configuration,
+:class:`espnet_ensemble.EnsembleFrontend` is the one that ESPnet takes.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import Module, ModuleList
+
+from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.frames import FrameGrid, padding_mask
+from espnet_ensemble.fusion import Concat, Fusion
+from espnet_ensemble.layers import Featurizer
+from espnet_ensemble.upstream.base import Upstream
+from espnet_ensemble.upstream.fingerprint import to_hex, to_tensor
+
+#: Of each upstream, one tensor for each of its layers.
+HiddenStates = list[list[Tensor]]
+
+
+class Ensemble(Module):
+    """Features of several self-supervised speech encoders, combined.
+
+    Implements the ensemble features (and, over fine-tuned encoders, the ensemble model)
+    of Arunkumar, Sukhadia and Umesh, "Investigation of Ensemble features of
+    Self-Supervised Pretrained Models for Automatic Speech Recognition", Interspeech 2022.
+
+    Frozen upstreams are in evaluation mode always and hidden from the model that holds
+    this module: they are in no ``state_dict``, no optimizer and no DDP broadcast, and are
+    initialized by nobody. They follow this module's device. Its ``state_dict`` holds a
+    fingerprint of their weights instead, and loading it over other weights is refused.
+
+    Args:
+        upstreams: At least one, all of one sample rate.
+        featurizers: For each upstream, what makes one of the hidden states of its layers;
+            None: :class:`~espnet_ensemble.layers.Featurizer`.
+        fusion: Combines the upstreams' features; None: concatenation.
+        fs: Sample rate of the speech, in Hz; None: that of the upstreams. Speech at
+            another rate is resampled (which needs torchaudio).
+        frozen: Whether upstreams keep their weights. False makes them ordinary
+            submodules, ``upstreams``, that train.
+
+    Raises:
+        EnsembleError: If there is no upstream, or their sample rates differ.
+
+    Example:
+        >>> from espnet_ensemble.upstream import UpstreamConf, load_upstream
+        >>> names = [getfixture("tiny_wavlm"), getfixture("tiny_hubert")]
+        >>> ensemble = Ensemble([load_upstream(UpstreamConf(name)) for name in names])
+        >>> speech, speech_lengths = torch.rand(2, 16000), torch.tensor([16000, 8000])
+        >>> feats, feats_lens = ensemble(speech, speech_lengths)
+        >>> feats.shape, feats_lens.tolist()
+        (torch.Size([2, 49, 64]), [49, 24])
+    """
+
+    def __init__(
+        self,
+        upstreams: Sequence[Upstream],
+        featurizers: Sequence[Module] | None = None,
+        fusion: Fusion | None = None,
+        fs: int | None = None,
+        frozen: bool = True,
+    ):
+        super().__init__()
+        if not upstreams:
+            raise EnsembleError("upstreams: expected at least one, found none")
+        if len({upstream.fs for upstream in upstreams}) > 1:
+            raise EnsembleError(
+                "upstreams expect different sample rates: "
+                + ", ".join(f"{u.name} {u.fs} Hz" for u in upstreams)
+            )
+        self.fs = upstreams[0].fs if fs is None else fs
+        self.frozen = frozen
+        if frozen:
+            for upstream in upstreams:
+                # extract() runs them without gradients. Not by requires_grad_(False):
+                # torch.matmul looks at it, and WavLM's attention would take a slower path.
+                upstream.eval()
+            #: The upstreams, if frozen. torch.nn.Module does not look into a tuple:
+            #: nothing it does reaches them.
+            self.frozen_upstreams = tuple(upstreams)
+            self.register_buffer(
+                "fingerprints",
+                torch.stack([to_tensor(u.fingerprint) for u in upstreams]),
+            )
+        else:
+            self.upstreams = ModuleList(upstreams)
+        self._grid = FrameGrid.common([upstream.hop_length for upstream in upstreams])
+        #: Samples of the speech from one frame of the features to the next.
+        self.hop_length = self._grid.hop_length * self.fs // upstreams[0].fs
+        #: Feature size of every hidden state, for each upstream: those of its layers.
+        self.feature_sizes = [[u.feature_size] * len(u.layers) for u in upstreams]
+        if featurizers is None:
+            featurizers = [Featurizer(len(u.layers)) for u in upstreams]
+        self.featurizers = ModuleList(featurizers)
+        self.fusion = fusion or Concat([u.feature_size for u in upstreams])
+
+    @property
+    def output_size(self) -> int:
+        """Number of features per frame."""
+        return self.fusion.output_size
+
+    @property
+    def total_size(self) -> int:
+        """Features per frame before fusion: of all layers of all upstreams."""
+        return sum(map(sum, self.feature_sizes))
+
+    @property
+    def members(self) -> tuple[Upstream, ...]:
+        """The upstreams, frozen or not."""
+        return self.frozen_upstreams if self.frozen else tuple(self.upstreams)
+
+    def forward(self, speech: Tensor, speech_lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the fused features of speech: :meth:`extract`, then :meth:`fuse`.
+
+        Args:
+            speech: Waveforms in [-1, 1] at :attr:`fs`, (batch, samples), padded at the
+                end.
+            speech_lengths: Samples of each utterance, (batch,).
+
+        Returns:
+            Features, (batch, frames, output_size), zero at the padding, and the number of
+            frames of each utterance, (batch,).
+
+        Raises:
+            ValueError: If a shape or a length is wrong, or a sample is not finite.
+        """
+        hidden_states, feats_lens = self.extract(speech, speech_lengths)
+        return self.fuse(hidden_states, feats_lens), feats_lens
+
+    def extract(
+        self, speech: Tensor, speech_lengths: Tensor
+    ) -> tuple[HiddenStates, Tensor]:
+        """Run the upstreams, without featurizers and fusion.
+
+        All are brought to one :class:`~espnet_ensemble.frames.FrameGrid`.
+
+        Args:
+            speech: Waveforms in [-1, 1] at :attr:`fs`, (batch, samples).
+            speech_lengths: Samples of each utterance, (batch,).
+
+        Returns:
+            For each upstream and each of its layers, (batch, frames, feature_size) in
+            float32, undefined at the padding; and the number of frames of each
+            utterance, (batch,).
+
+        Raises:
+            ValueError: If a shape or a length is wrong, or a sample is not finite.
+        """
+        if speech.dim() != 2:
+            raise ValueError(
+                "speech: expected waveforms, (batch, samples); found "
+                f"{tuple(speech.shape)}"
+            )
+        check_batch(speech, speech_lengths)
+        self._check_device(speech.device)
+        padding = padding_mask(speech_lengths, speech.size(1))
+        wavs = speech.masked_fill(padding, 0)
+        _check_finite(wavs)
+        wavs, lengths = _resample(wavs, speech_lengths, self.fs, self.members[0].fs)
+
+        hidden_states, num_frames = [], []
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            for index, upstream in enumerate(self.members):
+                states, frames = upstream(wavs, lengths)
+                hidden_states.append(
+                    [self._grid.repeat(state.float(), index) for state in states]
+                )
+                num_frames.append(frames)
+        feats_lens = self._grid.num_frames(num_frames)
+        longest = int(feats_lens.max())
+        return [
+            [s[:, :longest] for s in states] for states in hidden_states
+        ], feats_lens
+
+    def fuse(self, hidden_states: HiddenStates, feats_lens: Tensor) -> Tensor:
+        """Make one feature sequence of what the upstreams gave.
+
+        Args:
+            hidden_states: As :meth:`extract` gives them, or :meth:`split`.
+            feats_lens: Frames of each utterance, (batch,).
+
+        Returns:
+            (batch, frames, output_size), zero at the padding
+        """
+        feats = [f(states) for f, states in zip(self.featurizers, hidden_states)]
+        fused = self.fusion(feats, feats_lens)
+        padding = padding_mask(feats_lens, fused.size(1))
+        return fused.masked_fill(padding.unsqueeze(-1), 0)
+
+    def split(self, feats: Tensor) -> HiddenStates:
+        """Take apart the features of all upstreams, one after the other.
+
+        Args:
+            feats: (batch, frames, features): what :meth:`extract` gave, concatenated.
+
+        Returns:
+            What :meth:`extract` gave.
+
+        Raises:
+            ValueError: If their number is another one.
+        """
+        if feats.size(-1) != self.total_size:
+            raise ValueError(
+                "feats: expected the upstreams' features, (batch, frames, "
+                f"{self.total_size}); found {tuple(feats.shape)}"
+            )
+        sizes = [sum(sizes) for sizes in self.feature_sizes]
+        return [
+            list(upstream.split(sizes, dim=-1))
+            for upstream, sizes in zip(feats.split(sizes, dim=-1), self.feature_sizes)
+        ]
+
+    def _check_device(self, device: torch.device) -> None:
+        if not self.frozen:
+            return
+        parameters = (p for u in self.frozen_upstreams for p in u.parameters())
+        theirs = next(parameters, self.fingerprints).device
+        if theirs != device:
+            raise RuntimeError(
+                f"speech is on {device} but the frozen upstreams on {theirs}. With several "
+                "GPUs, use --multiprocessing_distributed true: DataParallel cannot "
+                "replicate them."
+            )
+
+    def _apply(self, fn, recurse=True):
+        super()._apply(fn, recurse)
+        if self.frozen:
+            for upstream in self.frozen_upstreams:
+                upstream.to(self.fingerprints.device)
+        return self
+
+    def _load_from_state_dict(
+        self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors
+    ):
+        key = prefix + "fingerprints"
+        if self.frozen and key in state_dict:
+            errors.extend(self._differences(state_dict[key]))
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing, unexpected, errors
+        )
+
+    def _differences(self, fingerprints: Tensor) -> list[str]:
+        if len(fingerprints) != len(self.frozen_upstreams):
+            return [
+                f"the checkpoint was made over {len(fingerprints)} upstreams, this "
+                f"frontend has {len(self.frozen_upstreams)}"
+            ]
+        return [
+            f"upstream {upstream.name!r} has other weights (fingerprint "
+            f"{upstream.fingerprint.hex()[:16]}) than the one that the checkpoint was "
+            f"made over ({to_hex(theirs)[:16]})"
+            for upstream, theirs in zip(self.frozen_upstreams, fingerprints)
+            if upstream.fingerprint.hex() != to_hex(theirs)
+        ]
+
+
+def check_batch(speech: Tensor, lengths: Tensor) -> None:
+    """Check that a batch has a length for each utterance, within its size.
+
+    Args:
+        speech: Floating-point, (batch, time, ...).
+        lengths: (batch,)
+
+    Raises:
+        ValueError: If not.
+    """
+    if not speech.is_floating_point():
+        raise ValueError(f"speech: expected floating point, found {speech.dtype}")
+    if lengths.shape != speech.shape[:1]:
+        raise ValueError(
+            f"speech_lengths: expected ({len(speech)},), found {tuple(lengths.shape)}"
+        )
+    for item, length in enumerate(lengths.tolist()):
+        if not 1 <= length <= speech.size(1):
+            raise ValueError(
+                f"speech_lengths: utterance {item} of the batch has length {length}; "
+                f"expected 1 to {speech.size(1)}, the size of speech"
+            )
+
+
+def _check_finite(wavs: Tensor) -> None:
+    finite = wavs.isfinite().all(dim=1)
+    if not finite.all():
+        items = (~finite).nonzero().flatten().tolist()
+        raise ValueError(
+            f"speech: NaN or infinite samples in utterance(s) {items} of the batch"
+        )
+
+
+def _resample(
+    wavs: Tensor, lengths: Tensor, fs: int, new_fs: int
+) -> tuple[Tensor, Tensor]:
+    if fs == new_fs:
+        return wavs, lengths
+    # Imported where it is needed: torch is all that the rest takes.
+    from torchaudio.functional import resample
+
+    wavs = resample(wavs, fs, new_fs)
+    # Each utterance gets the samples that it has when resampled alone.
+    divisor = math.gcd(fs, new_fs)
+    lengths = -(-lengths * (new_fs // divisor) // (fs // divisor))
+    return wavs.masked_fill(padding_mask(lengths, wavs.size(1)), 0), lengths

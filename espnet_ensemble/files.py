@@ -1,0 +1,116 @@
+"""Files: written whole or not at all, and YAML read with the safe loader."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from espnet_ensemble.errors import EnsembleError
+
+PathLike = str | Path
+
+
+@contextmanager
+def atomic_write(path: PathLike) -> Iterator[Path]:
+    """Write a file, or a folder, all of it or nothing.
+
+    The temporary name is hidden, ends in ``.tmp`` and belongs to this call alone, so
+    several processes may write the same path at once: the last one's content stays.
+
+    Args:
+        path: What to write. A file that is there, also a link, is replaced; a folder that
+            is there must be empty.
+
+    Yields:
+        A name in the same folder, where nothing is yet. What is written there gets the
+        name ``path`` in the end; if an error is raised, it is removed.
+
+    Example:
+        >>> path = getfixture("tmp_path") / "greeting"
+        >>> with atomic_write(path) as part:
+        ...     _ = part.write_text("hello")
+        ...     path.exists()
+        False
+        >>> path.read_text()
+        'hello'
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part)
+        else:
+            part.unlink(missing_ok=True)
+
+
+def write_text(path: PathLike, text: str) -> None:
+    """Write a file in UTF-8, all of it or nothing."""
+    with atomic_write(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_yaml(path: PathLike, content: Mapping[str, Any]) -> None:
+    """Write a mapping of plain values as YAML, in its own order, all of it or nothing."""
+    write_text(path, yaml.safe_dump(content, sort_keys=False))
+
+
+def read_yaml(path: PathLike) -> dict[str, Any]:
+    """Read a YAML file of keys and values, with the safe loader.
+
+    Raises:
+        EnsembleError: If it is not there, no YAML, or holds something else.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise EnsembleError(
+            f"{path}: expected a file, found {error.strerror}"
+        ) from error
+    except (UnicodeError, yaml.YAMLError) as error:
+        raise EnsembleError(f"{path}: expected YAML, found {error}") from error
+    if not isinstance(content, dict):
+        raise EnsembleError(f"{path}: expected keys and values, found {content!r}")
+    return content
+
+
+def check_keys(
+    where: str,
+    found: Iterable[str],
+    required: Iterable[str],
+    optional: Iterable[str] = (),
+) -> None:
+    """Refuse keys that are unknown, and the lack of those that are required.
+
+    Args:
+        where: Of what, for the message.
+        found: The keys that are there.
+        required: Those that must be.
+        optional: Those that may be.
+
+    Raises:
+        EnsembleError: If a key is unknown or missing. It names the first, and all known.
+
+    Example:
+        >>> check_keys("conf/x.yaml", ["lr"], required=["lr"], optional=["seed"])
+        >>> check_keys("conf/x.yaml", ["lrr"], required=["lr"])
+        Traceback (most recent call last):
+        espnet_ensemble.errors.EnsembleError: conf/x.yaml: unknown key 'lrr'; expected lr
+    """
+    found, required = list(map(str, found)), list(required)
+    known = [*required, *optional]
+    for kind, keys in (
+        ("unknown", [key for key in found if key not in known]),
+        ("missing", [key for key in required if key not in found]),
+    ):
+        if keys:
+            raise EnsembleError(
+                f"{where}: {kind} key {keys[0]!r}; expected {', '.join(known)}"
+            )

@@ -1,0 +1,162 @@
+"""What ``frontend_conf`` means: its keys and defaults, and what is made of it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import humanfriendly
+
+from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.files import check_keys
+from espnet_ensemble.upstream.registry import UpstreamConf
+
+if TYPE_CHECKING:
+    from espnet_ensemble.ensemble import Ensemble
+
+#: What frozen upstreams can compute in, as torch calls it.
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class FrontendConf:
+    """The content of ``frontend_conf``.
+
+    Attributes:
+        upstreams: What to combine.
+        fusion: How, one of :data:`espnet_ensemble.fusion.FUSIONS`.
+        fusion_conf: Options of the fusion.
+        fs: Sample rate of the speech, in Hz.
+        frozen: Whether upstreams keep their weights.
+        dtype: Type that frozen upstreams compute in, one of :data:`DTYPES`. The features
+            are float32 in any case.
+        download_dir: Where to keep downloaded checkpoints; None: the default of S3PRL or
+            transformers.
+
+    Raises:
+        EnsembleError: If one of them is wrong.
+
+    Example:
+        >>> FrontendConf.parse({"upstreams": ["wavlm_base"], "fs": "16k"}).fs
+        16000
+    """
+
+    upstreams: tuple[UpstreamConf, ...]
+    fusion: str = "concat"
+    fusion_conf: Mapping[str, Any] = field(default_factory=dict)
+    fs: int = 16000
+    frozen: bool = True
+    dtype: str = "float32"
+    download_dir: str | None = None
+
+    def __post_init__(self):
+        if not self.upstreams:
+            raise EnsembleError("upstreams: expected at least one, found none")
+        if self.dtype not in DTYPES:
+            raise EnsembleError(
+                f"dtype: expected {', '.join(DTYPES)}, found {self.dtype!r}"
+            )
+        if not self.frozen and self.dtype != "float32":
+            raise EnsembleError(
+                f"dtype: {self.dtype} is for frozen upstreams; to train them in mixed "
+                "precision, use ESPnet's use_amp"
+            )
+        if self.fs < 1:
+            raise EnsembleError(f"fs: expected a sample rate in Hz, found {self.fs}")
+
+    @classmethod
+    def parse(cls, conf: Mapping[str, Any]) -> "FrontendConf":
+        """Read what YAML gives.
+
+        Args:
+            conf: The mapping. Entries of ``upstreams`` are names or mappings; ``fs`` may
+                be "16k".
+
+        Raises:
+            EnsembleError: If a key is unknown or a value is wrong.
+        """
+        known = [f.name for f in fields(cls)]
+        check_keys("frontend_conf", conf, ["upstreams"], known[1:])
+        values = {**conf, "fusion_conf": conf.get("fusion_conf") or {}}
+        entries = values["upstreams"]
+        if not isinstance(entries, (list, tuple)):
+            raise EnsembleError(
+                f"upstreams: expected a list of at least one, found {entries!r}"
+            )
+        values["upstreams"] = tuple(UpstreamConf.parse(entry) for entry in entries)
+        if isinstance(values.get("fs"), str):
+            try:
+                values["fs"] = humanfriendly.parse_size(values["fs"])
+            except humanfriendly.InvalidSize as error:
+                raise EnsembleError(f"fs: {error}") from error
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What YAML holds: plain values that :meth:`parse` reads."""
+        return {**asdict(self), "upstreams": [asdict(u) for u in self.upstreams]}
+
+    def members(self) -> list["FrontendConf"]:
+        """What each upstream needs to know by itself: how features are fused, it need not.
+
+        Example:
+            >>> conf = FrontendConf.parse({"upstreams": ["a/b", "c/d"], "fusion": "sum"})
+            >>> [(m.upstreams[0].name, m.fusion) for m in conf.members()]
+            [('a/b', 'concat'), ('c/d', 'concat')]
+        """
+        return [
+            replace(self, upstreams=(upstream,), fusion="concat", fusion_conf={})
+            for upstream in self.upstreams
+        ]
+
+    def absolute(self) -> "FrontendConf":
+        """The same, also in another working directory."""
+        return replace(self, upstreams=tuple(u.absolute() for u in self.upstreams))
+
+    @property
+    def tag(self) -> str:
+        """What tells experiments with this frontend from others, for names of folders.
+
+        It has the upstreams' names, and what is not default of the rest.
+
+        Example:
+            >>> upstreams = ["up/wavlm", {"name": "facebook/hubert-base", "layer": 8}]
+            >>> FrontendConf.parse({"upstreams": upstreams, "fusion": "sum"}).tag
+            'wavlm_hubert-base-layer8_sum'
+        """
+        parts = [_upstream_tag(upstream) for upstream in self.upstreams]
+        if self.fusion != "concat":
+            parts.append(self.fusion)
+        if not self.frozen:
+            parts.append("trainable")
+        return "_".join(parts)
+
+    def build(self) -> "Ensemble":
+        """Load the upstreams and make the ensemble.
+
+        Raises:
+            UpstreamError: If an upstream cannot be loaded.
+            EnsembleError: If an option does not fit the upstreams.
+        """
+        # Who only reads a configuration need not wait for torch.
+        import torch
+
+        from espnet_ensemble.ensemble import Ensemble
+        from espnet_ensemble.fusion import build_fusion
+        from espnet_ensemble.upstream.registry import load_upstream
+
+        upstreams = [load_upstream(conf, self.download_dir) for conf in self.upstreams]
+        if self.frozen:
+            upstreams = [u.to(getattr(torch, self.dtype)) for u in upstreams]
+        sizes = [upstream.feature_size for upstream in upstreams]
+        fusion = build_fusion(self.fusion, sizes, **self.fusion_conf)
+        return Ensemble(upstreams, fusion=fusion, fs=self.fs, frozen=self.frozen)
+
+
+def _upstream_tag(conf: UpstreamConf) -> str:
+    tag = Path(conf.name).name
+    if conf.path_or_url:
+        tag += f"-{Path(conf.path_or_url).stem}"
+    if conf.layer != "last":
+        layers = conf.layer if isinstance(conf.layer, (list, tuple)) else [conf.layer]
+        tag += "-layer" + "-".join(map(str, layers))
+    return tag

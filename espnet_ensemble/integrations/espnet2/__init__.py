@@ -1,0 +1,1 @@
+"""ESPnet2: its frontend and encoder, registration, packing, checks before training."""

@@ -1,0 +1,126 @@
+"""The frontend ``ensemble``: :class:`espnet_ensemble.ensemble.Ensemble` as ESPnet takes it."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from espnet2.asr.frontend.abs_frontend import AbsFrontend
+from torch import Tensor
+
+from espnet_ensemble.ensemble import check_batch
+from espnet_ensemble.frontend_conf import FrontendConf
+from espnet_ensemble.upstream.registry import load_upstream
+
+
+class EnsembleFrontend(AbsFrontend):
+    """Features of several self-supervised speech encoders, combined.
+
+    Frozen upstreams are in evaluation mode always, in no checkpoint and in no optimizer;
+    see :class:`espnet_ensemble.ensemble.Ensemble`, which does the work.
+
+    Args:
+        upstreams: For each upstream its name, or a mapping with ``name`` and the other
+            options of :class:`espnet_ensemble.upstream.UpstreamConf`.
+        fusion: How to combine them, one of :data:`espnet_ensemble.fusion.FUSIONS`.
+        fusion_conf: Options of the fusion.
+        fs: Sample rate of the speech, in Hz (or "16k"). Speech at another rate than the
+            upstreams' is resampled.
+        frozen: Whether upstreams keep their weights. False makes them ordinary
+            submodules that train with the model.
+        dtype: Type that frozen upstreams compute in: float32, bfloat16, float16. The
+            features are float32 in any case.
+        download_dir: Where to keep downloaded checkpoints; None: the default of S3PRL
+            or transformers.
+
+    Raises:
+        EnsembleError: If an option is wrong; :class:`~espnet_ensemble.upstream.UpstreamError`,
+            one of its subclasses, if an upstream cannot be loaded.
+
+    Example:
+        >>> frontend = EnsembleFrontend(upstreams=[getfixture("tiny_wavlm")])
+        >>> speech, speech_lengths = torch.rand(2, 16000), torch.tensor([16000, 8000])
+        >>> feats, feats_lens = frontend(speech, speech_lengths)
+        >>> feats.shape, feats_lens.tolist()
+        (torch.Size([2, 49, 32]), [49, 24])
+    """
+
+    def __init__(
+        self,
+        upstreams: Sequence[str | dict[str, Any]],
+        fusion: str = "concat",
+        fusion_conf: dict[str, Any] | None = None,
+        fs: int | str = 16000,
+        frozen: bool = True,
+        dtype: str = "float32",
+        download_dir: str | None = None,
+    ):
+        super().__init__()
+        self.conf = FrontendConf.parse(
+            dict(
+                upstreams=upstreams,
+                fusion=fusion,
+                fusion_conf=fusion_conf,
+                fs=fs,
+                frozen=frozen,
+                dtype=dtype,
+                download_dir=download_dir,
+            )
+        )
+        self.ensemble = self.conf.build()
+
+    @property
+    def hop_length(self) -> int:
+        """Samples of the speech from one frame of the features to the next."""
+        return self.ensemble.hop_length
+
+    def output_size(self) -> int:
+        """Number of features per frame."""
+        return self.ensemble.output_size
+
+    def forward(self, speech: Tensor, speech_lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the fused features of speech, or fuse features computed before.
+
+        Args:
+            speech: Waveforms in [-1, 1], (batch, samples), padded at the end; or the
+                features of all upstreams, (batch, frames, features), which go straight to
+                fusion: what the feature cache holds.
+            speech_lengths: Samples, or frames, of each utterance, (batch,).
+
+        Returns:
+            Features, (batch, frames, output_size), zero at the padding, and the number of
+            frames of each utterance, (batch,).
+
+        Raises:
+            ValueError: If a shape or a length is wrong, or a sample is not finite.
+        """
+        if speech.dim() != 3:
+            return self.ensemble(speech, speech_lengths)
+        if speech.size(2) != self.ensemble.total_size:
+            raise ValueError(
+                "speech: expected mono waveforms, (batch, samples), or the upstreams' "
+                f"features, (batch, frames, {self.ensemble.total_size}); found "
+                f"{tuple(speech.shape)}. Of multi-channel speech, choose one channel."
+            )
+        check_batch(speech, speech_lengths)
+        hidden_states = self.ensemble.split(speech)
+        return self.ensemble.fuse(hidden_states, speech_lengths), speech_lengths
+
+    def reload_pretrained_parameters(self) -> None:
+        """Give trainable upstreams their weights back; ESPnet calls this after ``init``."""
+        if self.conf.frozen:
+            return
+        for upstream, conf in zip(self.ensemble.upstreams, self.conf.upstreams):
+            source = load_upstream(conf, self.conf.download_dir)
+            upstream.load_state_dict(source.state_dict())
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        # In checkpoints of version 0.1, what the ensemble holds is the frontend's.
+        for key in list(state_dict):
+            old = re.fullmatch(
+                re.escape(prefix) + r"(fingerprints|layers|fusion|upstreams)(\..+|)",
+                key,
+            )
+            if old:
+                name = old[1].replace("layers", "featurizers")
+                state_dict[f"{prefix}ensemble.{name}{old[2]}"] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args)

@@ -1,0 +1,109 @@
+"""Registration with ESPnet's class choices."""
+
+import functools
+from types import ModuleType
+
+import wrapt
+
+# ESPnet's tasks that take speech and let the user choose its frontend. `enh_s2t` shares
+# the choices of `asr` and `diar`; `mt` chooses embeddings of text, not speech.
+TASKS = (
+    "asr",
+    "asr_transducer",
+    "asvspoof",
+    "cls",
+    "diar",
+    "hubert",
+    "lid",
+    "s2st",
+    "s2t",
+    "s2t_ctc",
+    "slu",
+    "spk",
+    "ssl",
+    "st",
+    "uasr",
+)
+# These bring an encoder `identity` of their own.
+TASKS_WITH_IDENTITY = ("lid", "spk")
+
+
+def register() -> None:
+    """Offer ``frontend: ensemble`` and ``encoder: identity`` in ESPnet's tasks.
+
+    And the data type ``feature_cache`` in its data sets, with a check of the options
+    before training from one.
+
+    A module that is already imported gets them now, any other at the moment it is
+    imported: importing all tasks takes long and needs packages that one task alone does
+    not. Calling this again changes nothing.
+
+    Raises:
+        RuntimeError: If a class that is not ours already has one of the names; for a
+            module that is imported later, it is raised by that import.
+    """
+    for task in TASKS:
+        wrapt.register_post_import_hook(_add_choices, f"espnet2.tasks.{task}")
+    wrapt.register_post_import_hook(_add_data_type, "espnet2.train.dataset")
+    wrapt.register_post_import_hook(_check_before_training, "espnet2.tasks.abs_task")
+
+
+def _add_data_type(dataset: ModuleType) -> None:
+    from espnet_ensemble.feature_cache.dataset import FeatureCache
+
+    data_type = dict(
+        func=FeatureCache,
+        kwargs=[],
+        help="Features of frozen upstreams, for the frontend `ensemble`. The path is "
+        "that of the members.yaml that espnet_ensemble.bin.extract writes.",
+    )
+    registered = dataset.DATA_TYPES.setdefault("feature_cache", data_type)
+    if registered["func"] is not FeatureCache:
+        raise RuntimeError(
+            f"{dataset.__name__}.DATA_TYPES already has 'feature_cache': "
+            f"{registered['func']!r}. espnet_ensemble does not replace it; remove one of "
+            "the two plugins."
+        )
+
+
+def _check_before_training(module: ModuleType) -> None:
+    task = module.AbsTask
+    # Its name is how multiprocessing finds it in another process, so it keeps that; and
+    # wrapt's proxies cannot be sent to one.
+    train = task.main_worker.__func__
+    if hasattr(train, "checks_feature_cache"):
+        return
+
+    @functools.wraps(train)
+    def main_worker(cls, args):
+        from espnet_ensemble.integrations.espnet2.checks import check_training
+
+        check_training(args)
+        return train(cls, args)
+
+    main_worker.checks_feature_cache = True
+    task.main_worker = classmethod(main_worker)
+
+
+def _add_choices(task: ModuleType) -> None:
+    from espnet_ensemble.integrations.espnet2.encoder import IdentityEncoder
+    from espnet_ensemble.integrations.espnet2.frontend import EnsembleFrontend
+
+    _add(task, "frontend_choices", "ensemble", EnsembleFrontend)
+    if task.__name__.rpartition(".")[2] not in TASKS_WITH_IDENTITY:
+        _add(task, "encoder_choices", "identity", IdentityEncoder)
+
+
+def _add(task: ModuleType, choices_name: str, name: str, cls: type) -> None:
+    choices = getattr(task, choices_name, None)
+    # A task without such a choice, or whose encoders follow another interface
+    # (asr_transducer), goes without.
+    if choices is None or not issubclass(cls, choices.base_type or object):
+        return
+    registered = choices.classes.setdefault(name, cls)
+    if registered is not cls:
+        raise RuntimeError(
+            f"{task.__name__}.{choices_name} already has {name!r}: "
+            f"{registered.__module__}.{registered.__qualname__}. espnet_ensemble does "
+            "not replace it; remove one of the two plugins."
+        )

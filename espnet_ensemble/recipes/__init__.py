@@ -1,0 +1,1 @@
+"""What asr.sh and the people who run recipes call."""

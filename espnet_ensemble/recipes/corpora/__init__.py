@@ -1,0 +1,1 @@
+"""Published and generated corpora: get them, check them, make data directories."""

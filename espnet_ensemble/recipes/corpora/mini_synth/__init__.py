@@ -1,0 +1,1 @@
+"""Speech that is made on the spot, by eSpeak NG, from a small language."""

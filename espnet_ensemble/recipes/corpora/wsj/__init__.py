@@ -1,0 +1,1 @@
+"""WSJ, from its discs."""

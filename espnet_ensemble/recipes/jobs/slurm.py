@@ -1,0 +1,327 @@
+"""Jobs in the queue of a SLURM cluster, submitted with ``sbatch``.
+
+Which of its options an option such as ``--gpu`` becomes is in a file, since clusters
+differ:
+
+.. code-block:: none
+
+    command sbatch --export=ALL           # the command
+    option mem=* --mem-per-cpu $0         # if there is a value; $0 stands for it
+    option gpu=0 -p cpu                   # if it has this value
+    default gpu=0                         # if it is not given
+"""
+
+import contextlib
+import dataclasses
+import os
+import pty
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from espnet_ensemble.recipes.jobs.base import (
+    Failure,
+    Job,
+    JobError,
+    Jobs,
+    Stopped,
+    caught_signals,
+)
+
+#: Seconds for a file that a node has written to appear here; NFS looks for new files
+#: once in a minute.
+FILE_WAIT = 60.0
+_POLL = 0.1
+_ID_WAIT = 5.0
+
+_SCRIPT = """\
+#!/usr/bin/env bash
+# Submitted with: {submitted}
+cd {folder} || exit 1
+if [ -f path.sh ]; then
+    . ./path.sh
+fi
+{command}
+code=$?
+# All of it or nothing, and only when the job has ended: who waits for it reads it at once.
+echo "${{code}}" > {exit_file}.tmp && mv {exit_file}.tmp {exit_file}
+exit "${{code}}"
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class SlurmConf:
+    """How jobs are submitted.
+
+    Attributes:
+        path: The file that says so.
+        command: ``sbatch`` and what it is always given.
+        options: Name of an option -> value, or ``*`` for any -> arguments of sbatch.
+        defaults: Name of an option -> value where it is not given.
+
+    Example:
+        >>> path = getfixture("tmp_path") / "slurm.conf"
+        >>> _ = path.write_text("command sbatch\\noption gpu=* -p gpu --gres=gpu:$0")
+        >>> SlurmConf.read(path).arguments({"gpu": "2"})
+        ['-p', 'gpu', '--gres=gpu:2']
+    """
+
+    path: Path
+    command: list[str]
+    options: dict[str, dict[str, list[str]]]
+    defaults: dict[str, str]
+
+    @classmethod
+    def read(cls, path: Path) -> "SlurmConf":
+        """Read the file.
+
+        Raises:
+            JobError: If it is missing, has no command, or a line that is none of the
+                above.
+        """
+        try:
+            lines = Path(path).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise JobError(
+                f"{path}: expected a file in UTF-8, found: {error}"
+            ) from error
+        conf = cls(Path(path), [], {}, {})
+        for number, line in enumerate(lines, start=1):
+            try:
+                conf._add(line.partition("#")[0].split(maxsplit=1))
+            except ValueError as error:
+                raise JobError(
+                    f"{path}:{number}: expected 'command sbatch ...', "
+                    "'option name=value ...', 'option name=* ... $0' or "
+                    f"'default name=value', found {line!r}"
+                ) from error
+        if not conf.command:
+            raise JobError(f"{path}: expected a line 'command sbatch ...', found none")
+        return conf
+
+    def arguments(self, options: dict[str, str]) -> list[str]:
+        """What ``sbatch`` gets for the options, in the order of the file.
+
+        Raises:
+            JobError: If the file does not say what an option, or its value, becomes.
+        """
+        options = {**self.defaults, **options}
+        arguments = {}
+        for name, value in options.items():
+            values = self.options.get(name, {})
+            chosen = values.get(value, values.get("*"))
+            if chosen is None:
+                raise JobError(
+                    f"{self.path}: expected a line 'option {name}=*' or "
+                    f"'option {name}={value}', as --{name} {value} is asked for"
+                )
+            arguments[name] = [word.replace("$0", value) for word in chosen]
+        return [word for name in self.options for word in arguments.get(name, [])]
+
+    def _add(self, words: list[str]) -> None:
+        if not words:
+            return
+        kind, rest = words
+        if kind == "command":
+            self.command[:] = shlex.split(rest)
+            return
+        setting, *arguments = shlex.split(rest)
+        name, equals, value = setting.partition("=")
+        if not (name and equals and value):
+            raise ValueError(setting)
+        if kind == "option":
+            self.options.setdefault(name, {})[value] = arguments
+        elif kind == "default" and not arguments:
+            self.defaults[name] = value
+        else:
+            raise ValueError(kind)
+
+
+def run_slurm(
+    jobs: Jobs,
+    conf: SlurmConf,
+    options: dict[str, str],
+    max_jobs_run: int | None = None,
+) -> list[Failure]:
+    """Run jobs in the queue, and wait for them.
+
+    The batch script, what SLURM itself prints, and a file with the exit code of each job
+    are in a folder ``q`` beside the (first) log. On its node, a job is run by
+    :func:`~espnet_ensemble.recipes.jobs.local.run_local`, in the working directory, after its
+    ``path.sh`` if there is one.
+
+    Args:
+        jobs: What to run; an array becomes a job array.
+        conf: How to submit.
+        options: What was asked for, such as ``{"gpu": "1"}``.
+        max_jobs_run: How many of an array at a time; None: the cluster decides.
+
+    Returns:
+        The jobs that failed, by number, also those that have left no exit code.
+
+    Raises:
+        JobError: If the jobs cannot be submitted.
+        Stopped: On SIGINT, SIGTERM or SIGHUP, when the jobs have been cancelled.
+    """
+    base = _base(jobs)
+    arguments = [*conf.command, *conf.arguments(options)]
+    arguments += _own_arguments(jobs, base, max_jobs_run)
+    expanded = jobs.expand()
+    try:
+        _prepare(expanded, base)
+        Path(f"{base}.sh").write_text(
+            _script(jobs, base, arguments), encoding="utf-8", errors="surrogateescape"
+        )
+    except OSError as error:
+        raise JobError(f"expected to be able to write there: {error}") from error
+    with caught_signals() as signals:
+        _submit(arguments, conf, signals)
+        _wait_for_files([_file(base, job, "exit") for job in expanded], signals)
+    failures = (_failure(job, base) for job in expanded)
+    return [failure for failure in failures if failure]
+
+
+def _base(jobs: Jobs) -> Path:
+    first = jobs.expand()[0].log
+    return first.parent / "q" / Path(jobs.log).name
+
+
+def _own_arguments(jobs: Jobs, base: Path, max_jobs_run: int | None) -> list[str]:
+    arguments = ["--parsable", "--wait"]
+    # A percent sign begins a placeholder of sbatch's.
+    output = str(base.absolute()).replace("%", "%%")
+    if jobs.array:
+        at_once = f"%{max_jobs_run}" if max_jobs_run else ""
+        arguments.append(f"--array={jobs.array.first}-{jobs.array.last}{at_once}")
+        output += ".%a"
+    return [*arguments, f"--output={output}.out", f"--error={output}.out", f"{base}.sh"]
+
+
+def _file(base: Path, job: Job, kind: str) -> Path:
+    number = "" if job.number is None else f".{job.number}"
+    return Path(f"{base}{number}.{kind}")
+
+
+def _prepare(jobs: list[Job], base: Path) -> None:
+    """Make the folders, and remove what an earlier run has left."""
+    base.parent.mkdir(parents=True, exist_ok=True)
+    for job in jobs:
+        for path in (job.log, _file(base, job, "exit"), _file(base, job, "out")):
+            path.unlink(missing_ok=True)
+
+
+def _script(jobs: Jobs, base: Path, submitted: list[str]) -> str:
+    command = [sys.executable, "-m", "espnet_ensemble.bin.submit", "--backend", "local"]
+    command, exit_file = shlex.join(command), shlex.quote(str(base))
+    if jobs.array:
+        command += f' {jobs.array.variable}="${{SLURM_ARRAY_TASK_ID}}"'
+        exit_file += '."${SLURM_ARRAY_TASK_ID}"'
+    return _SCRIPT.format(
+        submitted=shlex.join(submitted),
+        folder=shlex.quote(os.getcwd()),
+        command=f"{command} {shlex.join([jobs.log, *jobs.command])}",
+        exit_file=f"{exit_file}.exit",
+    )
+
+
+def _submit(arguments: list[str], conf: SlurmConf, signals: list[int]) -> None:
+    """Run sbatch, which waits for the jobs; what they exit with is not its business."""
+    # Into a pipe, sbatch prints the job's number only when the job has ended; on a
+    # terminal at once. It is needed to cancel the job.
+    terminal, stdout = pty.openpty()
+    os.set_blocking(terminal, False)
+    try:
+        process = _start(arguments, stdout, conf)
+        while process.poll() is None and not signals:
+            time.sleep(_POLL)
+        if signals:
+            _cancel(process, terminal)
+            raise Stopped(signals[0])
+        if not _read(terminal):
+            raise JobError(
+                f"expected sbatch to accept the jobs, found exit code "
+                f"{process.returncode} and no job number: {shlex.join(arguments)}"
+            )
+    finally:
+        os.close(stdout)
+        os.close(terminal)
+
+
+def _start(arguments: list[str], stdout: int, conf: SlurmConf) -> subprocess.Popen:
+    try:
+        return subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            # Ctrl-C is for us, who cancel the job.
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise JobError(
+            f"{conf.path}: expected a command that submits jobs to SLURM, found "
+            f"{arguments[0]!r}, which does not start here ({error.strerror}); submit from "
+            "a machine of the cluster, or use cmd_backend=local"
+        ) from error
+
+
+def _cancel(sbatch: subprocess.Popen, terminal: int) -> None:
+    """Cancel the jobs, as soon as their number is known.
+
+    Raises:
+        JobError: If that fails.
+    """
+    deadline = time.monotonic() + _ID_WAIT
+    printed = _read(terminal)
+    while not printed and sbatch.poll() is None and time.monotonic() < deadline:
+        time.sleep(_POLL)
+        printed = _read(terminal)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(sbatch.pid, signal.SIGTERM)
+    sbatch.wait()
+    if not printed:
+        raise JobError(
+            "stopped before sbatch gave a job number; see squeue for the jobs"
+        )
+    number, _, cluster = printed.partition(";")
+    scancel = ["scancel", *([f"--clusters={cluster}"] if cluster else []), number]
+    try:
+        subprocess.run(scancel, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise JobError(
+            f"stopped, but the jobs may still be queued: {shlex.join(scancel)}: {error}"
+        ) from error
+
+
+def _read(terminal: int) -> str:
+    try:
+        return os.read(terminal, 1024).decode().strip()
+    except OSError:  # nothing is there
+        return ""
+
+
+def _wait_for_files(paths: list[Path], signals: list[int]) -> None:
+    deadline = time.monotonic() + FILE_WAIT
+    while not signals:
+        # Listing the folder makes NFS look for new files.
+        os.listdir(paths[0].parent)
+        if all(path.exists() for path in paths) or time.monotonic() > deadline:
+            return
+        time.sleep(_POLL)
+    raise Stopped(signals[0])
+
+
+def _failure(job: Job, base: Path) -> Failure | None:
+    exit_file = _file(base, job, "exit")
+    if not exit_file.exists():
+        reason = (
+            f"no exit code in {exit_file}: it was killed (time limit, memory, scancel), "
+            "or its node was lost"
+        )
+        return Failure(job.log, reason, 1, (job.log, _file(base, job, "out")))
+    code = int(exit_file.read_text(encoding="utf-8"))
+    if code == 0:
+        return None
+    return Failure(job.log, f"exit code {code}", code, (job.log,))

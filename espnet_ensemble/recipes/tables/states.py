@@ -1,0 +1,113 @@
+"""How far a system has come, read from the folder of its experiment."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from espnet_ensemble.recipes.scoring import read_results
+from espnet_ensemble.recipes.tables.commands import inference_tag
+from espnet_ensemble.recipes.tables.systems import Rates, System
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a system has come.
+
+    Attributes:
+        running: Whether a process of ``espnet-ensemble table`` runs it.
+        started: Whether training has begun.
+        epoch: Epochs that are finished and saved.
+        trained: Whether training has ended.
+        rates: Word error rates of the evaluation sets that are scored.
+        done: Whether all of them are.
+    """
+
+    running: bool
+    started: bool
+    epoch: int
+    trained: bool
+    rates: Rates
+    done: bool
+
+    def describe(self, max_epoch: int) -> str:
+        """One line about it.
+
+        Args:
+            max_epoch: Epochs that training is to have.
+
+        Example:
+            >>> State(False, True, 3, False, {}, False).describe(30)
+            'interrupted: epoch 3 of 30 done'
+            >>> State(False, True, 30, True, {"test": 9.25}, True).describe(30)
+            'done: test 9.25'
+        """
+        if self.done:
+            rates = (f"{name} {rate:.2f}" for name, rate in self.rates.items())
+            return f"done: {', '.join(rates)}"
+        how = "running" if self.running else "interrupted"
+        if self.trained:
+            return f"{how}: trained, not yet scored"
+        if self.started:
+            return f"{how}: epoch {self.epoch} of {max_epoch} done"
+        return "running: not yet training" if self.running else "not run"
+
+
+def running(exp_dir: Path) -> FileLock:
+    """The lock that a process holds while it runs a system."""
+    return FileLock(f"{exp_dir}.lock", timeout=0)
+
+
+def read_state(exp_dir: Path, system: System) -> State:
+    """Read it from the folder that ``asr.sh`` makes.
+
+    Raises:
+        DataError: If a ``result.txt`` is not sclite's.
+    """
+    sets = system.corpus.sets
+    rates = _read_rates(exp_dir, inference_tag(system))
+    rates = {name: rates[name] for name in sets if name in rates}
+    return State(
+        running=_is_running(exp_dir),
+        started=(exp_dir / "train.log").exists(),
+        epoch=_last_epoch(exp_dir),
+        trained=(exp_dir / ".done").exists(),
+        rates=rates,
+        done=len(rates) == len(sets),
+    )
+
+
+def _is_running(exp_dir: Path) -> bool:
+    lock = running(exp_dir)
+    if not Path(lock.lock_file).exists():
+        return False
+    try:
+        with lock:
+            return False
+    except Timeout:
+        return True
+
+
+def _last_epoch(exp_dir: Path) -> int:
+    """The epoch that ESPnet's trainer saved last."""
+    latest = exp_dir / "latest.pth"
+    if not latest.is_symlink():
+        return 0
+    found = re.fullmatch(r"(\d+)epoch\.pth", os.readlink(latest))
+    return int(found.group(1)) if found else 0
+
+
+def _read_rates(exp_dir: Path, tag: str) -> Rates:
+    """Word error rates, to more digits than sclite's tables have."""
+    if not any(exp_dir.glob(f"{tag}/**/score_wer/result.txt")):
+        return {}
+    # The validation set is decoded as org/<set>.
+    return {
+        result.dataset.removeprefix("org/"): 100
+        * result.counts.errors
+        / result.counts.words
+        for result in read_results(exp_dir)
+        if (result.inference_tag, result.metric) == (tag, "wer")
+    }

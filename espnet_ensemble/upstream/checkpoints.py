@@ -1,0 +1,104 @@
+"""The published checkpoints that the paper uses, and what each is called where."""
+
+from typing import NamedTuple
+
+
+class Checkpoint(NamedTuple):
+    """A published checkpoint.
+
+    Attributes:
+        huggingface: Its id on the Hugging Face hub.
+        s3prl: Its name in S3PRL's hub, None where S3PRL does not have it.
+        feature_size: Size of its hidden states.
+        num_layers: Number of its transformer layers.
+        parameters: Parameters without head, in millions.
+        data: What it was pre-trained (and fine-tuned) on.
+        note: What a reader of the paper should know.
+    """
+
+    huggingface: str
+    s3prl: str | None
+    feature_size: int
+    num_layers: int
+    parameters: float
+    data: str
+    note: str = ""
+
+
+CHECKPOINTS: tuple[Checkpoint, ...] = (
+    Checkpoint(
+        "facebook/wav2vec2-base",
+        "wav2vec2_base_960",
+        768,
+        12,
+        94.4,
+        "LibriSpeech 960 h",
+    ),
+    Checkpoint(
+        "facebook/hubert-base-ls960",
+        "hubert_base",
+        768,
+        12,
+        94.4,
+        "LibriSpeech 960 h",
+    ),
+    Checkpoint(
+        "microsoft/wavlm-base",
+        "wavlm_base",
+        768,
+        12,
+        94.4,
+        "LibriSpeech 960 h",
+    ),
+    Checkpoint(
+        "facebook/wav2vec2-large-lv60",
+        "wav2vec2_large_ll60k",
+        1024,
+        24,
+        315.4,
+        "Libri-Light 60 k h",
+    ),
+    Checkpoint(
+        "facebook/hubert-xlarge-ll60k",
+        None,
+        1280,
+        48,
+        962.5,
+        "Libri-Light 60 k h",
+        "The paper names this checkpoint but gives it 316.6 M parameters, the size of "
+        "hubert-large-ll60k. Its Table 1 uses the fine-tuned 1280-dim xlarge.",
+    ),
+    Checkpoint(
+        "facebook/hubert-large-ll60k",
+        "hubert_large_ll60k",
+        1024,
+        24,
+        315.4,
+        "Libri-Light 60 k h",
+        "Not named by the paper, but the HuBERT of the size that it gives.",
+    ),
+    Checkpoint(
+        "microsoft/wavlm-large",
+        "wavlm_large",
+        1024,
+        24,
+        315.5,
+        "94 k h: Libri-Light 60 k, GigaSpeech 10 k, VoxPopuli 24 k",
+    ),
+    Checkpoint(
+        "facebook/wav2vec2-large-960h-lv60-self",
+        None,
+        1024,
+        24,
+        315.4,
+        "Libri-Light 60 k h; fine-tuned (self-training) on LibriSpeech 960 h",
+    ),
+    Checkpoint(
+        "facebook/hubert-xlarge-ls960-ft",
+        None,
+        1280,
+        48,
+        962.5,
+        "Libri-Light 60 k h; fine-tuned on LibriSpeech 960 h",
+    ),
+)

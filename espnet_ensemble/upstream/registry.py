@@ -1,0 +1,142 @@
+"""Which upstream a configuration means, what of it is local, and who loads it."""
+
+import difflib
+import os
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.files import check_keys
+from espnet_ensemble.layers import Layer
+from espnet_ensemble.upstream.base import Upstream, UpstreamError
+from espnet_ensemble.upstream.checkpoints import CHECKPOINTS
+from espnet_ensemble.upstream.s3prl_hub import hub_entries
+
+
+@dataclass(frozen=True)
+class UpstreamConf:
+    """One entry of ``upstreams`` in ``frontend_conf``.
+
+    Attributes:
+        name: A name of S3PRL's hub; or, for transformers, a hub id (with a slash) or a
+            local folder.
+        layer: "last", an index, "weighted_sum" over all layers, or a list of indices for
+            the weighted sum over those.
+        path_or_url: Checkpoint, for the S3PRL names that need one.
+        extra_conf: Further arguments of the S3PRL name.
+    """
+
+    name: str
+    layer: Layer = "last"
+    path_or_url: str | None = None
+    extra_conf: dict[str, Any] | None = None
+
+    @classmethod
+    def parse(cls, entry: str | dict[str, Any]) -> "UpstreamConf":
+        """Read an entry as YAML gives it: a name, or a mapping.
+
+        Raises:
+            EnsembleError: If the entry has no name, or a key that does not exist.
+
+        Example:
+            >>> UpstreamConf.parse("wavlm_base").layer
+            'last'
+            >>> UpstreamConf.parse({"name": "wavlm_base", "layer": 8}).layer
+            8
+        """
+        if isinstance(entry, str):
+            return cls(entry)
+        known = [field.name for field in fields(cls)]
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+            raise EnsembleError(
+                f"upstreams: expected a name, or a mapping with name, found {entry!r}"
+            )
+        check_keys(f"upstreams: {entry}", entry, ["name"], known[1:])
+        return cls(**entry)
+
+    @property
+    def uses_s3prl(self) -> bool:
+        """Whether S3PRL loads it; if not, transformers does.
+
+        Raises:
+            UpstreamError: If the name is neither of S3PRL's hub nor an id nor a folder.
+        """
+        if "/" in self.name:
+            return False
+        if self.name in hub_entries():
+            return True
+        if not os.path.isdir(self.name):
+            raise UpstreamError(_unknown(self.name))
+        return False
+
+    @property
+    def local_option(self) -> str | None:
+        """Which option, if any, names something on this machine.
+
+        It is "name", "path_or_url", or None for a published checkpoint.
+
+        Example:
+            >>> UpstreamConf("wavlm_local", path_or_url="exp/wavlm.pt").local_option
+            'path_or_url'
+            >>> UpstreamConf("./exp/wavlm").local_option
+            'name'
+            >>> UpstreamConf("microsoft/wavlm-large").local_option is None
+            True
+        """
+        if self.path_or_url is not None:
+            return None if self.path_or_url.startswith("http") else "path_or_url"
+        if "/" not in self.name:
+            return None if self.uses_s3prl else "name"
+        is_path = self.name.startswith((".", "/")) or self.name.count("/") > 1
+        return "name" if is_path or os.path.isdir(self.name) else None
+
+    def absolute(self) -> "UpstreamConf":
+        """The same, also in another working directory."""
+        option = self.local_option
+        if option is None:
+            return self
+        return replace(self, **{option: os.path.abspath(getattr(self, option))})
+
+
+def load_upstream(conf: UpstreamConf, download_dir: str | None = None) -> Upstream:
+    """Load an upstream with the library that its name belongs to.
+
+    Args:
+        conf: What to load.
+        download_dir: Where to keep what is downloaded; None: the library's default.
+
+    Raises:
+        UpstreamError: If there is no such upstream or it cannot be fetched or used.
+        EnsembleError: If there is no such layer.
+    """
+    # Each loader is imported where it is used: transformers takes seconds, and so do
+    # S3PRL's modules.
+    if conf.uses_s3prl:
+        from espnet_ensemble.upstream.s3prl import load_s3prl
+
+        return load_s3prl(
+            conf.name, conf.layer, conf.path_or_url, conf.extra_conf, download_dir
+        )
+    for option in ("path_or_url", "extra_conf"):
+        if getattr(conf, option) is not None:
+            raise UpstreamError(
+                f"upstream {conf.name!r}: {option} is for names of S3PRL's hub; here the "
+                "id or folder is the name itself"
+            )
+    if conf.local_option and not os.path.isdir(conf.name):
+        raise UpstreamError(f"upstream {conf.name!r}: there is no such folder")
+    from espnet_ensemble.upstream.huggingface import load_huggingface
+
+    return load_huggingface(conf.name, conf.layer, download_dir)
+
+
+def _unknown(name: str) -> str:
+    close = difflib.get_close_matches(name, list(hub_entries()), n=5)
+    ids = [checkpoint.huggingface for checkpoint in CHECKPOINTS]
+    close += [i for i in ids if difflib.get_close_matches(name, [i.split("/")[1]])]
+    close_names = f" Close names: {', '.join(close)}." if close else ""
+    return (
+        f"unknown upstream {name!r}: neither a name of S3PRL's hub nor a folder."
+        f"{close_names} For the Hugging Face hub, give the id with its owner "
+        "(microsoft/wavlm-large)."
+    )

@@ -1,0 +1,434 @@
+"""What is in an archive, and that it works where nothing else is."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from espnet2.main_funcs.pack_funcs import unpack
+
+from espnet_ensemble.integrations.espnet2.frontend import EnsembleFrontend
+from espnet_ensemble.integrations.espnet2.packing import (
+    PackError,
+    checkpoint_files,
+    pack,
+)
+
+CONFIG = Path("exp/asr/config.yaml")
+MODEL = Path("exp/asr/valid.ave.pth")
+ARCHIVE = Path("exp/asr/asr.zip")
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    """The working directory: a recipe with a trained model, a link as ESPnet makes it."""
+    folder = tmp_path / "recipe"
+    (folder / MODEL.parent / "images").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    Path("exp/asr/valid.ave_2best.pth").write_bytes(b"weights")
+    MODEL.symlink_to("valid.ave_2best.pth")
+    Path("exp/asr/RESULTS.md").write_text("# RESULTS\n")
+    Path("exp/asr/images/loss.png").write_bytes(b"image")
+    return folder
+
+
+@pytest.fixture
+def upstream(recipe, tiny_wavlm):
+    """A local upstream with all that pre-training leaves in its folder."""
+    folder = recipe / "exp" / "wavlm"
+    shutil.copytree(tiny_wavlm, folder)
+    for name in ("README.md", "loss.csv", "pytorch_model.bin", "checkpoint.pth"):
+        (folder / name).write_text(name)
+    return "exp/wavlm"
+
+
+def write_config(upstreams, **others) -> None:
+    frontend_conf = {"upstreams": upstreams, "fusion": "concat"}
+    config = {"frontend": "ensemble", "frontend_conf": frontend_conf, **others}
+    CONFIG.write_text(yaml.safe_dump(config))
+
+
+def pack_asr(*option, outpath=ARCHIVE) -> list:
+    return pack(
+        {"asr_train_config": CONFIG}, {"asr_model_file": MODEL}, option, outpath
+    )
+
+
+def packed_config(archive=ARCHIVE) -> dict:
+    with zipfile.ZipFile(archive) as file:
+        return yaml.safe_load(file.read(str(CONFIG)))
+
+
+def packed_upstreams() -> list:
+    return packed_config()["frontend_conf"]["upstreams"]
+
+
+def unpacked_frontend(folder: Path) -> EnsembleFrontend:
+    config = unpack(ARCHIVE, folder)["asr_train_config"]
+    return EnsembleFrontend(**yaml.safe_load(Path(config).read_text())["frontend_conf"])
+
+
+def test_only_what_loading_reads_is_packed(upstream):
+    write_config([upstream])
+    members = pack_asr("exp/asr/RESULTS.md", "exp/asr/images")
+    assert members[:3] == ["meta.yaml", str(CONFIG), str(MODEL)]
+    assert sorted(members[3:]) == [
+        "exp/asr/RESULTS.md",
+        "exp/asr/images/loss.png",
+        "upstreams/wavlm/",
+        "upstreams/wavlm/README.md",
+        "upstreams/wavlm/config.json",
+        "upstreams/wavlm/model.safetensors",
+        "upstreams/wavlm/preprocessor_config.json",
+    ]
+    with zipfile.ZipFile(ARCHIVE) as file:
+        assert file.namelist() == members and file.testzip() is None
+        assert file.read(str(MODEL)) == b"weights"
+    assert sorted(os.listdir("exp/asr")) == [
+        "RESULTS.md",
+        "asr.zip",
+        "config.yaml",
+        "images",
+        "valid.ave.pth",
+        "valid.ave_2best.pth",
+    ]
+
+
+def test_published_upstreams_are_not_packed(recipe):
+    upstreams = [
+        "wavlm_base",
+        {"name": "microsoft/wavlm-large", "layer": 3},
+        {"name": "hubert_custom", "path_or_url": "https://example.org/hubert.pt"},
+    ]
+    Path("wavlm_base").mkdir()  # S3PRL's name goes first, as when loading
+    write_config(upstreams)
+    assert pack_asr() == ["meta.yaml", str(CONFIG), str(MODEL)]
+    assert packed_upstreams() == upstreams
+
+
+def test_configurations_of_other_frontends_are_kept(recipe):
+    conf = {"frontend": "default", "frontend_conf": {"n_fft": 512}, "lm": None}
+    CONFIG.write_text(yaml.safe_dump(conf))
+    pack_asr()
+    assert packed_config() == conf
+
+
+def test_paths_outside_links_and_doubles(upstream, tmp_path, tiny_hubert):
+    """However one folder is named, it is packed once; same names are told apart."""
+    outside = tmp_path / "elsewhere" / "wavlm"
+    shutil.copytree(tiny_hubert, outside)
+    Path("exp/link").symlink_to(outside)
+    shutil.copytree(tiny_hubert, tmp_path / "cache" / "blobs")
+    for file in (tmp_path / "cache" / "blobs").iterdir():  # as in the hub's cache
+        (tmp_path / "cache" / "snapshot").mkdir(exist_ok=True)
+        (tmp_path / "cache" / "snapshot" / file.name).symlink_to(file)
+    write_config(
+        [
+            {"name": upstream, "layer": 1},
+            {"name": f"./{upstream}/", "layer": 2},
+            str(outside),
+            "exp/link",
+            {"name": "hf_hubert_custom", "path_or_url": "../elsewhere/wavlm"},
+            str(tmp_path / "cache" / "snapshot"),
+        ]
+    )
+    members = pack_asr()
+    assert packed_upstreams() == [
+        {"name": "upstreams/wavlm", "layer": 1},
+        {"name": "upstreams/wavlm", "layer": 2},
+        "upstreams/wavlm_2",
+        "upstreams/wavlm_2",
+        {"name": "hf_hubert_custom", "path_or_url": "upstreams/wavlm_2"},
+        "upstreams/snapshot",
+    ]
+    assert len(members) == len(set(members))
+    assert not any(os.path.isabs(m) or ".." in Path(m).parts for m in members)
+    with zipfile.ZipFile(ARCHIVE) as file:
+        weights = file.read("upstreams/snapshot/model.safetensors")
+    assert weights == (outside / "model.safetensors").read_bytes()
+
+
+def test_s3prl_checkpoint_file(recipe, s3prl_checkpoints, tmp_path, speech):
+    upstream = {"name": "wavlm_local", "path_or_url": s3prl_checkpoints("wavlm")}
+    write_config([upstream])
+    assert pack_asr()[-1] == "upstreams/wavlm_base.pt"
+    unpacked = unpacked_frontend(tmp_path / "unpacked")
+    feats, _ = unpacked(*speech)
+    assert torch.equal(feats, EnsembleFrontend([upstream])(*speech)[0])
+
+
+def test_no_safetensors_but_shards_or_pickle(recipe, tmp_path, tiny_wavlm):
+    from transformers import AutoModel
+
+    for name in ("shards", "pickle"):
+        shutil.copytree(tiny_wavlm, name)
+        Path(name, "model.safetensors").unlink()
+    model = AutoModel.from_pretrained(tiny_wavlm)
+    model.save_pretrained("shards", max_shard_size="20KB")
+    torch.save(model.state_dict(), "pickle/pytorch_model.bin")
+    shards = sorted(p.name for p in Path("shards").glob("*.safetensors"))
+    assert len(shards) > 1
+    assert set(shards) < set(checkpoint_files("shards"))
+
+    write_config(["./shards", "./pickle"])
+    members = pack_asr()
+    assert "upstreams/shards/model.safetensors.index.json" in members
+    assert "upstreams/pickle/pytorch_model.bin" in members
+    original = EnsembleFrontend([tiny_wavlm, tiny_wavlm])
+    unpacked = unpacked_frontend(tmp_path / "unpacked")
+    assert torch.equal(unpacked.fingerprints, original.fingerprints)
+
+
+def test_names_of_files_follow_into_the_configuration(upstream, tmp_path):
+    """A relative and an absolute one; a token that is called as a file stays."""
+    outside = tmp_path / "stats" / "feats_stats.npz"
+    outside.parent.mkdir()
+    outside.write_bytes(b"stats")
+    Path("bpe.model").write_bytes(b"bpe")
+    Path("exp/asr/nlsyms.txt").write_text("<noise>\n")
+    write_config(
+        [upstream],
+        normalize_conf={"stats_file": str(outside)},
+        bpemodel="bpe.model",
+        non_linguistic_symbols="exp/../exp/asr/nlsyms.txt",
+        token_list=["<blank>", "bpe.model", "exp/asr", "<sos/eos>"],
+    )
+    pack_asr(outside, "bpe.model", "exp/asr/nlsyms.txt")
+    config = packed_config()
+    assert config["normalize_conf"]["stats_file"] == "files/feats_stats.npz"
+    assert config["bpemodel"] == "files/bpe.model"
+    assert config["non_linguistic_symbols"] == "exp/asr/nlsyms.txt"
+
+    unpacked = unpack(ARCHIVE, tmp_path / "unpacked")["asr_train_config"]
+    config = yaml.safe_load(Path(unpacked).read_text())
+    assert config["token_list"] == ["<blank>", "bpe.model", "exp/asr", "<sos/eos>"]
+    assert Path(config["normalize_conf"]["stats_file"]).read_bytes() == b"stats"
+    assert Path(config["bpemodel"]).read_bytes() == b"bpe"
+
+
+def test_two_configurations_of_one_name_from_outside(recipe, tmp_path, monkeypatch):
+    write_config(["wavlm_base"])
+    Path("exp/lm").mkdir()
+    Path("exp/lm/config.yaml").write_text("lm: seq_rnn\n")
+    configs = {
+        "asr_train_config": recipe / CONFIG,
+        "lm_train_config": recipe / "exp/lm/config.yaml",
+    }
+    Path("cwd").mkdir()
+    monkeypatch.chdir("cwd")
+    members = pack(configs, {"asr_model_file": recipe / MODEL}, [], "asr.zip")
+    assert members == [
+        "meta.yaml",
+        "files/config.yaml",
+        "files/config_2.yaml",
+        "files/valid.ave.pth",
+    ]
+    unpacked = unpack("asr.zip", tmp_path / "unpacked")
+    lm_config = Path(unpacked["lm_train_config"]).read_text()
+    assert yaml.safe_load(lm_config) == {"lm": "seq_rnn"}
+
+
+def test_download_dir_of_this_machine_is_left_out(recipe):
+    write_config(["wavlm_base"])
+    config = yaml.safe_load(CONFIG.read_text())
+    config["frontend_conf"]["download_dir"] = "/data/me/hub"
+    CONFIG.write_text(yaml.safe_dump(config))
+    pack_asr()
+    assert packed_config()["frontend_conf"] == {
+        "upstreams": ["wavlm_base"],
+        "fusion": "concat",
+    }
+
+
+def test_everything_that_is_missing_is_named_and_nothing_left(upstream):
+    write_config([upstream])
+    MODEL.unlink()
+    with pytest.raises(PackError) as error:
+        pack_asr("exp/asr/RESULTS.md", "data/bpe.model", "data/readme.txt")
+    assert str(error.value).splitlines() == [
+        "--asr_model_file exp/asr/valid.ave.pth: there is no such file or folder; "
+        "stage 11, training, makes it",
+        "--option data/bpe.model: there is no such file or folder; "
+        "stage 5, token list, makes it",
+        "--option data/readme.txt: there is no such file or folder",
+    ]
+    assert not list(Path("exp/asr").glob("*asr.zip*"))
+
+
+def test_every_upstream_that_lacks_something_is_named(upstream):
+    Path(upstream, "preprocessor_config.json").unlink()
+    Path(upstream, "model.safetensors").unlink()
+    Path(upstream, "pytorch_model.bin").unlink()
+    gone = {"name": "hf_hubert_custom", "path_or_url": "exp/hubert"}
+    write_config([upstream, "./gone", gone, "tiny_wavlm"])
+    with pytest.raises(PackError) as error:
+        pack_asr()
+    assert str(error.value).splitlines() == [
+        "upstream exp/wavlm: found no preprocessor_config.json, model.safetensors",
+        "upstream gone: there is no such file or folder",
+        "upstream exp/hubert: there is no such file or folder",
+        "upstream tiny_wavlm: there is no such file or folder",
+    ]
+    assert not list(Path("exp/asr").glob("*asr.zip*"))
+
+
+def test_missing_shard_is_named(upstream):
+    Path(upstream, "model.safetensors").unlink()
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    Path(upstream, "model.safetensors.index.json").write_text(json.dumps(index))
+    Path(upstream, "model-1.safetensors").touch()
+    with pytest.raises(PackError, match="exp/wavlm: found no model-2.safetensors$"):
+        checkpoint_files(upstream)
+
+
+@pytest.mark.parametrize(
+    "text,message",
+    [
+        ("- a\n", "exp/asr/config.yaml: expected a mapping, found list"),
+        ("a: [", "exp/asr/config.yaml: expected YAML: "),
+        ("frontend: ensemble", "expected upstreams in frontend_conf, found none"),
+        (
+            "{frontend: ensemble, frontend_conf: {upstreams: [{layer: 1}]}}",
+            "exp/asr/config.yaml: upstreams: expected a name, or a mapping with name",
+        ),
+    ],
+)
+def test_bad_configuration(text, message, recipe):
+    CONFIG.write_text(text)
+    with pytest.raises(PackError) as error:
+        pack_asr()
+    assert message in str(error.value)
+
+
+def test_archive_that_is_not_zip_is_refused(recipe):
+    write_config(["wavlm_base"])
+    with pytest.raises(PackError, match="ends in .zip, found exp/asr/asr.tar.gz"):
+        pack_asr(outpath="exp/asr/asr.tar.gz")
+
+
+def test_failure_keeps_the_archive_of_before(upstream):
+    write_config([upstream])
+    pack_asr()
+    before, files = ARCHIVE.read_bytes(), sorted(os.listdir("exp/asr"))
+    os.mkfifo("pipe")
+    with pytest.raises(OSError, match="named pipe"):
+        pack_asr("exp/asr/images", "pipe")
+    assert ARCHIVE.read_bytes() == before
+    assert sorted(os.listdir("exp/asr")) == files
+
+
+def test_works_in_the_directory_it_was_called_in(upstream, recipe):
+    write_config([upstream])
+    os.utime("exp/asr/RESULTS.md", (0, 0))  # a zip has no time stamps before 1980
+    pack_asr("exp/asr/RESULTS.md", outpath="packed/asr.zip")
+    assert Path.cwd() == recipe
+    assert zipfile.is_zipfile("packed/asr.zip")
+
+
+TRANSCRIBE = """
+import json, sys
+import espnet_ensemble
+import numpy, torch
+from espnet_model_zoo.downloader import ModelDownloader
+from espnet2.bin.asr_inference import Speech2Text
+
+archive, cachedir, speech, output = sys.argv[1:]
+unpacked = ModelDownloader(cachedir).download_and_unpack(archive)
+assert unpacked == ModelDownloader(cachedir).download_and_unpack(archive)
+speech2text = Speech2Text(**unpacked, beam_size=4, ctc_weight=1.0)
+speech = torch.from_numpy(numpy.load(speech))
+encoded, _ = speech2text.asr_model.encode(speech[None], torch.tensor([len(speech)]))
+log_probs = speech2text.asr_model.ctc.log_softmax(encoded)
+numpy.savez(output, text=speech2text(speech)[0][0], log_probs=log_probs.detach())
+"""
+
+
+def build_model(folder: Path, upstreams) -> None:
+    """Write a config.yaml and a checkpoint as ESPnet's training does."""
+    from espnet2.tasks.asr import ASRTask
+
+    import espnet_ensemble  # noqa: F401
+
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(0)
+    feats = generator.standard_normal((100, 64))
+    stats = dict(count=100, sum=feats.sum(0), sum_square=np.square(feats).sum(0))
+    np.savez(folder / "feats_stats.npz", **stats)
+    config = {
+        **ASRTask.get_default_config(),
+        "token_list": ["<blank>", "<unk>", "a", "b", "c", "<sos/eos>"],
+        "token_type": "char",
+        "frontend": "ensemble",
+        "frontend_conf": {"upstreams": upstreams},
+        "normalize": "global_mvn",
+        "normalize_conf": {"stats_file": str(folder / "feats_stats.npz")},
+        "encoder": "transformer",
+        "encoder_conf": dict(
+            input_layer="linear", output_size=32, linear_units=64, num_blocks=2
+        ),
+        "decoder": None,
+        "model_conf": {"ctc_weight": 1.0},
+    }
+    torch.manual_seed(0)
+    model = ASRTask.build_model(Namespace(**config)).eval()
+    model.ctc.ctc_lo.bias.data[0] = -1.0  # less blank, for a text to compare
+    torch.save(model.state_dict(), folder / "valid.ave_2best.pth")
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def transcribe(exp: Path, speech: np.ndarray):
+    from espnet2.bin.asr_inference import Speech2Text
+
+    speech2text = Speech2Text(
+        exp / "config.yaml", exp / "valid.ave.pth", beam_size=4, ctc_weight=1.0
+    )
+    speech = torch.from_numpy(speech)
+    lengths = torch.tensor([len(speech)])
+    encoded, _ = speech2text.asr_model.encode(speech[None], lengths)
+    log_probs = speech2text.asr_model.ctc.log_softmax(encoded).detach()
+    return speech2text(speech)[0][0], log_probs.numpy()
+
+
+def test_packed_model_works_where_nothing_else_is(
+    upstream, tmp_path, tiny_hubert, monkeypatch
+):
+    hubert = tmp_path / "outside" / "hubert"
+    shutil.copytree(tiny_hubert, hubert)
+    Path("upstreams").symlink_to("exp")  # upstreams/wavlm is exp/wavlm
+    upstreams = [
+        "upstreams/wavlm",
+        {"name": "hf_hubert_custom", "path_or_url": str(hubert)},
+    ]
+    build_model(Path("exp/asr"), upstreams)
+    generator = np.random.default_rng(1)
+    speech = 0.1 * generator.standard_normal(12000).astype(np.float32)
+    text, log_probs = transcribe(Path("exp/asr"), speech)
+    pack_asr("exp/asr/feats_stats.npz", "exp/asr/RESULTS.md", "exp/asr/images")
+
+    there = tmp_path / "other machine"
+    (there / "cwd").mkdir(parents=True)
+    ARCHIVE.rename(there / "model.zip")
+    np.save(there / "speech.npy", speech)
+    monkeypatch.chdir(there / "cwd")
+    shutil.rmtree(tmp_path / "recipe")
+    shutil.rmtree(tmp_path / "outside")
+    args = ["../model.zip", "../cache", "../speech.npy", "../output.npz"]
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", TRANSCRIBE, *args],
+        env=dict(os.environ, OMP_NUM_THREADS="1"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    output = np.load(there / "output.npz")
+    assert str(output["text"]) == text != ""
+    np.testing.assert_allclose(output["log_probs"], log_probs, rtol=1e-5, atol=1e-5)

@@ -1,0 +1,74 @@
+"""A checkout whose recipes have no more than what a table asks of them."""
+
+from pathlib import Path
+
+import pytest
+
+from espnet_ensemble.recipes.scoring import write_score
+from espnet_ensemble.recipes.tables.commands import (
+    Variant,
+    experiment_dir,
+    inference_tag,
+)
+from espnet_ensemble.recipes.tables.systems import read_experiment_table
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="session")
+def tables():
+    """The three tables, by number."""
+    folder = REPOSITORY / "conf" / "tables"
+    return {n: read_experiment_table(folder / f"table{n}.yaml") for n in (1, 2, 3)}
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout with empty recipes."""
+    (tmp_path / "conf").symlink_to(REPOSITORY / "conf")
+    (tmp_path / "local").symlink_to(REPOSITORY / "local")
+    template = REPOSITORY / "egs2" / "TEMPLATE" / "asr1"
+    for name in ("librilight_10h", "librispeech_100", "wsj"):
+        recipe = tmp_path / "egs2" / name / "asr1"
+        (recipe / "conf").mkdir(parents=True)
+        for script in ("asr.sh", "cmd.sh", "path.sh", "utils"):
+            (recipe / script).symlink_to(template / script)
+        shared = REPOSITORY / "conf"
+        for config in (*shared.glob("tuning/*.yaml"), shared / "decode_asr_ctc.yaml"):
+            (recipe / "conf" / config.name).symlink_to(config)
+    return tmp_path
+
+
+@pytest.fixture
+def train(checkout):
+    """Leave behind what ESPnet's trainer does: train(system, epoch, variant)."""
+
+    def make(system, epoch, variant=Variant()):
+        exp = experiment_dir(checkout, system, variant)
+        exp.mkdir(parents=True)
+        (exp / "train.log").touch()
+        if epoch:
+            (exp / f"{epoch}epoch.pth").touch()
+            (exp / "latest.pth").symlink_to(f"{epoch}epoch.pth")
+        return exp
+
+    return make
+
+
+@pytest.fixture
+def score(checkout):
+    """Leave behind what stage 13 does: score(system, errors, sets, variant).
+
+    So many of 1000 words are wrong, of every set: 0.1 % each.
+    """
+
+    def make(system, errors, sets=None, variant=Variant()):
+        exp = experiment_dir(checkout, system, variant)
+        ref = {"utt1": ["a"] * 1000}
+        hyp = {"utt1": ["b"] * errors + ["a"] * (1000 - errors)}
+        for name in sets or system.corpus.sets:
+            folder = exp / inference_tag(system) / name / "score_wer"
+            write_score(folder, ref, hyp, {"utt1": "alice"})
+        return exp
+
+    return make

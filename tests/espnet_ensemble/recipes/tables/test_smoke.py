@@ -1,0 +1,116 @@
+"""Systems of each recipe from stage 1 to 13, on small corpora, with tiny upstreams."""
+
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from espnet_ensemble.bin.table import main, run
+from espnet_ensemble.recipes.tables import smoke
+from espnet_ensemble.recipes.tables.commands import Variant, recipe_dir
+from espnet_ensemble.recipes.tables.smoke import make_sandbox, run_args, shorten
+from espnet_ensemble.testing.recipes import REPOSITORY
+from espnet_ensemble.upstream.huggingface import load_huggingface
+
+DECODED = "decode_asr_ctc_asr_model_valid.cer_ctc.ave"
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    for name in ("conf", "egs2", "local"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "number, name, exp",
+    [
+        (
+            1,
+            "librilight_10h finetuned_large hubert ctc",
+            "asr_train_asr_ctc_hubert-xlarge-ls960-ft_raw_char_max_epoch1",
+        ),
+        (
+            2,
+            "librispeech_100 base wavlm+wav2vec2 transformer2_ctc",
+            "asr_train_asr_transformer2_ctc_wavlm-base_wav2vec2-base_raw_char_max_epoch1",
+        ),
+    ],
+    ids=["librilight_10h", "librispeech_100"],
+)
+def test_system(number, name, exp, tables, checkout):
+    """With one of its four sets: ESPnet takes long to start decoding."""
+    (system,) = [system for system in tables[number].systems if str(system) == name]
+    corpus = replace(system.corpus, sets=("test_other",))
+    system = shorten(replace(system, corpus=corpus))
+    sandbox = make_sandbox(checkout, checkout / "exp" / "smoke", [system])
+    run(sandbox.root, [system], Variant(), run_args, sandbox.env)
+    exp = recipe_dir(sandbox.root, system) / "exp" / exp
+    check(exp, system.upstreams, corpus.sets)
+
+
+def test_command(checkout, capfd):
+    options = "--table 3 --size large --upstreams wavlm+hubert --head transformer8_ctc"
+    options = [*options.split(), "--smoke", "--root", str(checkout)]
+    main(options)
+    output = capfd.readouterr().out
+    assert "epoch 1: train loss" in output and "1 of 1 systems done" in output
+    name = "asr_train_asr_transformer8_ctc_wavlm-large_hubert-large-ll60k_raw_char"
+    exp = checkout / "exp/smoke/egs2/wsj/asr1/exp" / f"{name}_max_epoch1"
+    upstreams = ["microsoft/wavlm-large", "facebook/hubert-large-ll60k"]
+    check(exp, upstreams, ["org/test_dev93", "test_eval93"])
+
+    main(options)
+    assert "done already" in capfd.readouterr().out
+
+
+def check(exp, upstreams, sets):
+    """All utterances of the sets have a transcription and are in the results."""
+    config = yaml.safe_load((exp / "config.yaml").read_text())
+    assert config["frontend_conf"]["upstreams"] == list(upstreams)
+    results = (exp / "RESULTS.md").read_text()
+    for name in sets:
+        reference = exp.parents[1] / "dump" / "raw" / name / "text"
+        hypotheses = exp / DECODED / name / "text"
+        utterances = [line.split()[0] for line in reference.read_text().splitlines()]
+        assert utterances == [
+            line.split()[0] for line in hypotheses.read_text().splitlines()
+        ]
+        assert f"|{DECODED}/{name}|{len(utterances)}|" in results
+
+
+def test_sandbox_that_was_interrupted(tables, checkout, monkeypatch):
+    """What was not finished is made anew, and what was stays."""
+    systems = [s for s in tables[2].systems if str(s).endswith("base wavlm+hubert ctc")]
+    root = checkout / "exp" / "smoke"
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(smoke, "make_discs", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            make_sandbox(checkout, root, systems)
+    assert not (root / "corpora").exists()
+    sandbox = make_sandbox(checkout, root, systems)
+    assert {path.name for path in (root / "corpora").iterdir()} == {
+        "LibriSpeech",
+        "librispeech_finetuning",
+        "WSJ0",
+        "WSJ1",
+    }
+    made = {path: path.stat().st_mtime_ns for path in root.rglob("*.flac")}
+    assert make_sandbox(checkout, root, systems) == sandbox
+    assert made == {path: path.stat().st_mtime_ns for path in root.rglob("*.flac")}
+
+
+@pytest.mark.parametrize("layer, found", [("last", (24,)), (8, (8,))])
+def test_checkpoints_are_found_by_their_names(layer, found, tables, checkout):
+    """They have as many layers as the published ones, for other layers than the last."""
+    systems = [s for s in tables[2].systems if s.size == "large" and s.head == "ctc"]
+    sandbox = make_sandbox(checkout, checkout / "exp" / "smoke", systems)
+    for checkpoint in {name for system in systems for name in system.upstreams}:
+        upstream = load_huggingface(
+            checkpoint, layer, cache_dir=sandbox.env["HF_HUB_CACHE"]
+        )
+        assert upstream.layers == found

@@ -1,0 +1,160 @@
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from espnet_ensemble.recipes.tables.systems import (
+    TableError,
+    read_experiment_table,
+    select,
+)
+
+CONF = Path(__file__).parents[3] / "conf"
+
+
+def find(table, name):
+    (system,) = [system for system in table.systems if str(system) == name]
+    return system
+
+
+def test_the_paper_has_62_systems(tables):
+    assert [len(tables[n].systems) for n in (1, 2, 3)] == [6, 28, 28]
+    names = [str(system) for table in tables.values() for system in table.systems]
+    assert len(set(names)) == 62
+
+
+def test_every_combination_has_every_head(tables):
+    for number, sizes in ((2, 2), (3, 2), (1, 1)):
+        table = tables[number]
+        groups = Counter(system.group for system in table.systems)
+        combinations = {system.combination for system in table.systems}
+        assert set(groups.values()) == {len(combinations)}
+        corpora = {system.corpus.name for system in table.systems}
+        assert len(groups) == len(corpora) * sizes * len(table.heads)
+    assert len(combinations) == 3
+
+
+def test_cells_that_are_empty_in_the_paper(tables):
+    empty = {
+        str(system)
+        for table in tables.values()
+        for system in table.systems
+        if not system.paper
+    }
+    assert empty == {
+        "librispeech_100 large wav2vec2+hubert+wavlm transformer2_ctc",
+        "wsj base wav2vec2 ctc",
+        "wsj large wav2vec2 transformer8_ctc",
+    }
+    for table in tables.values():
+        for system in table.systems:
+            assert not system.paper or set(system.paper) == set(system.corpus.sets)
+
+
+@pytest.mark.parametrize("recipe", ["librispeech_100", "librilight_10h", "wsj"])
+def test_numbers_in_the_recipes_readme(recipe, tables):
+    readme = CONF.parent / "egs2" / recipe / "asr1" / "README.md"
+    _, _, results = readme.read_text().partition("\n## Results\n")
+    rows = [line.split("|") for line in results.splitlines() if line.startswith("|")]
+    # After the name come pairs: the paper's, and ours.
+    shown = Counter(
+        float(cell)
+        for row in rows
+        for cell in row[2:-1:2]
+        if re.search(r"\d\.\d", cell)
+    )
+    assert shown == Counter(
+        rate
+        for table in tables.values()
+        for system in table.systems
+        if system.corpus.recipe == recipe
+        for rate in system.paper.values()
+    )
+
+
+def test_the_paper_s_numbers(tables):
+    """Sums of each table, against slips, and some cells of each by eye."""
+    sums = [
+        sum(sum(system.paper.values()) for system in tables[n].systems)
+        for n in (1, 2, 3)
+    ]
+    assert sums == pytest.approx([158.50, 4720.93, 2107.59])
+    assert find(tables[1], "wsj_10h finetuned_large wav2vec2 ctc").paper == {
+        "test_dev93": 37.21,
+        "test_eval93": 35.36,
+    }
+    assert find(tables[2], "librispeech_100 large wavlm+hubert ctc").paper == {
+        "dev_clean": 41.17,
+        "test_clean": 41.61,
+        "dev_other": 46.38,
+        "test_other": 46.06,
+    }
+    assert find(tables[3], "wsj base wav2vec2 transformer8_ctc").paper == {
+        "test_dev93": 35.12,
+        "test_eval93": 31.84,
+    }
+
+
+def test_checkpoints_are_those_of_the_shared_frontends(tables):
+    for table in tables.values():
+        for system in table.systems:
+            name = f"{system.size}_{'_'.join(system.members)}.yaml"
+            frontend = yaml.safe_load((CONF / "frontends" / name).read_text())
+            assert frontend["frontend_conf"]["upstreams"] == list(system.upstreams)
+
+
+def test_select(tables):
+    systems = tables[2].systems
+    assert len(select(systems, size="base")) == 14
+    (system,) = select(systems, size="large", head="ctc", upstreams="hubert + wavlm")
+    assert str(system) == "librispeech_100 large wavlm+hubert ctc"
+    assert select(systems, corpus=None) == systems
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"size": "huge"}, "--size huge: expected one of base, large"),
+        ({"head": "transformer8_ctc"}, "expected one of ctc, transformer2_ctc"),
+        ({"upstreams": "hubert+hubert"}, "expected one of wavlm, hubert, wav2vec2, "),
+        ({"corpus": "wsj"}, "--corpus wsj: expected one of librispeech_100"),
+    ],
+)
+def test_what_no_system_has_is_refused(wanted, message, tables):
+    with pytest.raises(TableError, match=message.replace("+", r"\+")):
+        select(tables[2].systems, **wanted)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("title:", "titel:", "titel: unknown or missing; expected title,"),
+        (
+            "[ 4.13,  4.31,  6.91,",
+            "[ 4.13,  4.31,",
+            "for each of dev_clean, test_clean",
+        ),
+        ("37.21", "'37.21'", r"systems.wsj_10h.finetuned_large.wav2vec2.ctc: expected"),
+        ("wav2vec2+hubert: {", "wavlm: {", "wavlm: expected one of wav2vec2, hubert"),
+        ("{ctc: [ 4.35", "{cct: [ 4.35", "cct: expected one of ctc"),
+        ("    hours: 10\n", "    hour: 10\n", "corpora or claims: .*hour"),
+        ("best: ", "bset: ", "corpora or claims: 'best'"),
+        ("systems:", "systems: 1\nx:", "x: unknown or missing"),
+        ("title:", "title: [", "while parsing"),
+    ],
+)
+def test_wrong_files_are_named(old, new, message, tmp_path):
+    text = (CONF / "tables" / "table1.yaml").read_text()
+    assert old in text
+    path = tmp_path / "table1.yaml"
+    path.write_text(text.replace(old, new))
+    with pytest.raises(TableError, match=f"^{path}: .*{message}") as error:
+        read_experiment_table(path)
+    assert str(error.value).startswith(str(path))
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(TableError, match="table4.yaml"):
+        read_experiment_table(tmp_path / "table4.yaml")
