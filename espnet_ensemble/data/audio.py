@@ -54,13 +54,15 @@ def open_audio(entry: str) -> soundfile.SoundFile:
 
 
 def read_audio(
-    sound: soundfile.SoundFile, segment: Segment, ref_channel: int | None = None
+    sound: soundfile.SoundFile,
+    segment: Segment | None = None,
+    ref_channel: int | None = None,
 ) -> np.ndarray:
-    """Read one channel of a part of an open file.
+    """Read one channel of an open file, or of a part of it.
 
     Args:
         sound: The file.
-        segment: The part.
+        segment: The part; None: the whole file.
         ref_channel: Which channel; None: it must have only one.
 
     Returns:
@@ -79,7 +81,7 @@ def read_audio(
         raise AudioError(
             f"ref_channel: expected 0 to {sound.channels - 1}, found {channel}"
         )
-    start, end = _span(segment, sound)
+    start, end = _span(segment or Segment(""), sound)
     try:
         sound.seek(start)
         samples = sound.read(end - start, dtype="float32", always_2d=True)[:, channel]
@@ -171,11 +173,9 @@ def _span(segment: Segment, sound: soundfile.SoundFile) -> tuple[int, int]:
     """First sample, and the one after the last."""
     rate, total = sound.samplerate, sound.frames
     start = round(segment.start * rate)
-    end = total if segment.end == -1 else round(segment.end * rate)
+    end = total if segment.end is None else round(segment.end * rate)
     if start >= min(end, total) or end > total + MAX_OVERSHOOT * rate:
-        until = "" if segment.end == -1 else f" to {segment.end} s"
         raise AudioError(
-            f"expected audio from {segment.start} s{until}, found {total} samples in "
-            f"all, {total / rate} s"
+            f"expected audio {segment}, found {total} samples in all, {total / rate} s"
         )
     return start, min(end, total)

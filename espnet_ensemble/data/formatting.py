@@ -238,7 +238,7 @@ def _make_dir(
 def _recordings(tables: Tables, speeds: dict[str, Fraction]) -> list[Recording]:
     recordings = {key: Recording(entry, []) for key, entry in tables["wav.scp"].items()}
     for utterance in tables["utt2spk"]:
-        segment = Segment(utterance, 0.0, -1.0)
+        segment = Segment(utterance)
         if "segments" in tables:
             segment = Segment.parse(tables["segments"][utterance])
         for prefix, speed in speeds.items():
@@ -266,7 +266,7 @@ def _describe(tables: Tables, speeds: dict[str, Fraction]) -> Tables:
 
 
 def _is_whole(piece: Piece) -> bool:
-    return piece.speed == 1 and piece.segment[1:] == (0, -1)
+    return piece.speed == 1 and piece.segment.is_whole
 
 
 class _Maker:
@@ -418,6 +418,6 @@ def _is_there(made: Made) -> bool:
 
 def _failure(recording: Recording, piece: Piece, error: Exception) -> Failure:
     source = recording.entry
-    if piece.segment[1:] != (0, -1):
-        source += f" from {piece.segment.start} s to {piece.segment.end} s"
+    if not piece.segment.is_whole:
+        source += f" {piece.segment}"
     return Failure(piece.utterance, source, str(error))

@@ -6,8 +6,8 @@ In memory a file is a dictionary, and a directory a dictionary of those by file 
 """
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import PathLike, write_text
@@ -41,16 +41,23 @@ class DataError(EnsembleError):
     """Something is wrong with a data directory, one of its files or its audio."""
 
 
-class Segment(NamedTuple):
-    """A part of a recording: start and end in seconds; end -1 is the recording's end."""
+@dataclass(frozen=True)
+class Segment:
+    """A part of a recording.
+
+    Attributes:
+        recording: The recording's id, a key of ``wav.scp``.
+        start: Where the part begins, in seconds.
+        end: Where it ends, in seconds; None: with the recording.
+    """
 
     recording: str
-    start: float
-    end: float
+    start: float = 0.0
+    end: float | None = None
 
     @classmethod
     def parse(cls, value: str) -> "Segment":
-        """Read what ``segments`` has after the utterance.
+        """Read what ``segments`` has after the utterance; -1 is the recording's end.
 
         Raises:
             DataError: If it is no segment.
@@ -60,17 +67,25 @@ class Segment(NamedTuple):
             Segment(recording='call-861225-A', start=5.0, end=6.5)
         """
         try:
-            recording, start, end = value.split()
-            segment = cls(recording, float(start), float(end))
+            recording, *times = value.split()
+            start, end = map(float, times)
         except ValueError:
-            segment = cls("", -1, -1)
-        _, start, end = segment
+            recording, start, end = "", math.nan, math.nan
         if 0 <= start < math.inf and (start < end < math.inf or end == -1):
-            return segment
+            return cls(recording, start, None if end == -1 else end)
         raise DataError(
             "expected a recording, its start and its end in seconds, 0 <= start < end "
             f"(or end -1: to the recording's end); found {value!r}"
         )
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of its recording."""
+        return self.start == 0 and self.end is None
+
+    def __str__(self) -> str:
+        until = "" if self.end is None else f" to {self.end} s"
+        return f"from {self.start} s{until}"
 
 
 def read_table(path: PathLike) -> Table:

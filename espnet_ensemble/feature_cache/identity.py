@@ -10,7 +10,7 @@ import numpy as np
 
 from espnet_ensemble.data.audio import AudioError, open_audio, read_audio
 from espnet_ensemble.data.datadir import validate
-from espnet_ensemble.data.tables import DataError, Segment
+from espnet_ensemble.data.tables import DataError
 from espnet_ensemble.files import PathLike
 
 
@@ -101,7 +101,7 @@ def read_utterance(path: PathLike) -> tuple[np.ndarray, int, Audio]:
     """
     try:
         with open_audio(str(path)) as sound:
-            samples, rate = read_audio(sound, Segment("", 0, -1)), sound.samplerate
+            samples, rate = read_audio(sound), sound.samplerate
         stat = os.stat(path)
     except OSError as error:
         raise AudioError(f"expected a file, found {error.strerror}") from error

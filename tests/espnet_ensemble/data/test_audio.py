@@ -17,8 +17,6 @@ from espnet_ensemble.data.audio import (
 )
 from espnet_ensemble.data.tables import Segment
 
-WHOLE = Segment("r", 0.0, -1.0)
-
 
 def noise(num_samples, seed=0, lowpass=None):
     samples = np.random.default_rng(seed).normal(0, 0.1, num_samples)
@@ -39,7 +37,7 @@ def frequency_of(samples, rate):
     return np.argmax(spectrum) * rate / 2**20
 
 
-def read(entry, segment=WHOLE, ref_channel=None):
+def read(entry, segment=None, ref_channel=None):
     with open_audio(str(entry)) as sound:
         return read_audio(sound, segment, ref_channel)
 
@@ -122,8 +120,8 @@ def test_segment_is_a_slice(audio_format, tmp_path):
     path = tmp_path / f"x.{audio_format}"
     soundfile.write(path, noise(16000), 8000)
     whole = read(path)
-    for start, end in [(0, 0.5), (0.29, 1.29), (1.7, 2), (0.5, -1), (0, 2.4)]:
-        last = None if end == -1 else round(end * 8000)
+    for start, end in [(0, 0.5), (0.29, 1.29), (1.7, 2), (0.5, None), (0, 2.4)]:
+        last = None if end is None else round(end * 8000)
         part = read(path, Segment("r", start, end))
         np.testing.assert_allclose(part, whole[round(start * 8000) : last], atol=1e-4)
 
@@ -217,7 +215,7 @@ def test_not_finite(value, tmp_path):
     [
         (0, 1.6, "expected audio from 0 s to 1.6 s, found 8000 samples in all, 1.0 s"),
         (1, 1.2, "expected audio from 1 s to 1.2 s, found 8000 samples in all, 1.0 s"),
-        (2, -1, "expected audio from 2 s, found 8000 samples in all, 1.0 s"),
+        (2, None, "expected audio from 2 s, found 8000 samples in all, 1.0 s"),
         (0.5, 0.50001, "expected audio from 0.5 s to 0.50001 s, found 8000 samples"),
     ],
 )

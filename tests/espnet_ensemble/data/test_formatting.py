@@ -12,7 +12,7 @@ import soundfile
 import soxr
 from espnet2.fileio.sound_scp import SoundScpReader
 
-from espnet_ensemble.data import audio
+from espnet_ensemble.data import formatting
 from espnet_ensemble.data.datadir import validate, write
 from espnet_ensemble.data.formatting import (
     AudioConf,
@@ -184,9 +184,11 @@ def test_formatting_what_was_perturbed_copies_nothing(corpus, tmp_path):
 
 
 def count_written(monkeypatch):
-    written, write_audio = [], audio.write_audio
+    written, write_audio = [], formatting.write_audio
     monkeypatch.setattr(
-        audio, "write_audio", lambda *args: (written.append(args), write_audio(*args))
+        formatting,
+        "write_audio",
+        lambda *args: (written.append(args), write_audio(*args)),
     )
     return written
 
@@ -261,7 +263,7 @@ def killed_while(monkeypatch, when, utterance):
             os.truncate(path, os.path.getsize(path) // 2)
             kill()
 
-    def dying_line(made, line=audio._line):
+    def dying_line(made, line=formatting._line):
         if when == "half_recorded" and made.utterance == utterance:
             with open(Path(made.path).parents[1] / "record", "a") as record:
                 record.write(line(made)[:-20])
@@ -270,7 +272,7 @@ def killed_while(monkeypatch, when, utterance):
 
     monkeypatch.setattr(os, "replace", dying_replace)
     monkeypatch.setattr(soundfile, "write", dying_write)
-    monkeypatch.setattr(audio, "_line", dying_line)
+    monkeypatch.setattr(formatting, "_line", dying_line)
 
 
 @pytest.mark.parametrize(
@@ -412,7 +414,7 @@ def test_no_old_wav_scp_stays_after_a_failure(corpus, tmp_path):
 
 
 def test_unexpected_error_stops(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(audio, "change_speed", lambda *args: 1 / 0)
+    monkeypatch.setattr(formatting, "change_speed", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         format_audio(corpus, tmp_path / "dump", FLAC_16K)
 

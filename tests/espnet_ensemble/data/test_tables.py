@@ -64,9 +64,19 @@ def test_failed_writing_leaves_the_old_file(tmp_path):
     assert path.read_text() == "old\n"
 
 
-@pytest.mark.parametrize("value", ["r 0 1", "r 0.5 -1", "r 1e1 20"])
-def test_segment(value):
-    assert Segment.parse(value).recording == "r"
+@pytest.mark.parametrize(
+    "value,segment,text",
+    [
+        ("r 0 1", Segment("r", 0, 1), "from 0.0 s to 1.0 s"),
+        ("r 0.5 -1", Segment("r", 0.5), "from 0.5 s"),
+        ("r 0.0 -1.0", Segment("r"), "from 0.0 s"),
+        ("r 1e1 20", Segment("r", 10, 20), "from 10.0 s to 20.0 s"),
+    ],
+)
+def test_segment(value, segment, text):
+    assert Segment.parse(value) == segment
+    assert str(Segment.parse(value)) == text
+    assert segment.is_whole == (segment == Segment("r"))
 
 
 @pytest.mark.parametrize(

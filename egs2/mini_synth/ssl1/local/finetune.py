@@ -108,7 +108,7 @@ def read_utterances(data_dir: Path, fs: int) -> list[Utterance]:
     utterances = []
     progress = tqdm(tables["text"].items(), desc="read", unit="utt", mininterval=1)
     for key, text in progress:
-        segment = Segment(key, 0.0, -1.0)
+        segment = Segment(key)
         if "segments" in tables:
             segment = Segment.parse(tables["segments"][key])
         entry = tables["wav.scp"][segment.recording]
