@@ -43,7 +43,7 @@ class Ensemble(Module):
         fs: Sample rate of the speech, in Hz; None: that of the upstreams. Speech at
             another rate is resampled (which needs torchaudio).
         frozen: Whether upstreams keep their weights. False makes them ordinary
-            submodules, ``upstreams``, that train.
+            submodules that train.
 
     Raises:
         EnsembleError: If there is no upstream, or their sample rates differ.
@@ -81,15 +81,13 @@ class Ensemble(Module):
                 # extract() runs them without gradients. Not by requires_grad_(False):
                 # torch.matmul looks at it, and WavLM's attention would take a slower path.
                 upstream.eval()
-            #: The upstreams, if frozen. torch.nn.Module does not look into a tuple:
-            #: nothing it does reaches them.
-            self.frozen_upstreams = tuple(upstreams)
             self.register_buffer(
                 "fingerprints",
                 torch.stack([to_tensor(u.fingerprint) for u in upstreams]),
             )
-        else:
-            self.upstreams = ModuleList(upstreams)
+        #: The upstreams. torch.nn.Module does not look into a tuple: nothing that it does
+        #: reaches those that are frozen.
+        self.upstreams = tuple(upstreams) if frozen else ModuleList(upstreams)
         self._grid = FrameGrid.common([upstream.hop_length for upstream in upstreams])
         #: Samples of the speech from one frame of the features to the next.
         self.hop_length = self._grid.hop_length * self.fs // upstreams[0].fs
@@ -109,11 +107,6 @@ class Ensemble(Module):
     def total_size(self) -> int:
         """Features per frame before fusion: of all layers of all upstreams."""
         return sum(map(sum, self.feature_sizes))
-
-    @property
-    def members(self) -> tuple[Upstream, ...]:
-        """The upstreams, frozen or not."""
-        return self.frozen_upstreams if self.frozen else tuple(self.upstreams)
 
     def forward(self, speech: Tensor, speech_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the fused features of speech: :meth:`extract`, then :meth:`fuse`.
@@ -162,11 +155,11 @@ class Ensemble(Module):
         padding = padding_mask(speech_lengths, speech.size(1))
         wavs = speech.masked_fill(padding, 0)
         _check_finite(wavs)
-        wavs, lengths = _resample(wavs, speech_lengths, self.fs, self.members[0].fs)
+        wavs, lengths = _resample(wavs, speech_lengths, self.fs, self.upstreams[0].fs)
 
         hidden_states, num_frames = [], []
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            for index, upstream in enumerate(self.members):
+            for index, upstream in enumerate(self.upstreams):
                 states, frames = upstream(wavs, lengths)
                 hidden_states.append(
                     [self._grid.repeat(state.float(), index) for state in states]
@@ -219,7 +212,7 @@ class Ensemble(Module):
     def _check_device(self, device: torch.device) -> None:
         if not self.frozen:
             return
-        parameters = (p for u in self.frozen_upstreams for p in u.parameters())
+        parameters = (p for u in self.upstreams for p in u.parameters())
         theirs = next(parameters, self.fingerprints).device
         if theirs != device:
             raise RuntimeError(
@@ -231,7 +224,7 @@ class Ensemble(Module):
     def _apply(self, fn, recurse=True):
         super()._apply(fn, recurse)
         if self.frozen:
-            for upstream in self.frozen_upstreams:
+            for upstream in self.upstreams:
                 upstream.to(self.fingerprints.device)
         return self
 
@@ -246,16 +239,16 @@ class Ensemble(Module):
         )
 
     def _differences(self, fingerprints: Tensor) -> list[str]:
-        if len(fingerprints) != len(self.frozen_upstreams):
+        if len(fingerprints) != len(self.upstreams):
             return [
                 f"the checkpoint was made over {len(fingerprints)} upstreams, this "
-                f"frontend has {len(self.frozen_upstreams)}"
+                f"frontend has {len(self.upstreams)}"
             ]
         return [
             f"upstream {upstream.name!r} has other weights (fingerprint "
             f"{upstream.fingerprint.hex()[:16]}) than the one that the checkpoint was "
             f"made over ({to_hex(theirs)[:16]})"
-            for upstream, theirs in zip(self.frozen_upstreams, fingerprints)
+            for upstream, theirs in zip(self.upstreams, fingerprints)
             if upstream.fingerprint.hex() != to_hex(theirs)
         ]
 

@@ -3,31 +3,37 @@
 
 import argparse
 
-from espnet2.bin.pack import get_parser
+from espnet2.bin import pack as espnet_pack
 
-from espnet_ensemble.integrations.espnet2.packing import PackError, pack
+from espnet_ensemble.bin.command import run
+from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.integrations.espnet2.packing import pack
 
-__all__ = ["get_parser", "main"]
+
+def get_parser() -> argparse.ArgumentParser:
+    """Options of ``espnet2.bin.pack``."""
+    parser = espnet_pack.get_parser()
+    parser.prog = "espnet-ensemble pack"
+    return parser
 
 
 def main(cmd: list[str] | None = None) -> None:
-    """Pack, and list what the archive holds."""
-    parser = get_parser()
-    args = parser.parse_args(cmd)
+    """Pack a model."""
+    run(get_parser(), _pack, cmd)
+
+
+def _pack(args: argparse.Namespace) -> None:
     if not hasattr(args, "contents"):
-        parser.error("expected what to pack, such as asr")
-    try:
-        members = pack(
-            yaml_files=_given(args, args.contents.yaml_files),
-            files=_given(args, args.contents.files),
-            option=args.option,
-            outpath=args.outpath,
-        )
-    except (PackError, OSError) as error:
-        parser.exit(1, f"pack: {error}\n")
-    for member in members:
-        print(f"  {member}")
-    print(f"{args.outpath}: {len(members)} members")
+        raise EnsembleError("expected what to pack, such as asr")
+    names = pack(
+        yaml_files=_given(args, args.contents.yaml_files),
+        files=_given(args, args.contents.files),
+        option=args.option,
+        outpath=args.outpath,
+    )
+    for name in names:
+        print(f"  {name}")
+    print(f"{args.outpath}: {len(names)} files and folders")
 
 
 def _given(args: argparse.Namespace, keys: list[str]) -> dict:

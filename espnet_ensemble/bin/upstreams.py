@@ -1,26 +1,29 @@
 #!/usr/bin/env python3
-"""``espnet-ensemble upstreams``: the published checkpoints that the paper uses."""
+"""List the checkpoints that the paper uses, by the names that `upstreams` takes.
+
+Any other of S3PRL's hub, or of the supported families on the Hugging Face hub, works in
+`frontend_conf`, too.
+"""
 
 import argparse
 
 from tabulate import tabulate
 
+from espnet_ensemble.bin.command import make_parser, run
 from espnet_ensemble.upstream.checkpoints import CHECKPOINTS
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Options of ``espnet-ensemble upstreams``."""
-    return argparse.ArgumentParser(
-        prog="espnet-ensemble upstreams",
-        description="List the checkpoints that the paper uses, by the names that "
-        "`upstreams` of frontend_conf takes. Any other of S3PRL's hub, or of the "
-        "supported families on the Hugging Face hub, works too.",
-    )
+    """Options of ``upstreams``."""
+    return make_parser("upstreams", __doc__)
 
 
 def main(cmd: list[str] | None = None) -> None:
-    """Print the table."""
-    get_parser().parse_args(cmd)
+    """List them."""
+    run(get_parser(), lambda _: print(_table()), cmd)
+
+
+def _table() -> str:
     notes = [checkpoint.note for checkpoint in CHECKPOINTS if checkpoint.note]
     rows = [
         (
@@ -34,9 +37,8 @@ def main(cmd: list[str] | None = None) -> None:
         for c in CHECKPOINTS
     ]
     headers = ("transformers", "S3PRL", "size", "layers", "parameters", "data")
-    print(tabulate(rows, headers=headers))
-    for number, note in enumerate(notes, start=1):
-        print(f"[{number}] {note}")
+    numbered = [f"[{number}] {note}" for number, note in enumerate(notes, start=1)]
+    return "\n".join([tabulate(rows, headers=headers), *numbered])
 
 
 if __name__ == "__main__":

@@ -132,7 +132,7 @@ def describe(member_conf: dict[str, Any], storage: str) -> MemberInfo:
     """Load an upstream to see what it is."""
     conf = FrontendConf.parse(member_conf)
     frontend = conf.build()
-    (upstream,), (conf,) = frontend.members, conf.upstreams
+    (upstream,), (conf,) = frontend.upstreams, conf.upstreams
     return MemberInfo(
         upstream=upstream.name,
         layer=conf.layer,

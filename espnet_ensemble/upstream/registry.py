@@ -86,7 +86,7 @@ class UpstreamConf:
         if self.path_or_url is not None:
             return None if self.path_or_url.startswith("http") else "path_or_url"
         if "/" not in self.name:
-            return None if self.uses_s3prl else "name"
+            return None if self.name in hub_entries() else "name"
         is_path = self.name.startswith((".", "/")) or self.name.count("/") > 1
         return "name" if is_path or os.path.isdir(self.name) else None
 

@@ -165,9 +165,7 @@ class TestFrozen:
         feats, _ = ensemble(*speech)
         for mode in (True, False):
             Model(ensemble).train(mode)
-            assert not any(
-                m.training for u in ensemble.frozen_upstreams for m in u.modules()
-            )
+            assert not any(m.training for u in ensemble.upstreams for m in u.modules())
             assert torch.equal(ensemble(*speech)[0], feats)
 
     @pytest.mark.parametrize("fusion", FUSIONS)
@@ -180,13 +178,13 @@ class TestFrozen:
         assert all(p.grad is not None for p in model.parameters())
         names = [n for n, _ in ensemble.named_parameters()]
         assert ("featurizers.0.weights" in names) == (layer == "weighted_sum")
-        for upstream in ensemble.frozen_upstreams:
+        for upstream in ensemble.upstreams:
             assert all(p.grad is None for p in upstream.parameters())
 
     def test_follows_the_device_and_not_the_type(self, pair):
         model = Model(build(pair))
         model.half()
-        (upstream, _) = model.ensemble.frozen_upstreams
+        (upstream, _) = model.ensemble.upstreams
         assert next(upstream.parameters()).dtype == torch.float32
         model.to("meta")
         assert next(upstream.parameters()).device.type == "meta"
@@ -441,4 +439,4 @@ class TestThreads:
         other = copy.deepcopy(ensemble)
         for ours, theirs in zip(other(*speech), ensemble(*speech), strict=True):
             assert torch.equal(ours, theirs)
-        assert other.members[0]._call is not ensemble.members[0]._call
+        assert other.upstreams[0]._call is not ensemble.upstreams[0]._call

@@ -86,7 +86,7 @@ def test_ensemble_is_as_configured(tiny_wavlm, tiny_hubert):
     assert ensemble.output_size == 10
     assert ensemble.feature_sizes == [[32, 32], [32]]
     assert (ensemble.fs, ensemble.hop_length) == (8000, 160)
-    assert [u.name for u in ensemble.members] == [tiny_wavlm, tiny_hubert]
+    assert [u.name for u in ensemble.upstreams] == [tiny_wavlm, tiny_hubert]
 
 
 @pytest.mark.parametrize("upstreams", [[], None, "wavlm_base", {"name": "wavlm_base"}])

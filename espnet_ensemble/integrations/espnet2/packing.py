@@ -2,12 +2,11 @@
 
 ESPnet packs the files that it is given, under their names relative to the working
 directory, and where it unpacks them, it rewrites every string of a configuration that is
-the name of a member. So all there is to do is to lay out the files under good names, name
+the name of a file in it. So all there is to do is to lay out the files under good names, name
 them so in the configurations, and let ESPnet pack them there. What ESPnet does not write
 is an entry for a folder, without which the name of a folder is not rewritten.
 """
 
-import json
 import os
 import shutil
 import zipfile
@@ -15,28 +14,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Union
+from typing import Any
 
-import yaml
 from espnet2.main_funcs import pack_funcs
 
 from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.files import PathLike, read_yaml, write_yaml
 from espnet_ensemble.upstream import UpstreamConf
+from espnet_ensemble.upstream.checkpoint_files import checkpoint_files
 
-PathLike = Union[str, Path]
-
-#: Weights of a checkpoint in transformers format: the first of these that is there is
-#: what transformers loads.
-WEIGHTS = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
-#: How it normalises waveforms: transformers looks into both of these.
-EXTRACTORS = ("processor_config.json", "preprocessor_config.json")
-#: What goes with weights that are handed on.
-DOCUMENTS = ("README.md", "LICENSE")
 #: What makes the things that are packed: stages of asr.sh, by option or file name.
 MADE_BY = {
     "asr_train_config": "stage 11, training",
@@ -48,10 +34,6 @@ MADE_BY = {
     "feats_stats.npz": "stage 10, statistics",
     "bpe.model": "stage 5, token list",
 }
-
-
-class PackError(EnsembleError):
-    """Something that is to be packed is missing or is not what it should be."""
 
 
 def pack(
@@ -74,16 +56,18 @@ def pack(
         outpath: The archive, ``.zip``. It is there when it is complete.
 
     Returns:
-        The names of the archive's members.
+        The names in the archive.
 
     Raises:
-        PackError: If something is missing, or a configuration cannot be read.
+        EnsembleError: If something is missing, or a configuration cannot be read.
     """
     option, outpath = list(option), Path(outpath)
     if outpath.suffix != ".zip":
         # Nothing can be added to a compressed tar, nor does ESPnet recognise one whose
         # name has further dots, as those of recipes have.
-        raise PackError(f"outpath: expected a name that ends in .zip, found {outpath}")
+        raise EnsembleError(
+            f"outpath: expected a name that ends in .zip, found {outpath}"
+        )
     _check_given(
         [*yaml_files.items(), *files.items(), *(("option", o) for o in option)]
     )
@@ -93,27 +77,27 @@ def pack(
     for path in option:
         contents.add(path)
     configs = {
-        given[key]: _portable(_read_config(path), path, contents)
+        given[key]: _portable(read_yaml(path), path, contents)
         for key, path in yaml_files.items()
     }
     contents.check()
 
     outpath.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{outpath.name}.", dir=outpath.parent) as temp:
-        root, archive = Path(temp, "members"), Path(temp, outpath.name).absolute()
+        root, archive = Path(temp, "content"), Path(temp, outpath.name).absolute()
         contents.lay_out(root)
         for name, config in configs.items():
-            (root / name).write_text(yaml.safe_dump(config, sort_keys=False))
+            write_yaml(root / name, config)
         with _working_directory(root), redirect_stdout(None):
             pack_funcs.pack(
                 yaml_files={key: given[key] for key in yaml_files},
                 files={key: given[key] for key in files},
-                option=sorted(set(contents.members) - set(given.values())),
+                option=sorted(set(contents.files) - set(given.values())),
                 outpath=archive,
             )
-        members = _add_folders(archive, root, contents.folders)
+        names = _add_folders(archive, root, contents.folders)
         os.replace(archive, outpath)
-    return members
+    return names
 
 
 def _add_folders(archive: Path, root: Path, folders: list[str]) -> list[str]:
@@ -123,44 +107,16 @@ def _add_folders(archive: Path, root: Path, folders: list[str]) -> list[str]:
         return file.namelist()
 
 
-def checkpoint_files(folder: PathLike) -> list[str]:
-    """List the files of a checkpoint in transformers format that loading it reads.
-
-    The documents that should go with it are listed too; logs, the state of the training
-    and weights in a second format are not.
-
-    Args:
-        folder: What ``save_pretrained`` wrote.
-
-    Returns:
-        Names relative to ``folder``.
-
-    Raises:
-        PackError: If one is missing.
-    """
-    folder = Path(folder)
-    weights = next((name for name in WEIGHTS if (folder / name).is_file()), WEIGHTS[0])
-    extractors = [name for name in EXTRACTORS if (folder / name).is_file()]
-    needed = ["config.json", *(extractors or EXTRACTORS[-1:]), weights]
-    if weights.endswith(".index.json") and (folder / weights).is_file():
-        shards = json.loads((folder / weights).read_text(encoding="utf-8"))
-        needed += sorted(set(shards["weight_map"].values()))
-    missing = [name for name in needed if not (folder / name).is_file()]
-    if missing:
-        raise PackError(f"upstream {folder}: found no {', '.join(missing)}")
-    return needed + [name for name in DOCUMENTS if (folder / name).is_file()]
-
-
 class _Contents:
     """What goes into an archive, under which names.
 
     Attributes:
-        members: Name in the archive -> file.
+        files: Name in the archive -> file.
         folders: Names of folders that configurations mention.
     """
 
     def __init__(self):
-        self.members: dict[str, Path] = {}
+        self.files: dict[str, Path] = {}
         self.folders: list[str] = []
         self._names: dict[str, str] = {}  # real path -> name in the archive
         self._upstreams: dict[str, str] = {}
@@ -173,7 +129,7 @@ class _Contents:
             self._names[real] = name = self._unused(_name(path))
             files = [f for f in Path(path).rglob("*") if f.is_file()]
             for file in files if os.path.isdir(path) else [Path(path)]:
-                self.members[str(name / file.relative_to(path))] = file
+                self.files[str(name / file.relative_to(path))] = file
         return self._names[real]
 
     def add_upstream(self, path: str) -> str:
@@ -186,20 +142,20 @@ class _Contents:
 
     def _add_checkpoint(self, name: str, path: Path) -> None:
         if path.is_file():
-            self.members[name] = path
+            self.files[name] = path
             return
         try:
             if not path.is_dir():
-                raise PackError(f"upstream {path}: there is no such file or folder")
+                raise EnsembleError(f"upstream {path}: there is no such file or folder")
             for file in checkpoint_files(path):
-                self.members[f"{name}/{file}"] = path / file
+                self.files[f"{name}/{file}"] = path / file
             self.folders.append(name)
-        except PackError as problem:
+        except EnsembleError as problem:
             self._problems.append(str(problem))
 
     def _unused(self, name: str) -> str:
         path, number = Path(name), 1
-        while any(Path(name) in (Path(m), *Path(m).parents) for m in self.members):
+        while any(Path(name) in (Path(m), *Path(m).parents) for m in self.files):
             number += 1
             name = str(path.with_name(f"{path.stem}_{number}{path.suffix}"))
         return name
@@ -215,13 +171,13 @@ class _Contents:
         return value
 
     def check(self) -> None:
-        """Raise PackError if an upstream lacks something."""
+        """Raise EnsembleError if an upstream lacks something."""
         if self._problems:
-            raise PackError("\n".join(self._problems))
+            raise EnsembleError("\n".join(self._problems))
 
     def lay_out(self, root: Path) -> None:
         """Copy everything below a folder, under the names it has in the archive."""
-        for name, file in self.members.items():
+        for name, file in self.files.items():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             # Copies, because ESPnet names what a link points to.
             shutil.copyfile(file, root / name)
@@ -243,23 +199,13 @@ def _basename(path: PathLike) -> str:
 def _check_given(given: Iterable) -> None:
     missing = [(key, path) for key, path in given if not os.path.exists(path)]
     if missing:
-        raise PackError("\n".join(_not_found(key, path) for key, path in missing))
+        raise EnsembleError("\n".join(_not_found(key, path) for key, path in missing))
 
 
 def _not_found(key: str, path: PathLike) -> str:
     made_by = MADE_BY.get(key) or MADE_BY.get(_basename(path))
     advice = f"; {made_by}, makes it" if made_by else ""
     return f"--{key} {path}: there is no such file or folder{advice}"
-
-
-def _read_config(path: PathLike) -> dict[str, Any]:
-    try:
-        config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PackError(f"{path}: expected YAML: {error}") from error
-    if not isinstance(config, dict):
-        raise PackError(f"{path}: expected a mapping, found {type(config).__name__}")
-    return config
 
 
 def _portable(
@@ -274,11 +220,11 @@ def _portable(
         return renamed
     frontend = config.get("frontend_conf") or {}
     if not frontend.get("upstreams"):
-        raise PackError(f"{path}: expected upstreams in frontend_conf, found none")
+        raise EnsembleError(f"{path}: expected upstreams in frontend_conf, found none")
     try:
         upstreams = [_carry(entry, contents) for entry in frontend["upstreams"]]
     except ValueError as error:
-        raise PackError(f"{path}: {error}") from error
+        raise EnsembleError(f"{path}: {error}") from error
     # Where this machine keeps downloads says nothing to another one.
     others = {key: value for key, value in frontend.items() if key != "download_dir"}
     return {**renamed, "frontend_conf": {**others, "upstreams": upstreams}}

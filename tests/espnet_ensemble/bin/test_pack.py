@@ -25,15 +25,15 @@ def args(tmp_path, monkeypatch, tiny_wavlm):
     return ["asr", *args, "--outpath", f"{exp}/asr_valid.cer_ctc.ave.zip"]
 
 
-def test_packs_and_lists_members(args, capsys):
+def test_packs_and_lists_what_is_in_the_archive(args, capsys):
     main(args)
-    members = zipfile.ZipFile("exp/asr/asr_valid.cer_ctc.ave.zip").namelist()
+    names = zipfile.ZipFile("exp/asr/asr_valid.cer_ctc.ave.zip").namelist()
     assert capsys.readouterr().out == (
-        "".join(f"  {member}\n" for member in members)
-        + f"exp/asr/asr_valid.cer_ctc.ave.zip: {len(members)} members\n"
+        "".join(f"  {name}\n" for name in names)
+        + f"exp/asr/asr_valid.cer_ctc.ave.zip: {len(names)} files and folders\n"
     )
-    assert {"exp/asr/RESULTS.md", "exp/asr/images/loss.png"} < set(members)
-    assert any(m.endswith("/model.safetensors") for m in members)
+    assert {"exp/asr/RESULTS.md", "exp/asr/images/loss.png"} < set(names)
+    assert any(m.endswith("/model.safetensors") for m in names)
 
 
 def test_missing_file(args, capsys):
@@ -47,6 +47,6 @@ def test_missing_file(args, capsys):
 
 
 def test_no_task(capsys):
-    with pytest.raises(SystemExit, match="2"):
+    with pytest.raises(SystemExit, match="1"):
         main([])
     assert "expected what to pack, such as asr" in capsys.readouterr().err

@@ -15,12 +15,10 @@ import torch
 import yaml
 from espnet2.main_funcs.pack_funcs import unpack
 
+from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.integrations.espnet2.frontend import EnsembleFrontend
-from espnet_ensemble.integrations.espnet2.packing import (
-    PackError,
-    checkpoint_files,
-    pack,
-)
+from espnet_ensemble.integrations.espnet2.packing import pack
+from espnet_ensemble.upstream.checkpoint_files import checkpoint_files
 
 CONFIG = Path("exp/asr/config.yaml")
 MODEL = Path("exp/asr/valid.ave.pth")
@@ -184,7 +182,7 @@ def test_no_safetensors_but_shards_or_pickle(recipe, tmp_path, tiny_wavlm):
     assert "upstreams/pickle/pytorch_model.bin" in members
     original = EnsembleFrontend([tiny_wavlm, tiny_wavlm])
     unpacked = unpacked_frontend(tmp_path / "unpacked")
-    assert torch.equal(unpacked.fingerprints, original.fingerprints)
+    assert torch.equal(unpacked.ensemble.fingerprints, original.ensemble.fingerprints)
 
 
 def test_names_of_files_follow_into_the_configuration(upstream, tmp_path):
@@ -251,7 +249,7 @@ def test_download_dir_of_this_machine_is_left_out(recipe):
 def test_everything_that_is_missing_is_named_and_nothing_left(upstream):
     write_config([upstream])
     MODEL.unlink()
-    with pytest.raises(PackError) as error:
+    with pytest.raises(EnsembleError) as error:
         pack_asr("exp/asr/RESULTS.md", "data/bpe.model", "data/readme.txt")
     assert str(error.value).splitlines() == [
         "--asr_model_file exp/asr/valid.ave.pth: there is no such file or folder; "
@@ -269,7 +267,7 @@ def test_every_upstream_that_lacks_something_is_named(upstream):
     Path(upstream, "pytorch_model.bin").unlink()
     gone = {"name": "hf_hubert_custom", "path_or_url": "exp/hubert"}
     write_config([upstream, "./gone", gone, "tiny_wavlm"])
-    with pytest.raises(PackError) as error:
+    with pytest.raises(EnsembleError) as error:
         pack_asr()
     assert str(error.value).splitlines() == [
         "upstream exp/wavlm: found no preprocessor_config.json, model.safetensors",
@@ -285,15 +283,24 @@ def test_missing_shard_is_named(upstream):
     index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
     Path(upstream, "model.safetensors.index.json").write_text(json.dumps(index))
     Path(upstream, "model-1.safetensors").touch()
-    with pytest.raises(PackError, match="exp/wavlm: found no model-2.safetensors$"):
+    with pytest.raises(EnsembleError, match="exp/wavlm: found no model-2.safetensors$"):
         checkpoint_files(upstream)
+
+
+def test_shard_elsewhere_is_refused(upstream):
+    Path(upstream, "model.safetensors").unlink()
+    index = Path(upstream, "model.safetensors.index.json")
+    for name in ("/etc/hostname", "../../secret", "a/model.safetensors"):
+        index.write_text(json.dumps({"weight_map": {"a": name}}))
+        with pytest.raises(EnsembleError, match=f"files beside it, found '{name}'"):
+            checkpoint_files(upstream)
 
 
 @pytest.mark.parametrize(
     "text,message",
     [
-        ("- a\n", "exp/asr/config.yaml: expected a mapping, found list"),
-        ("a: [", "exp/asr/config.yaml: expected YAML: "),
+        ("- a\n", "exp/asr/config.yaml: expected keys and values, found ['a']"),
+        ("a: [", "exp/asr/config.yaml: expected YAML, found "),
         ("frontend: ensemble", "expected upstreams in frontend_conf, found none"),
         (
             "{frontend: ensemble, frontend_conf: {upstreams: [{layer: 1}]}}",
@@ -303,14 +310,14 @@ def test_missing_shard_is_named(upstream):
 )
 def test_bad_configuration(text, message, recipe):
     CONFIG.write_text(text)
-    with pytest.raises(PackError) as error:
+    with pytest.raises(EnsembleError) as error:
         pack_asr()
     assert message in str(error.value)
 
 
 def test_archive_that_is_not_zip_is_refused(recipe):
     write_config(["wavlm_base"])
-    with pytest.raises(PackError, match="ends in .zip, found exp/asr/asr.tar.gz"):
+    with pytest.raises(EnsembleError, match="ends in .zip, found exp/asr/asr.tar.gz"):
         pack_asr(outpath="exp/asr/asr.tar.gz")
 
 

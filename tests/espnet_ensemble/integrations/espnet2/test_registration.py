@@ -8,7 +8,8 @@ from espnet2.asr.frontend.abs_frontend import AbsFrontend
 from espnet2.train.class_choices import ClassChoices
 
 import espnet_ensemble
-from espnet_ensemble import EnsembleFrontend, IdentityEncoder, plugin
+from espnet_ensemble import EnsembleFrontend, IdentityEncoder
+from espnet_ensemble.integrations.espnet2 import registration
 
 
 def run(code):
@@ -20,7 +21,7 @@ def run(code):
     )
 
 
-@pytest.mark.parametrize("task", plugin.TASKS)
+@pytest.mark.parametrize("task", registration.TASKS)
 def test_every_task_has_the_frontend(task):
     module = importlib.import_module(f"espnet2.tasks.{task}")
     assert module.frontend_choices.get_class("ensemble") is EnsembleFrontend
@@ -36,7 +37,7 @@ def test_no_other_task_chooses_frontends_of_speech():
         source = importlib.util.find_spec(f"espnet2.tasks.{module.name}").origin
         with open(source, encoding="utf-8") as f:
             defines = "\nfrontend_choices = ClassChoices(" in f.read()
-        assert defines == (module.name in (*plugin.TASKS, "mt")), module.name
+        assert defines == (module.name in (*registration.TASKS, "mt")), module.name
 
 
 @pytest.mark.parametrize("task", ["asr", "s2t", "st", "slu", "uasr", "diar", "enh_s2t"])
@@ -102,7 +103,7 @@ def test_foreign_class_is_not_replaced():
         "frontend", dict(ensemble=Foreign), type_check=AbsFrontend
     )
     with pytest.raises(RuntimeError, match="already has 'ensemble': .*Foreign"):
-        plugin._add_choices(task)
+        registration._add_choices(task)
     assert task.frontend_choices.classes["ensemble"] is Foreign
 
 
@@ -110,7 +111,7 @@ def test_foreign_data_type_is_not_replaced():
     dataset = types.ModuleType("espnet2.train.foreign")
     dataset.DATA_TYPES = {"feature_cache": dict(func=dict, kwargs=[], help="")}
     with pytest.raises(RuntimeError, match="already has 'feature_cache': .*dict"):
-        plugin._add_data_type(dataset)
+        registration._add_data_type(dataset)
     assert dataset.DATA_TYPES["feature_cache"]["func"] is dict
 
 

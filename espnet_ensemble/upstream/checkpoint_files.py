@@ -1,0 +1,59 @@
+"""The files of a checkpoint folder that loading it reads."""
+
+import json
+from pathlib import Path
+
+from espnet_ensemble.files import PathLike
+from espnet_ensemble.upstream.base import UpstreamError
+
+#: Weights of a checkpoint in transformers format: the first of these that is there is
+#: what transformers loads.
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+#: How it normalises waveforms: transformers looks into both of these.
+EXTRACTORS = ("processor_config.json", "preprocessor_config.json")
+#: What goes with weights that are handed on.
+DOCUMENTS = ("README.md", "LICENSE")
+
+
+def checkpoint_files(folder: PathLike) -> list[str]:
+    """List the files of a checkpoint in transformers format that loading it reads.
+
+    The documents that should go with it are listed too; logs, the state of the training
+    and weights in a second format are not.
+
+    Args:
+        folder: What ``save_pretrained`` wrote.
+
+    Returns:
+        Names relative to ``folder``.
+
+    Raises:
+        UpstreamError: If one is missing, or the index of the weights names a file
+            elsewhere.
+    """
+    folder = Path(folder)
+    weights = next((name for name in WEIGHTS if (folder / name).is_file()), WEIGHTS[0])
+    extractors = [name for name in EXTRACTORS if (folder / name).is_file()]
+    needed = ["config.json", *(extractors or EXTRACTORS[-1:]), weights]
+    if weights.endswith(".index.json") and (folder / weights).is_file():
+        needed += _shards(folder / weights)
+    missing = [name for name in needed if not (folder / name).is_file()]
+    if missing:
+        raise UpstreamError(f"upstream {folder}: found no {', '.join(missing)}")
+    return needed + [name for name in DOCUMENTS if (folder / name).is_file()]
+
+
+def _shards(index: Path) -> list[str]:
+    content = json.loads(index.read_text(encoding="utf-8"))
+    names = sorted(set(content["weight_map"].values()))
+    for name in names:
+        if Path(name).name != name:
+            raise UpstreamError(
+                f"{index}: weight_map: expected names of files beside it, found {name!r}"
+            )
+    return names
