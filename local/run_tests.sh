@@ -8,7 +8,7 @@ MAIN_ROOT=${PWD}
 # shellcheck source=activate.sh
 . local/activate.sh
 command -v shellcheck pytest > /dev/null || {
-    echo "The tests need more packages: pip install '.[test]'" >&2
+    echo "The tests need more packages: pip install '.[all]'" >&2
     exit 1
 }
 shellcheck --external-sources --source-path=SCRIPTDIR \
