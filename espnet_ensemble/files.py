@@ -1,10 +1,11 @@
-"""Files: written whole or not at all, and YAML read with the safe loader."""
+"""Files: written whole or not at all, told apart, and YAML read with the safe loader."""
 
 import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,39 @@ def atomic_write(path: PathLike) -> Iterator[Path]:
         yield part
         os.replace(part, path)
     finally:
-        if part.is_dir():
-            shutil.rmtree(part)
-        else:
-            part.unlink(missing_ok=True)
+        _remove(part)
+
+
+def remove_unfinished(folder: PathLike) -> None:
+    """Remove what killed processes left of :func:`atomic_write` in a folder.
+
+    Only for a folder in which no other process is writing: its files would go, too.
+    """
+    for part in Path(folder).glob(f".*.{'[0-9a-f]' * 8}.tmp"):
+        _remove(part)
+
+
+@dataclass(frozen=True)
+class FileState:
+    """Size and time of a file: if both are as before, it counts as unchanged.
+
+    Attributes:
+        num_bytes: Size.
+        mtime_ns: When it was changed, in ns since 1970.
+    """
+
+    num_bytes: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: PathLike) -> "FileState":
+        """Ask the file system.
+
+        Raises:
+            OSError: If there is no such file.
+        """
+        stat = os.stat(path)
+        return cls(stat.st_size, stat.st_mtime_ns)
 
 
 def write_text(path: PathLike, text: str) -> None:
@@ -114,3 +144,10 @@ def check_keys(
             raise EnsembleError(
                 f"{where}: {kind} key {keys[0]!r}; expected {', '.join(known)}"
             )
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,6 +1,8 @@
 """What all commands share: how they are called, and how an error becomes a message."""
 
 import argparse
+import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -29,18 +31,29 @@ def run(
     """Parse options and do the work of a command.
 
     What the user can mend ends in a message on standard error and exit status 1, and so
-    does Ctrl-C, with status 130.
+    does Ctrl-C, with status 130. A reader of standard output may leave early, as
+    ``head`` does.
 
     Args:
         parser: The command's.
         work: Gets the options.
         cmd: The words of the command; None: this process's.
     """
-    args = parser.parse_args(cmd)
     name = parser.prog.removeprefix("espnet-ensemble ")
     try:
-        work(args)
+        work(parser.parse_args(cmd))
     except (EnsembleError, OSError) as error:
         parser.exit(1, f"{name}: {error}\n")
     except KeyboardInterrupt:
         parser.exit(130, f"{name}: interrupted\n")
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """Hand on what was printed; without a reader, drop it."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes again at its end, and would complain there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
