@@ -11,10 +11,10 @@ Example:
 """
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING
 
 from espnet_ensemble.errors import EnsembleError
-from espnet_ensemble.integrations.espnet2.registration import register
 from espnet_ensemble.version import __version__
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from espnet_ensemble.frontend_conf import FrontendConf
     from espnet_ensemble.integrations.espnet2.encoder import IdentityEncoder
     from espnet_ensemble.integrations.espnet2.frontend import EnsembleFrontend
+    from espnet_ensemble.integrations.espnet2.registration import register
     from espnet_ensemble.upstream import Upstream, UpstreamConf, load_upstream
 
 __all__ = [
@@ -47,9 +48,8 @@ _LAZY = {
     "Upstream": "upstream",
     "UpstreamConf": "upstream",
     "load_upstream": "upstream",
+    "register": "integrations.espnet2.registration",
 }
-
-register()
 
 
 def __getattr__(name):
@@ -57,3 +57,7 @@ def __getattr__(name):
         module = importlib.import_module(f"espnet_ensemble.{_LAZY[name]}")
         return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+if importlib.util.find_spec("espnet2") is not None:
+    __getattr__("register")()

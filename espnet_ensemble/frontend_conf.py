@@ -5,8 +5,6 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import humanfriendly
-
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import check_keys
 from espnet_ensemble.upstream.registry import UpstreamConf
@@ -85,10 +83,7 @@ class FrontendConf:
             )
         values["upstreams"] = tuple(UpstreamConf.parse(entry) for entry in entries)
         if isinstance(values.get("fs"), str):
-            try:
-                values["fs"] = humanfriendly.parse_size(values["fs"])
-            except humanfriendly.InvalidSize as error:
-                raise EnsembleError(f"fs: {error}") from error
+            values["fs"] = _parse_fs(values["fs"])
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -150,6 +145,15 @@ class FrontendConf:
         sizes = [upstream.feature_size for upstream in upstreams]
         fusion = build_fusion(self.fusion, sizes, **self.fusion_conf)
         return Ensemble(upstreams, fusion=fusion, fs=self.fs, frozen=self.frozen)
+
+
+def _parse_fs(value: str) -> int:
+    import humanfriendly
+
+    try:
+        return humanfriendly.parse_size(value)
+    except humanfriendly.InvalidSize as error:
+        raise EnsembleError(f"fs: {error}") from error
 
 
 def _upstream_tag(conf: UpstreamConf) -> str:

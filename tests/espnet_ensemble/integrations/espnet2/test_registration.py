@@ -116,5 +116,5 @@ def test_foreign_data_type_is_not_replaced():
 
 
 def test_unknown_attribute():
-    with pytest.raises(AttributeError, match="no attribute 'Ensemble'"):
-        espnet_ensemble.Ensemble
+    with pytest.raises(AttributeError, match="no attribute 'Frontend'"):
+        espnet_ensemble.Frontend
