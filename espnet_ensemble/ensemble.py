@@ -37,8 +37,8 @@ class Ensemble(Module):
 
     Args:
         upstreams: At least one, all of one sample rate.
-        featurizers: For each upstream, what makes one of the hidden states of its layers;
-            None: :class:`~espnet_ensemble.layers.Featurizer`.
+        layers: For each upstream, what makes one of the hidden states of its layers; None:
+            :class:`~espnet_ensemble.layers.Featurizer`.
         fusion: Combines the upstreams' features; None: concatenation.
         fs: Sample rate of the speech, in Hz; None: that of the upstreams. Speech at
             another rate is resampled (which needs torchaudio).
@@ -61,7 +61,7 @@ class Ensemble(Module):
     def __init__(
         self,
         upstreams: Sequence[Upstream],
-        featurizers: Sequence[Module] | None = None,
+        layers: Sequence[Module] | None = None,
         fusion: Fusion | None = None,
         fs: int | None = None,
         frozen: bool = True,
@@ -93,12 +93,11 @@ class Ensemble(Module):
         self.hop_length = self._grid.hop_length * self.fs // upstreams[0].fs
         #: Feature size of every hidden state, for each upstream: those of its layers.
         self.feature_sizes = [[u.feature_size] * len(u.layers) for u in upstreams]
-        if featurizers is None:
-            featurizers = [Featurizer(len(u.layers)) for u in upstreams]
-        self.featurizers = ModuleList(featurizers)
+        if layers is None:
+            layers = [Featurizer(len(u.layers)) for u in upstreams]
+        self.layers = ModuleList(layers)
         self.fusion = fusion or Concat([u.feature_size for u in upstreams])
 
-    @property
     def output_size(self) -> int:
         """Number of features per frame."""
         return self.fusion.output_size
@@ -129,7 +128,7 @@ class Ensemble(Module):
     def extract(
         self, speech: Tensor, speech_lengths: Tensor
     ) -> tuple[HiddenStates, Tensor]:
-        """Run the upstreams, without featurizers and fusion.
+        """Run the upstreams, without layer weights and fusion.
 
         All are brought to one :class:`~espnet_ensemble.frames.FrameGrid`.
 
@@ -181,7 +180,7 @@ class Ensemble(Module):
         Returns:
             (batch, frames, output_size), zero at the padding
         """
-        feats = [f(states) for f, states in zip(self.featurizers, hidden_states)]
+        feats = [f(states) for f, states in zip(self.layers, hidden_states)]
         fused = self.fusion(feats, feats_lens)
         padding = padding_mask(feats_lens, fused.size(1))
         return fused.masked_fill(padding.unsqueeze(-1), 0)

@@ -132,10 +132,19 @@ class FrontendConf:
             UpstreamError: If an upstream cannot be loaded.
             EnsembleError: If an option does not fit the upstreams.
         """
+        from espnet_ensemble.ensemble import Ensemble
+
+        return Ensemble(**self.load_parts())
+
+    def load_parts(self) -> dict[str, Any]:
+        """Load the upstreams, and make the other arguments of an ensemble.
+
+        Raises:
+            EnsembleError: As :meth:`build`.
+        """
         # Who only reads a configuration need not wait for torch.
         import torch
 
-        from espnet_ensemble.ensemble import Ensemble
         from espnet_ensemble.fusion import build_fusion
         from espnet_ensemble.upstream.registry import load_upstream
 
@@ -144,7 +153,12 @@ class FrontendConf:
             upstreams = [u.to(getattr(torch, self.dtype)) for u in upstreams]
         sizes = [upstream.feature_size for upstream in upstreams]
         fusion = build_fusion(self.fusion, sizes, **self.fusion_conf)
-        return Ensemble(upstreams, fusion=fusion, fs=self.fs, frozen=self.frozen)
+        return {
+            "upstreams": upstreams,
+            "fusion": fusion,
+            "fs": self.fs,
+            "frozen": self.frozen,
+        }
 
 
 def _parse_fs(value: str) -> int:

@@ -34,7 +34,7 @@ class Model(torch.nn.Module):
     def __init__(self, ensemble):
         super().__init__()
         self.ensemble = ensemble
-        self.linear = torch.nn.Linear(ensemble.output_size, 3)
+        self.linear = torch.nn.Linear(ensemble.output_size(), 3)
 
 
 def bare_features(folder, wav):
@@ -177,7 +177,7 @@ class TestFrozen:
         model.linear(ensemble(*speech)[0]).square().sum().backward()
         assert all(p.grad is not None for p in model.parameters())
         names = [n for n, _ in ensemble.named_parameters()]
-        assert ("featurizers.0.weights" in names) == (layer == "weighted_sum")
+        assert ("layers.0.weights" in names) == (layer == "weighted_sum")
         for upstream in ensemble.upstreams:
             assert all(p.grad is None for p in upstream.parameters())
 
@@ -341,7 +341,11 @@ class TestParts:
     def test_an_upstream_of_one_s_own_and_concatenation(self):
         ensemble = Ensemble([self.Ramp(4), self.Ramp(8)])
         feats, feats_lens = ensemble(torch.zeros(2, 16), torch.tensor([16, 9]))
-        assert (ensemble.fs, ensemble.hop_length, ensemble.output_size) == (16000, 4, 4)
+        assert (ensemble.fs, ensemble.hop_length, ensemble.output_size()) == (
+            16000,
+            4,
+            4,
+        )
         assert feats_lens.tolist() == [4, 2]
         assert feats[0].tolist() == [
             [0, 0, 0, 0],
@@ -365,7 +369,7 @@ class TestParts:
         featurizer = Featurizer(2)
         torch.nn.init.constant_(featurizer.weights[:1], 1e9)
         upstream = self.Ramp(layers=(1, 3))
-        ensemble = Ensemble([upstream], featurizers=[featurizer], fusion=Mean())
+        ensemble = Ensemble([upstream], layers=[featurizer], fusion=Mean())
         feats, _ = ensemble(torch.zeros(2, 16), torch.tensor([16, 8]))
         assert feats[:, 0, 0].tolist() == [101.5, 100.5]
 

@@ -83,7 +83,7 @@ def test_ensemble_is_as_configured(tiny_wavlm, tiny_hubert):
     upstreams = [{"name": tiny_wavlm, "layer": [1, 2]}, tiny_hubert]
     options = {"fusion": "projection", "fusion_conf": {"proj_dim": 5}, "fs": 8000}
     ensemble = parse(*upstreams, **options).build()
-    assert ensemble.output_size == 10
+    assert ensemble.output_size() == 10
     assert ensemble.feature_sizes == [[32, 32], [32]]
     assert (ensemble.fs, ensemble.hop_length) == (8000, 160)
     assert [u.name for u in ensemble.upstreams] == [tiny_wavlm, tiny_hubert]

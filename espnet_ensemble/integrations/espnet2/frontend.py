@@ -1,22 +1,21 @@
-"""The frontend ``ensemble``: :class:`espnet_ensemble.ensemble.Ensemble` as ESPnet takes it."""
+"""The frontend ``ensemble``: an :class:`~espnet_ensemble.ensemble.Ensemble` for ESPnet."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from espnet2.asr.frontend.abs_frontend import AbsFrontend
 from torch import Tensor
 
-from espnet_ensemble.ensemble import check_batch
+from espnet_ensemble.ensemble import Ensemble, check_batch
 from espnet_ensemble.frontend_conf import FrontendConf
 from espnet_ensemble.upstream.registry import load_upstream
 
 
-class EnsembleFrontend(AbsFrontend):
-    """Features of several self-supervised speech encoders, combined.
+class EnsembleFrontend(Ensemble, AbsFrontend):
+    """An ensemble that is made of what a YAML file says, and also takes features.
 
-    Frozen upstreams are in evaluation mode always, in no checkpoint and in no optimizer;
-    see :class:`espnet_ensemble.ensemble.Ensemble`, which does the work.
+    What it computes, and what frozen means, is in
+    :class:`espnet_ensemble.ensemble.Ensemble`.
 
     Args:
         upstreams: For each upstream its name, or a mapping with ``name`` and the other
@@ -54,28 +53,19 @@ class EnsembleFrontend(AbsFrontend):
         dtype: str = "float32",
         download_dir: str | None = None,
     ):
-        super().__init__()
-        self.conf = FrontendConf.parse(
-            dict(
-                upstreams=upstreams,
-                fusion=fusion,
-                fusion_conf=fusion_conf,
-                fs=fs,
-                frozen=frozen,
-                dtype=dtype,
-                download_dir=download_dir,
-            )
+        conf = FrontendConf.parse(
+            {
+                "upstreams": upstreams,
+                "fusion": fusion,
+                "fusion_conf": fusion_conf,
+                "fs": fs,
+                "frozen": frozen,
+                "dtype": dtype,
+                "download_dir": download_dir,
+            }
         )
-        self.ensemble = self.conf.build()
-
-    @property
-    def hop_length(self) -> int:
-        """Samples of the speech from one frame of the features to the next."""
-        return self.ensemble.hop_length
-
-    def output_size(self) -> int:
-        """Number of features per frame."""
-        return self.ensemble.output_size
+        super().__init__(**conf.load_parts())
+        self._conf = conf
 
     def forward(self, speech: Tensor, speech_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the fused features of speech, or fuse features computed before.
@@ -94,33 +84,20 @@ class EnsembleFrontend(AbsFrontend):
             ValueError: If a shape or a length is wrong, or a sample is not finite.
         """
         if speech.dim() != 3:
-            return self.ensemble(speech, speech_lengths)
-        if speech.size(2) != self.ensemble.total_size:
+            return super().forward(speech, speech_lengths)
+        if speech.size(2) != self.total_size:
             raise ValueError(
                 "speech: expected mono waveforms, (batch, samples), or the upstreams' "
-                f"features, (batch, frames, {self.ensemble.total_size}); found "
+                f"features, (batch, frames, {self.total_size}); found "
                 f"{tuple(speech.shape)}. Of multi-channel speech, choose one channel."
             )
         check_batch(speech, speech_lengths)
-        hidden_states = self.ensemble.split(speech)
-        return self.ensemble.fuse(hidden_states, speech_lengths), speech_lengths
+        return self.fuse(self.split(speech), speech_lengths), speech_lengths
 
     def reload_pretrained_parameters(self) -> None:
         """Give trainable upstreams their weights back; ESPnet calls this after ``init``."""
-        if self.conf.frozen:
+        if self.frozen:
             return
-        for upstream, conf in zip(self.ensemble.upstreams, self.conf.upstreams):
-            source = load_upstream(conf, self.conf.download_dir)
+        for upstream, conf in zip(self.upstreams, self._conf.upstreams, strict=True):
+            source = load_upstream(conf, self._conf.download_dir)
             upstream.load_state_dict(source.state_dict())
-
-    def _load_from_state_dict(self, state_dict, prefix, *args):
-        # In checkpoints of version 0.1, what the ensemble holds is the frontend's.
-        for key in list(state_dict):
-            old = re.fullmatch(
-                re.escape(prefix) + r"(fingerprints|layers|fusion|upstreams)(\..+|)",
-                key,
-            )
-            if old:
-                name = old[1].replace("layers", "featurizers")
-                state_dict[f"{prefix}ensemble.{name}{old[2]}"] = state_dict.pop(key)
-        super()._load_from_state_dict(state_dict, prefix, *args)

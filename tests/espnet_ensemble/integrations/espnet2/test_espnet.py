@@ -113,7 +113,7 @@ def test_train_resume_average_and_decode(fusion, layer, data, tmp_path, models):
     asr_train.main(train_args(data, conf, exp, "--max_epoch", "4"))
     checkpoint = torch.load(exp / "4epoch.pth", weights_only=True)
     frontend = {k: v for k, v in checkpoint.items() if k.startswith("frontend.")}
-    assert frontend.pop("frontend.ensemble.fingerprints").shape == (2, 32)
+    assert frontend.pop("frontend.fingerprints").shape == (2, 32)
     assert bool(frontend) == (fusion == "attention")
     assert not any("upstream" in key for key in frontend)
 
@@ -137,7 +137,7 @@ def test_ctc_layer_only_is_all_that_trains(data, tmp_path, tiny_wavlm, tiny_hube
     asr_train.main(train_args(data, conf, exp, "--max_epoch", "2"))
     checkpoint = torch.load(exp / "2epoch.pth", weights_only=True)
     assert set(checkpoint) == {
-        "frontend.ensemble.fingerprints",
+        "frontend.fingerprints",
         "ctc.ctc_lo.weight",
         "ctc.ctc_lo.bias",
     }
@@ -169,7 +169,7 @@ def test_trainable_upstreams_and_freeze_param(data, tmp_path, tiny_wavlm):
     settings["frontend_conf"]["frozen"] = False
     conf.write_text(yaml.safe_dump(settings))
     exp = tmp_path / "exp"
-    extractor = "frontend.ensemble.upstreams.0.model.feature_extractor"
+    extractor = "frontend.upstreams.0.model.feature_extractor"
     asr_train.main(
         train_args(data, conf, exp, "--max_epoch", "1", "--freeze_param", extractor)
     )
@@ -178,7 +178,7 @@ def test_trainable_upstreams_and_freeze_param(data, tmp_path, tiny_wavlm):
 
     published = AutoModel.from_pretrained(tiny_wavlm).state_dict()
     trained = torch.load(exp / "1epoch.pth", weights_only=True)
-    prefix = "frontend.ensemble.upstreams.0.model."
+    prefix = "frontend.upstreams.0.model."
     for key, weight in trained.items():
         if key.startswith(prefix):
             same = torch.equal(weight, published[key[len(prefix) :]])

@@ -68,9 +68,7 @@ def test_equals_espnet_fused_on_utterances_of_one_length(s3prl_checkpoints):
         fusion="projection",
         fusion_conf={"proj_dim": 8},
     )
-    ours.ensemble.fusion.projections.load_state_dict(
-        theirs.projection_layers.state_dict()
-    )
+    ours.fusion.projections.load_state_dict(theirs.projection_layers.state_dict())
     wavs, lengths = torch.randn(3, 4000), torch.tensor([4000] * 3)
     for a, b in zip(ours(wavs, lengths), theirs(wavs, lengths)):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
@@ -82,7 +80,7 @@ def test_equals_espnet_fused_on_utterances_of_one_length(s3prl_checkpoints):
 def test_features_computed_before_give_the_same(fusion, layer, pair, speech):
     upstreams = [{"name": pair[0], "layer": layer}, pair[1]]
     frontend = EnsembleFrontend(upstreams, fusion=fusion)
-    states, lens = frontend.ensemble.extract(*speech)
+    states, lens = frontend.extract(*speech)
     computed_before = torch.cat([s for member in states for s in member], dim=-1)
     for a, b in zip(frontend(computed_before, lens), frontend(*speech)):
         torch.testing.assert_close(a, b)
@@ -106,31 +104,22 @@ def test_weights_survive_espnet_initialization(init, pair, speech):
     assert torch.equal(frontend(*speech)[0], feats)
 
 
-def test_checkpoint_of_version_0_1_is_read(pair, speech):
+def test_names_of_weights_are_those_of_version_0_1(pair):
     upstreams = [{"name": pair[0], "layer": "weighted_sum"}, pair[1]]
-    model = Model(EnsembleFrontend(upstreams, fusion="attention"))
-    torch.nn.init.normal_(model.frontend.ensemble.featurizers[0].weights)
-    # Then, the frontend itself had what the ensemble has now.
-    names = {"ensemble.": "", "featurizers.": "layers."}
-    old = {}
-    for key, value in model.state_dict().items():
-        for new_name, old_name in names.items():
-            key = key.replace(f"frontend.{new_name}", f"frontend.{old_name}")
-        old[key] = value
-    assert {"frontend.fingerprints", "frontend.layers.0.weights"} < old.keys()
-    again = Model(EnsembleFrontend(upstreams, fusion="attention"))
-    again.load_state_dict(old, strict=True)
-    assert torch.equal(again.frontend(*speech)[0], model.frontend(*speech)[0])
-
-
-def test_checkpoint_of_version_0_1_of_trainable_upstreams_is_read(tiny_wavlm, models):
-    model = Model(EnsembleFrontend([tiny_wavlm], frozen=False))
-    old = {
-        key.replace(".ensemble", ""): torch.zeros_like(value)
-        for key, value in model.state_dict().items()
-    }
-    model.load_state_dict(old, strict=True)
-    assert not any(p.any() for p in model.parameters())
+    frozen = Model(EnsembleFrontend(upstreams, fusion="projection"))
+    assert [key for key in frozen.state_dict() if key.startswith("frontend.")] == [
+        "frontend.fingerprints",
+        "frontend.layers.0.weights",
+        "frontend.fusion.projections.0.weight",
+        "frontend.fusion.projections.0.bias",
+        "frontend.fusion.projections.1.weight",
+        "frontend.fusion.projections.1.bias",
+    ]
+    trainable = Model(EnsembleFrontend(pair, frozen=False))
+    assert (
+        "frontend.upstreams.1.model.encoder.layers.0.attention.q_proj.weight"
+        in trainable.state_dict()
+    )
 
 
 class TestBadInput:

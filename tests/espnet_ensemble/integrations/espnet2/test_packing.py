@@ -182,7 +182,7 @@ def test_no_safetensors_but_shards_or_pickle(recipe, tmp_path, tiny_wavlm):
     assert "upstreams/pickle/pytorch_model.bin" in members
     original = EnsembleFrontend([tiny_wavlm, tiny_wavlm])
     unpacked = unpacked_frontend(tmp_path / "unpacked")
-    assert torch.equal(unpacked.ensemble.fingerprints, original.ensemble.fingerprints)
+    assert torch.equal(unpacked.fingerprints, original.fingerprints)
 
 
 def test_names_of_files_follow_into_the_configuration(upstream, tmp_path):

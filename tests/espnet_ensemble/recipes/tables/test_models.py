@@ -111,7 +111,7 @@ def test_model(system, stand_ins):
     config["init"] = None
     model = ASRTask.build_model(parse(config))
     sizes = expected_sizes(system)
-    assert model.frontend.ensemble.feature_sizes == [[size] for size in sizes]
+    assert model.frontend.feature_sizes == [[size] for size in sizes]
     assert model.frontend.output_size() == sum(sizes)
     assert len(getattr(model.encoder, "encoders", [])) == BLOCKS[system.head]
     ctc = model.ctc.ctc_lo.in_features
