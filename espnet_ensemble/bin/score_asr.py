@@ -6,15 +6,20 @@ from pathlib import Path
 
 from espnet2.utils.types import str_or_none
 
-from espnet_ensemble.data.tables import DataError
-from espnet_ensemble.recipes import scoring
+from espnet_ensemble.bin.command import make_parser, run
+from espnet_ensemble.recipes.results import write_score
+from espnet_ensemble.recipes.sclite import find_sclite, summary
+from espnet_ensemble.recipes.transcripts import (
+    CLEANERS,
+    build_tokenizers,
+    read_transcripts,
+    tokenize,
+)
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Options of ``score_asr``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m espnet_ensemble.bin.score_asr", description=__doc__
-    )
+    parser = make_parser("score_asr", __doc__)
     parser.add_argument("--ref", required=True, help="transcripts, as in a Kaldi text")
     parser.add_argument("--hyp", required=True, help="what was recognised, likewise")
     parser.add_argument("--utt2spk", required=True, help="speaker of each utterance")
@@ -36,7 +41,7 @@ def get_parser() -> argparse.ArgumentParser:
         parser.add_argument(
             f"--{name}",
             type=str_or_none,
-            choices=[None, *scoring.CLEANERS],
+            choices=[None, *CLEANERS],
             help=f"text cleaner of the {of} (default: none)",
         )
     parser.add_argument(
@@ -49,32 +54,24 @@ def get_parser() -> argparse.ArgumentParser:
 
 def main(cmd: list[str] | None = None) -> None:
     """Score, and print the sums."""
-    parser = get_parser()
-    args = parser.parse_args(cmd)
-    try:
-        _score(args)
-    except DataError as error:
-        parser.exit(1, f"score_asr: {error}\n")
+    run(get_parser(), _work, cmd)
 
 
-def _score(args: argparse.Namespace) -> None:
-    scoring.find_sclite(args.score_opts)
-    texts = scoring.read_texts(args.ref, args.hyp, args.utt2spk)
-    tokenizers = scoring.build_tokenizers(args.bpemodel, args.nlsyms_txt)
+def _work(args: argparse.Namespace) -> None:
+    # Asked first: nothing is written where the options cannot be met.
+    find_sclite(args.score_opts)
+    texts = read_transcripts(args.ref, args.hyp, args.utt2spk)
+    tokenizers = build_tokenizers(args.bpemodel, args.nlsyms_txt)
     for metric, tokenizer in tokenizers.items():
-        ref = scoring.tokenize(texts.ref, tokenizer, args.cleaner)
-        hyp = scoring.tokenize(texts.hyp, tokenizer, args.hyp_cleaner)
-        result = scoring.write_score(
+        result = write_score(
             args.output_dir / f"score_{metric}",
-            ref,
-            hyp,
-            texts.speakers,
+            tokenize(texts.ref, tokenizer, args.cleaner),
+            tokenize(texts.hyp, tokenizer, args.hyp_cleaner),
+            texts.utt2spk,
             args.score_opts,
         )
         print(f"Write {metric} result in {result}")
-        lines = result.read_text(encoding="utf-8").splitlines()
-        print(next(line for line in lines if "SPKR" in line))
-        print(next(line for line in lines if "Sum/Avg" in line))
+        print(*summary(result.read_text(encoding="utf-8")), sep="\n")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 
-from espnet_ensemble.recipes.scoring import Result, read_results  # noqa: E402
+from espnet_ensemble.recipes.results import (  # noqa: E402
+    DatasetResult,
+    read_results,
+)
 
 # What ESPnet's trainer logs after an epoch.
 _EPOCH = re.compile(
@@ -53,7 +56,7 @@ def read_trn(path: Path) -> dict[str, str]:
     return {key: words.strip() for words, key in split}
 
 
-def transcripts(exp_dir: Path, result: Result, number: int) -> list[str]:
+def transcripts(exp_dir: Path, result: DatasetResult, number: int) -> list[str]:
     """The first utterance of as many voices: what was said, and what was recognised."""
     folder = exp_dir / result.inference_tag / result.dataset / "score_wer"
     refs, hyps = read_trn(folder / "ref.trn"), read_trn(folder / "hyp.trn")
@@ -66,7 +69,7 @@ def transcripts(exp_dir: Path, result: Result, number: int) -> list[str]:
     return lines
 
 
-def draw(epochs: dict[int, Epoch], results: list[Result], title: str, path: Path):
+def draw(epochs: dict[int, Epoch], results: list[DatasetResult], title: str, path: Path):
     """Draw the learning curve and the error rates."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     figure.suptitle(title, fontsize=10)
@@ -84,7 +87,7 @@ def draw(epochs: dict[int, Epoch], results: list[Result], title: str, path: Path
     plt.close(figure)
 
 
-def _draw_bars(axes: Axes, results: list[Result]) -> None:
+def _draw_bars(axes: Axes, results: list[DatasetResult]) -> None:
     names = [f"{result.dataset}\n{result.metric.upper()}" for result in results]
     bars = axes.bar(names, [result.percentages.errors for result in results])
     axes.bar_label(bars, fmt="%.1f")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from espnet_ensemble.recipes.scoring import read_results
+from espnet_ensemble.recipes.results import read_results
 from espnet_ensemble.recipes.tables.commands import inference_tag
 from espnet_ensemble.recipes.tables.systems import Rates, System
 

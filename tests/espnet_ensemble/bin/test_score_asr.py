@@ -3,7 +3,8 @@ import sentencepiece
 
 from espnet_ensemble.bin.score_asr import main
 from espnet_ensemble.data.tables import write_table
-from espnet_ensemble.recipes.scoring import read_results
+from espnet_ensemble.recipes.results import read_results
+from espnet_ensemble.recipes.scoring import Counts
 
 
 @pytest.fixture
@@ -50,10 +51,10 @@ def test_espnet_s_options(cmd, tmp_path):
         [*cmd, *options, "--cleaner", "none", "--hyp_cleaner=none", "--score_opts", ""]
     )
     wer, cer, ter = read_results(tmp_path / "exp")
-    assert wer.counts == (2, 4, 1, 1, 2, 0, 3, 2)
+    assert wer.counts == Counts(2, 4, 1, 1, 2, 0, 3, 2)
     # The spaces around the symbol stay.
     assert cer.counts.words == len("HELLO  WORLD") + len("A B")
-    assert ter[:3] == ("decode_y", "test", "ter")
+    assert (ter.inference_tag, ter.dataset, ter.metric) == ("decode_y", "test", "ter")
     model = sentencepiece.SentencePieceProcessor(str(tmp_path / "bpe.model"))
     pieces = model.encode("HELLO <NOISE> WORLD", out_type=str)
     trn = (tmp_path / "exp/decode_y/test/score_ter/ref.trn").read_text(encoding="utf-8")

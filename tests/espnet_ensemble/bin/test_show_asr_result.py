@@ -7,7 +7,7 @@ import torch
 
 import espnet_ensemble
 from espnet_ensemble.bin.show_asr_result import main
-from espnet_ensemble.recipes.scoring import write_score
+from espnet_ensemble.recipes.results import write_score
 
 
 @pytest.fixture

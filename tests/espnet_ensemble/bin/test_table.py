@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from espnet_ensemble.bin.table import main
-from espnet_ensemble.recipes.scoring import write_score
+from espnet_ensemble.recipes.results import write_score
 from espnet_ensemble.recipes.tables.states import running
 
 REPOSITORY = Path(__file__).parents[3]

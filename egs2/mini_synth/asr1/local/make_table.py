@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 
-from espnet_ensemble.recipes.scoring import read_results  # noqa: E402
+from espnet_ensemble.recipes.results import read_results  # noqa: E402
 from espnet_ensemble.recipes.tables import comparison  # noqa: E402
 
 HEADS = {"ctc": "CTC layer only", "transformer2_ctc": "2 encoder layers + CTC"}
@@ -42,7 +42,8 @@ def read_rates(exp: Path, suffix: str, dataset: str, inference_tag: str) -> Rate
         found = [
             result.percentages.errors
             for result in read_results(folder)
-            if result[:3] == (inference_tag, dataset, "wer")
+            if (result.inference_tag, result.dataset) == (inference_tag, dataset)
+            and result.metric == "wer"
         ]
         if not found:
             raise ValueError(f"{folder}: no result {inference_tag}/{dataset}")

@@ -4,7 +4,7 @@ import doctest
 
 import pytest
 
-from espnet_ensemble.recipes.scoring import write_score
+from espnet_ensemble.recipes.results import write_score
 
 TAG = "decode_asr_ctc_asr_model_valid.cer_ctc.ave"
 LOG = (

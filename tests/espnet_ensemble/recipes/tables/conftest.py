@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from espnet_ensemble.recipes.scoring import write_score
+from espnet_ensemble.recipes.results import write_score
 from espnet_ensemble.recipes.tables.commands import (
     Variant,
     experiment_dir,

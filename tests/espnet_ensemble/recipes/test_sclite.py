@@ -1,0 +1,49 @@
+import re
+import shutil
+
+import pytest
+from random_texts import TEXTS, random_texts
+
+from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.recipes import sclite
+from espnet_ensemble.recipes.results import write_score
+from espnet_ensemble.recipes.scoring import score_tokens
+
+
+def rows(text):
+    """Every row of the tables but sclite's means."""
+    lines = [line for line in text.splitlines() if line.strip().startswith("|")]
+    cells = [line.replace("|", " ").split() for line in lines]
+    means = "Mean", "S.D.", "Median"
+    return [row for row in cells if len(row) == 9 and row[0] not in means]
+
+
+def scores(text):
+    found = re.findall(r"^id: \((.*)\)\nScores: .*\) (.*)$", text, re.MULTILINE)
+    return {utt.lower(): numbers for utt, numbers in found}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("vocabulary,longest", TEXTS)
+def test_agrees_with_sclite(vocabulary, longest, seed, tmp_path):
+    if not shutil.which("sclite"):
+        pytest.skip("sclite is not installed")
+    texts = random_texts(seed, vocabulary, longest)
+    theirs = write_score(tmp_path, *texts).read_text(encoding="utf-8")
+    ours = sclite.format_score(score_tokens(*texts))
+    assert len(rows(ours)) == 10
+    assert rows(ours) == rows(theirs)
+    assert len(scores(ours)) == 60
+    assert scores(ours) == scores(theirs)
+
+
+def test_transcripts_come_back():
+    tokens = {"u1": ["hé", "(x)", "a\u2028b"], "u2": []}
+    text = sclite.format_trn(tokens, {"u1": "alice", "u2": "bob (jr)"})
+    assert text == "hé (x) a\u2028b\t(alice-u1)\n\t(bob (jr)-u2)\n"
+    assert sclite.parse_trn(text) == {"alice-u1": "hé (x) a\u2028b", "bob (jr)-u2": ""}
+
+
+def test_no_table(tmp_path):
+    with pytest.raises(EnsembleError, match=f"{tmp_path}: expected sclite's tables"):
+        sclite.parse_counts("| Sum | 1 2 | 3 |", tmp_path)
