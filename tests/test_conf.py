@@ -1,14 +1,13 @@
 """Every shared configuration file builds the model that it says, with ESPnet's parser."""
 
-from pathlib import Path
-
 import pytest
 import yaml
 from espnet2.tasks.asr import ASRTask
+from repository import REPOSITORY
 
 import espnet_ensemble  # noqa: F401
 
-CONF = Path(__file__).parent.parent / "conf"
+CONF = REPOSITORY / "conf"
 TUNING = sorted((CONF / "tuning").glob("train_asr_*.yaml"))
 FRONTENDS = sorted((CONF / "frontends").glob("*.yaml"))
 TABLES = {

@@ -5,19 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[2]
 _MADE = ("data", "downloads", "dump", "exp")
 
 
-def clone_recipe(root: Path, corpus: str, repository: Path = REPOSITORY) -> Path:
+def clone_recipe(repository: Path, root: Path, corpus: str) -> Path:
     """Link what is committed of a recipe, and what it needs, into a folder.
 
     What is there already stays.
 
     Args:
+        repository: A checkout with the recipe.
         root: The folder.
         corpus: The recipe's corpus.
-        repository: A checkout with the recipe.
 
     Returns:
         The recipe's folder: ``root/egs2/<corpus>/asr1``.

@@ -103,7 +103,7 @@ def _new(folder: Path) -> Iterator[Path | None]:
 
 
 def _clone(repository: Path, root: Path, recipe: str) -> None:
-    folder, corpora = clone_recipe(root, recipe, repository), root / "corpora"
+    folder, corpora = clone_recipe(repository, root, recipe), root / "corpora"
     places = {
         "LIBRISPEECH": corpora / "LibriSpeech",
         "LIBRILIGHT": corpora / "librispeech_finetuning",
@@ -118,7 +118,7 @@ def _clone(repository: Path, root: Path, recipe: str) -> None:
 
 
 def _make_corpora(repository: Path, root: Path, folder: Path) -> None:
-    utterances = _mini_synth(clone_recipe(root, "mini_synth", repository))
+    utterances = _mini_synth(clone_recipe(repository, root, "mini_synth"))
     turns = cycle(utterances)
 
     def speak(_rng) -> tuple[str, np.ndarray]:

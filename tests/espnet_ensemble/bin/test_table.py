@@ -11,7 +11,6 @@ from espnet_ensemble.bin.table import main
 from espnet_ensemble.recipes.results import write_score
 from espnet_ensemble.recipes.tables.states import running
 
-REPOSITORY = Path(__file__).parents[3]
 TABLE = """\
 title: A small table
 inference_config: conf/decode_asr_ctc.yaml

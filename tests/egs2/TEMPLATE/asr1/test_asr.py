@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from repository import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[4]
 TEMPLATE = REPOSITORY / "egs2" / "TEMPLATE" / "asr1"
 SETS = ["--train_set", "train", "--valid_set", "dev", "--test_sets", "test"]
 CONFIG = ["--asr_config", "train.yaml"]

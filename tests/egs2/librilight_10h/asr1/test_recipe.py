@@ -2,16 +2,18 @@
 
 import os
 
+from repository import REPOSITORY
+
 from espnet_ensemble.data.datadir import validate
 from espnet_ensemble.testing.librispeech import make_librilight, make_librispeech
-from espnet_ensemble.testing.recipes import REPOSITORY, clone_recipe, run_script
+from espnet_ensemble.testing.recipes import clone_recipe, run_script
 
 RECIPE = REPOSITORY / "egs2" / "librilight_10h" / "asr1"
 EVALUATION = ("dev-clean", "dev-other", "test-clean", "test-other")
 
 
 def test_stage_1(tmp_path):
-    recipe = clone_recipe(tmp_path, "librilight_10h")
+    recipe = clone_recipe(REPOSITORY, tmp_path, "librilight_10h")
     train = make_librilight(tmp_path / "librispeech_finetuning")
     evaluation = make_librispeech(tmp_path / "LibriSpeech", EVALUATION)
     options = f"--librilight {tmp_path}/librispeech_finetuning --partial --nj 2"

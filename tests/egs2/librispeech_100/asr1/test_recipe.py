@@ -5,10 +5,11 @@ from functools import partial
 
 import pytest
 import yaml
+from repository import REPOSITORY
 
 from espnet_ensemble.data.datadir import validate
 from espnet_ensemble.testing.librispeech import make_librispeech
-from espnet_ensemble.testing.recipes import REPOSITORY, clone_recipe, run_script
+from espnet_ensemble.testing.recipes import clone_recipe, run_script
 
 RECIPE = REPOSITORY / "egs2" / "librispeech_100" / "asr1"
 SETS = {
@@ -24,7 +25,7 @@ SETS = {
 @pytest.fixture
 def run(tmp_path):
     """Run a script of the recipe in a clone: run(script, option, ...) -> its process."""
-    recipe = clone_recipe(tmp_path, "librispeech_100")
+    recipe = clone_recipe(REPOSITORY, tmp_path, "librispeech_100")
     return partial(run_script, recipe)
 
 

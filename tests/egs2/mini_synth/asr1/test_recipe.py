@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from repository import REPOSITORY
 
 from espnet_ensemble.testing.recipes import clone_recipe
 
@@ -66,7 +67,7 @@ def interrupt(folder, environment, moment, *options):
 
 
 def test_in_one_go_with_an_interruption(tmp_path, environment, run):
-    folder = clone_recipe(tmp_path, "mini_synth")
+    folder = clone_recipe(REPOSITORY, tmp_path, "mini_synth")
     options = ["--asr_args", "--max_epoch 3", "--skip_packing", "false"]
     options += ["--cache_opts", "--storage int8 --shard_utts 5"]
     exp = (
@@ -108,7 +109,7 @@ def test_in_one_go_with_an_interruption(tmp_path, environment, run):
 
 def test_stage_by_stage_with_bpe_and_an_upstream_of_s3prl(tmp_path, run, environment):
     """Options, stages and a frontend other than the default's."""
-    folder = clone_recipe(tmp_path, "mini_synth")
+    folder = clone_recipe(REPOSITORY, tmp_path, "mini_synth")
     options = ["--token_type", "bpe", "--nbpe", "60", "--speed_perturb_factors", "1.1"]
     options += ["--frontend_config", "conf/frontends/wavlm_s3prl_hubert.yaml"]
     options += ["--cache_feats", "false", "--eval_valid_set", "true", "--asr_args"]

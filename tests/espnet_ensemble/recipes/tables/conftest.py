@@ -1,8 +1,7 @@
 """A checkout whose recipes have no more than what a table asks of them."""
 
-from pathlib import Path
-
 import pytest
+from repository import REPOSITORY
 
 from espnet_ensemble.recipes.results import write_score
 from espnet_ensemble.recipes.tables.commands import (
@@ -11,8 +10,6 @@ from espnet_ensemble.recipes.tables.commands import (
     inference_tag,
 )
 from espnet_ensemble.recipes.tables.systems import read_experiment_table
-
-REPOSITORY = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from repository import REPOSITORY
 
 from espnet_ensemble.bin import train_config
 from espnet_ensemble.bin.train_config import ConfigError
@@ -23,7 +24,6 @@ from espnet_ensemble.recipes.tables.commands import (
 )
 from espnet_ensemble.recipes.tables.systems import TableError
 
-REPOSITORY = Path(__file__).parents[3]
 PAPER = Variant()
 VARIANT = Variant(layer=8, fusion="sum", encoder="conformer")
 

@@ -4,19 +4,17 @@ Nothing is downloaded. The published checkpoints' architectures are written down
 stand-in has the feature size and the style of one, but next to no transformer.
 """
 
-from pathlib import Path
-
 import pytest
 import torch
 import transformers
 from espnet2.tasks.asr import ASRTask
+from repository import REPOSITORY
 
 from espnet_ensemble.recipes.tables.commands import Variant, training_config
 from espnet_ensemble.recipes.tables.systems import read_experiment_table
 from espnet_ensemble.testing.upstreams import save_huggingface, tiny_huggingface
 from espnet_ensemble.upstream.checkpoints import CHECKPOINTS
 
-REPOSITORY = Path(__file__).parents[3]
 SYSTEMS = [
     system
     for number in (1, 2, 3)

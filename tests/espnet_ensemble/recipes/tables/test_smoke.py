@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import yaml
+from repository import REPOSITORY
 
 from espnet_ensemble.bin.table import main, run
 from espnet_ensemble.recipes.tables import smoke
 from espnet_ensemble.recipes.tables.commands import Variant, recipe_dir
 from espnet_ensemble.recipes.tables.smoke import make_sandbox, run_args, shorten
-from espnet_ensemble.testing.recipes import REPOSITORY
 from espnet_ensemble.upstream.huggingface import load_huggingface
 
 DECODED = "decode_asr_ctc_asr_model_valid.cer_ctc.ave"

@@ -1,9 +1,9 @@
 import re
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import yaml
+from repository import REPOSITORY
 
 from espnet_ensemble.recipes.tables.systems import (
     TableError,
@@ -11,7 +11,7 @@ from espnet_ensemble.recipes.tables.systems import (
     select,
 )
 
-CONF = Path(__file__).parents[3] / "conf"
+CONF = REPOSITORY / "conf"
 
 
 def find(table, name):
