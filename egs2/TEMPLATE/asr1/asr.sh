@@ -471,10 +471,10 @@ stage_11() {
     mark_done "${asr_exp}/.done" "${settings}"
 }
 
-# Of train.log, a line for each epoch.
+# Of train.log, a line for each epoch. It ends with tail, also on Ctrl-C.
 epochs() {
-    local pattern='.* ([0-9]+)epoch results: \[train\].* loss=([^,]+),.*\[valid\].* cer_ctc=([^,]+),.* loss=([^,]+),.*'
-    sed -unE "s/${pattern}/  epoch \1: train loss \2, valid loss \4, valid CER \3/p"
+    trap '' INT
+    "${python}" -m espnet_ensemble.bin.show_epochs
 }
 
 stage_12() {

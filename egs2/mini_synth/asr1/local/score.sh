@@ -4,4 +4,4 @@
 
 set -euo pipefail
 
-python3 -m espnet_ensemble.recipes.show_result "$@"
+python3 -m espnet_ensemble.bin.show_result "$@"

@@ -1,4 +1,4 @@
-"""The recipe's table, charts and transcripts."""
+"""The recipe's table and its chart."""
 
 import doctest
 
@@ -7,11 +7,6 @@ import pytest
 from espnet_ensemble.recipes.results import write_score
 
 TAG = "decode_asr_ctc_asr_model_valid.cer_ctc.ave"
-LOG = (
-    "[vm] 2026-01-01 00:00:00,000 (trainer:394) INFO: {epoch}epoch results: [train] "
-    "iter_time=0.1, loss_ctc=1.5, loss={train}, time=1 second, [valid] loss_ctc=2.5, "
-    "cer_ctc={cer}, loss_att=nan, acc=nan, cer=nan, wer=nan, loss={valid}, time=1 second\n"
-)
 
 
 def make_result(exp, name, errors, words=20):
@@ -47,28 +42,6 @@ def test_a_missing_system_is_named(local, tmp_path):
     make_result(tmp_path, "asr_train_asr_ctc_wav2vec2_raw_char", 1)
     with pytest.raises(ValueError, match="asr_train_asr_ctc_hubert_raw_char: expected"):
         local("make_table").main([str(tmp_path), "--output_dir", str(tmp_path / "t")])
-
-
-def test_learning_curve_goes_over_all_parts_of_a_training(local, tmp_path):
-    show_result = local("show_result")
-    first = LOG.format(epoch=1, train=9, cer=0.5, valid=8)
-    (tmp_path / "train.1.log").write_text(first)
-    second = LOG.format(epoch=2, train=7, cer="nan", valid=6)
-    (tmp_path / "train.log").write_text("other\n" + second)
-    epochs = show_result.read_epochs(tmp_path)
-    assert list(epochs) == [1, 2]
-    assert epochs[1] == (9, 8, 0.5) and epochs[2][:2] == (7, 6)
-
-
-def test_show_result(local, tmp_path, capsys):
-    make_result(tmp_path, "exp", 1, words=2)
-    exp = tmp_path / "exp"
-    (exp / "train.log").write_text(LOG.format(epoch=1, train=9, cer=0.5, valid=8))
-    local("show_result").main([str(exp)])
-    output = capsys.readouterr().out.splitlines()
-    assert output[:3] == ["alice:", "    said: a a", "    text: b a"]
-    assert output[3] == f"picture: {exp / 'images' / 'result.png'}"
-    assert (exp / "images" / "result.png").stat().st_size > 1000
 
 
 def test_examples_in_docstrings(local):
