@@ -1,11 +1,12 @@
 """Kaldi-style data directories: check, repair, combine and divide them."""
 
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import chain, pairwise
 from pathlib import Path
 
 from espnet_ensemble.data.tables import (
-    KEYS,
+    KEYED_BY,
     MAY_BE_EMPTY,
     DataError,
     Segment,
@@ -17,18 +18,25 @@ from espnet_ensemble.data.tables import (
     render,
     write_table,
 )
+from espnet_ensemble.errors import name_keys
 from espnet_ensemble.files import PathLike, write_text
 
 #: Files of one line about the whole set.
 CONSTANTS = ("audio_format", "feats_dim", "feats_type")
+# Who makes a file, for the message that it is missing.
+_MADE_BY = {"utt2num_samples": "; format_wav_scp makes it"}
 
 
-def validate(data_dir: PathLike, need_text: bool = True) -> Tables:
+def validate(
+    data_dir: PathLike, need_text: bool = True, required: Collection[str] = ()
+) -> Tables:
     """Read a data directory and check that its files are sorted and agree.
 
     Args:
         data_dir: The directory.
         need_text: Whether it must have a ``text``.
+        required: Names of other files that it must have; ``utt2spk``, ``spk2utt`` and
+            one of ``wav.scp`` and ``feats.scp`` are among them anyway.
 
     Returns:
         Its files, by name, without ``spk2utt``, which ``utt2spk`` implies.
@@ -38,12 +46,13 @@ def validate(data_dir: PathLike, need_text: bool = True) -> Tables:
     """
     data_dir = Path(data_dir)
     tables = _read(data_dir, read_table)
-    required = ["utt2spk"] + ["text"] * need_text
-    if "feats.scp" not in tables:
-        required.append("wav.scp")
-    for name in required:
+    audio = [] if "feats.scp" in tables else ["wav.scp"]
+    for name in ["utt2spk", *["text"] * need_text, *audio, *required]:
         if name not in tables:
-            raise DataError(f"{data_dir / name}: expected this file, found none")
+            raise DataError(
+                f"{data_dir / name}: expected this file, found none"
+                + _MADE_BY.get(name, "")
+            )
     for name, table in tables.items():
         _check_values(data_dir / name, table)
         _check_sorted(data_dir / name, table)
@@ -70,25 +79,25 @@ def fix(data_dir: PathLike) -> dict[str, list[str]]:
     tables = _read(data_dir, read_repeated)
     if "utt2spk" not in tables:
         tables["utt2spk"] = _utt2spk(data_dir / "spk2utt")
-    for utterance, value in tables.get("segments", {}).items():
-        _parse_segment(data_dir / "segments", tables["segments"], utterance, value)
-    having = _utterances(tables)
-    utterances = set().union(*having.values())
-    kept = utterances.intersection(*having.values())
+    for utt_id, value in tables.get("segments", {}).items():
+        _parse_segment(data_dir / "segments", tables["segments"], utt_id, value)
+    having = _utt_ids(tables)
+    every = set().union(*having.values())
+    kept = every.intersection(*having.values())
     if not kept:
-        counts = ", ".join(f"{name} {len(table)}" for name, table in having.items())
+        counts = ", ".join(f"{name} {len(ids)}" for name, ids in having.items())
         raise DataError(f"{data_dir}: no utterance is in all files ({counts})")
     fixed = select(tables, kept)
     _back_up(data_dir, fixed)
     write(data_dir, fixed)
     return {
-        utterance: [name for name, table in having.items() if utterance not in table]
-        for utterance in sorted(utterances - kept)
+        utt_id: [name for name, utt_ids in having.items() if utt_id not in utt_ids]
+        for utt_id in sorted(every - kept)
     }
 
 
-def select(tables: Tables, utterances: Collection[str]) -> Tables:
-    """Keep what belongs to some utterances.
+def select(tables: Tables, utt_ids: Collection[str]) -> Tables:
+    """Keep what belongs to some utterances, their recordings and their speakers.
 
     Example:
         >>> tables = {
@@ -101,14 +110,31 @@ def select(tables: Tables, utterances: Collection[str]) -> Tables:
         ({'two': '2.wav'}, {'bob': 'm'})
     """
     kept = {
-        "utterance": set(utterances),
-        "recording": set(_recordings(tables, utterances).values()),
-        "speaker": {tables["utt2spk"][utterance] for utterance in utterances},
+        "utterance": set(utt_ids),
+        "recording": _recordings(tables, utt_ids),
+        "speaker": {tables["utt2spk"][utt_id] for utt_id in utt_ids},
     }
     return {
-        name: {key: table[key] for key in table if key in kept[KEYS[name]]}
+        name: {key: table[key] for key in table if key in kept[KEYED_BY[name]]}
         for name, table in tables.items()
     }
+
+
+def segments_of(tables: Tables, utt_ids: Iterable[str]) -> dict[str, Segment]:
+    """Look up which part of which recording each utterance is.
+
+    Without ``segments``, each is a recording of the same name.
+
+    Example:
+        >>> tables = {"segments": {"a": "one 0 1.5", "b": "one 1.5 -1"}}
+        >>> segments_of(tables, ["b"])
+        {'b': Segment(recording='one', start=1.5, end=None)}
+        >>> segments_of({}, ["a"])
+        {'a': Segment(recording='a', start=0.0, end=None)}
+    """
+    if "segments" not in tables:
+        return {utt_id: Segment(utt_id) for utt_id in utt_ids}
+    return {utt_id: Segment.parse(tables["segments"][utt_id]) for utt_id in utt_ids}
 
 
 def write(data_dir: PathLike, tables: Tables) -> None:
@@ -118,11 +144,11 @@ def write(data_dir: PathLike, tables: Tables) -> None:
     """
     data_dir = Path(data_dir)
     data_dir.mkdir(parents=True, exist_ok=True)
-    for name in KEYS:
+    for name in KEYED_BY:
         if name not in tables:
             (data_dir / name).unlink(missing_ok=True)
     write_table(data_dir / "spk2utt", _spk2utt(tables["utt2spk"]))
-    for name in KEYS:
+    for name in KEYED_BY:
         if name in tables:
             write_table(data_dir / name, tables[name])
 
@@ -155,7 +181,9 @@ def combine(dest: PathLike, *sources: PathLike) -> list[str]:
         for tables in parts:
             tables.setdefault("utt2uniq", {key: key for key in tables["utt2spk"]})
     every, some = set(parts[0]).intersection(*parts), set().union(*parts)
-    combined = {name: _merge(name, sources, parts) for name in KEYS if name in every}
+    combined = {
+        name: _merge(name, sources, parts) for name in KEYED_BY if name in every
+    }
     copy_constants(dest, *sources)
     write(dest, combined)
     return sorted(some - every)
@@ -164,7 +192,7 @@ def combine(dest: PathLike, *sources: PathLike) -> list[str]:
 def subset(
     src: PathLike,
     dest: PathLike,
-    utterances: Collection[str] | None = None,
+    utt_ids: Collection[str] | None = None,
     first: int | None = None,
     per_speaker: int | None = None,
 ) -> list[str]:
@@ -173,19 +201,19 @@ def subset(
     Args:
         src: The whole.
         dest: Where to write the part.
-        utterances: The utterances to take; or
+        utt_ids: Ids of the utterances to take; or
         first: how many to take, from the beginning; or
         per_speaker: how many to take of each speaker, or all where there are fewer.
 
     Returns:
-        The utterances of the part.
+        Ids of the utterances of the part.
 
     Raises:
         DataError: If the whole is not valid, or lacks some of what is asked for.
     """
     check_other(dest, src)
     tables = validate(src, need_text=False)
-    chosen = _choose(src, tables["utt2spk"], utterances, first, per_speaker)
+    chosen = _choose(src, tables["utt2spk"], utt_ids, first, per_speaker)
     copy_constants(dest, src)
     write(dest, select(tables, chosen))
     return chosen
@@ -245,10 +273,10 @@ def check_other(dest: PathLike, *sources: PathLike) -> None:
             raise DataError(f"{dest}: expected another folder than the source")
 
 
-def _read(data_dir: Path, read_one) -> Tables:
+def _read(data_dir: Path, read_one: Callable[[Path], Table]) -> Tables:
     if not data_dir.is_dir():
         raise DataError(f"{data_dir}: expected a data directory, found none")
-    paths = {name: data_dir / name for name in KEYS}
+    paths = {name: data_dir / name for name in KEYED_BY}
     return {name: read_one(path) for name, path in paths.items() if path.exists()}
 
 
@@ -276,8 +304,7 @@ def _parse_segment(path: Path, table: Table, key: str, value: str) -> Segment:
 
 
 def _check_sorted(path: Path, table: Table) -> None:
-    keys = list(table)
-    for previous, key in zip(keys, keys[1:]):
+    for previous, key in pairwise(table):
         if key < previous:
             raise DataError(
                 f"{at(path, table, key)} expected C-locale order (LC_ALL=C sort), found "
@@ -291,35 +318,34 @@ def _check_keys(data_dir: Path, tables: Tables) -> None:
     if not utt2spk:
         raise DataError(f"{data_dir / 'utt2spk'}: expected utterances, found none")
     if "segments" in tables:
-        _check_same(data_dir, "utterance", tables, "segments", "utt2spk", set(utt2spk))
-    recordings = set(_recordings(tables, utt2spk).values())
+        path = data_dir / "segments"
+        _check_same(path, tables["segments"], "utterance", "utt2spk", set(utt2spk))
+    recordings = _recordings(tables, utt2spk)
     expected = {
         "utterance": ("utt2spk", set(utt2spk)),
         "speaker": ("utt2spk", set(utt2spk.values())),
         "recording": ("segments" if "segments" in tables else "utt2spk", recordings),
     }
-    for name in tables:
-        _check_same(data_dir, KEYS[name], tables, name, *expected[KEYS[name]])
+    for name, table in tables.items():
+        kind = KEYED_BY[name]
+        _check_same(data_dir / name, table, kind, *expected[kind])
 
 
-def _check_same(data_dir, kind, tables, name, other, expected) -> None:
-    table = tables[name]
+def _check_same(
+    path: Path, table: Table, kind: str, other: str, expected: set[str]
+) -> None:
+    """Check that a file has the same keys of a kind as another one."""
     surplus = [key for key in table if key not in expected]
     missing = sorted(expected.difference(table))
     if surplus:
         raise DataError(
-            f"{at(data_dir / name, table, surplus[0])} expected only what {other} has, "
-            f"found this {kind}{_more(surplus)}"
+            f"{at(path, table, surplus[0])} expected only what {other} has, found "
+            f"{kind} {name_keys(surplus)}"
         )
     if missing:
         raise DataError(
-            f"{data_dir / name}: expected every {kind} of {other}, found no "
-            f"{missing[0]!r}{_more(missing)}"
+            f"{path}: expected every {kind} of {other}, found no {name_keys(missing)}"
         )
-
-
-def _more(keys: list[str]) -> str:
-    return f" and {len(keys) - 1} more" if len(keys) > 1 else ""
 
 
 def _check_spk2utt(data_dir: Path, utt2spk: Table) -> None:
@@ -327,11 +353,9 @@ def _check_spk2utt(data_dir: Path, utt2spk: Table) -> None:
     table = read_table(path)
     _check_sorted(path, table)
     implied = _spk2utt(utt2spk)
-    _check_same(
-        data_dir, "speaker", {"spk2utt": table}, "spk2utt", "utt2spk", set(implied)
-    )
-    for speaker, utterances in table.items():
-        wrong = set(utterances.split()) ^ set(implied[speaker].split())
+    _check_same(path, table, "speaker", "utt2spk", set(implied))
+    for speaker, utt_ids in table.items():
+        wrong = set(utt_ids.split()) ^ set(implied[speaker].split())
         if wrong:
             raise DataError(
                 f"{at(path, table, speaker)} expected the utterances that utt2spk gives "
@@ -339,43 +363,43 @@ def _check_spk2utt(data_dir: Path, utt2spk: Table) -> None:
             )
 
 
-def _recordings(tables: Tables, utterances: Collection[str]) -> Table:
-    """The recording of each utterance."""
-    if "segments" not in tables:
-        return {utterance: utterance for utterance in utterances}
-    return {key: tables["segments"][key].split()[0] for key in utterances}
+def _recordings(tables: Tables, utt_ids: Iterable[str]) -> set[str]:
+    """Ids of the recordings that utterances are in."""
+    return {segment.recording for segment in segments_of(tables, utt_ids).values()}
 
 
-def _utterances(tables: Tables) -> dict[str, Collection[str]]:
-    """The utterances that each file is about, files about speakers left out."""
-    found = {name: table for name, table in tables.items() if KEYS[name] == "utterance"}
+def _utt_ids(tables: Tables) -> dict[str, Collection[str]]:
+    """Ids of the utterances that each file is about, files about speakers left out."""
+    found = {
+        name: table for name, table in tables.items() if KEYED_BY[name] == "utterance"
+    }
     if "wav.scp" in tables:
-        recordings = _recordings(tables, tables.get("segments", tables["wav.scp"]))
+        segments = segments_of(tables, tables.get("segments", tables["wav.scp"]))
         found["wav.scp"] = {
-            utterance
-            for utterance, recording in recordings.items()
-            if recording in tables["wav.scp"]
+            utt_id
+            for utt_id, segment in segments.items()
+            if segment.recording in tables["wav.scp"]
         }
     return found
 
 
 def _spk2utt(utt2spk: Table) -> Table:
-    utterances = {}
-    for utterance in sorted(utt2spk):
-        utterances.setdefault(utt2spk[utterance], []).append(utterance)
-    return {speaker: " ".join(names) for speaker, names in utterances.items()}
+    utt_ids = {}
+    for utt_id in sorted(utt2spk):
+        utt_ids.setdefault(utt2spk[utt_id], []).append(utt_id)
+    return {speaker: " ".join(ids) for speaker, ids in utt_ids.items()}
 
 
 def _utt2spk(path: Path) -> Table:
     if not path.exists():
         raise DataError(f"{path}: expected utt2spk or spk2utt, found neither")
     utt2spk = {}
-    for speaker, utterances in read_repeated(path).items():
-        for utterance in utterances.split():
-            other = utt2spk.setdefault(utterance, speaker)
+    for speaker, utt_ids in read_repeated(path).items():
+        for utt_id in utt_ids.split():
+            other = utt2spk.setdefault(utt_id, speaker)
             if other != speaker:
                 raise DataError(
-                    f"{path}: {utterance!r}: expected one speaker, found {other!r} and "
+                    f"{path}: {utt_id!r}: expected one speaker, found {other!r} and "
                     f"{speaker!r}"
                 )
     return utt2spk
@@ -401,33 +425,41 @@ def _constant(name: str, sources: Sequence[PathLike]) -> str | None:
 
 def _merge(name: str, sources: Sequence[PathLike], parts: list[Tables]) -> Table:
     merged, origin = {}, {}
-    for source, tables in zip(sources, parts):
+    for source, tables in zip(sources, parts, strict=True):
         for key, value in tables[name].items():
             # Two sets may share speakers and recordings, but an utterance is in one.
-            if key in merged and (KEYS[name] == "utterance" or merged[key] != value):
+            if key in merged and (
+                KEYED_BY[name] == "utterance" or merged[key] != value
+            ):
                 raise DataError(
                     f"{at(Path(source, name), tables[name], key)} expected this "
-                    f"{KEYS[name]} in one source, found {merged[key]!r} in "
+                    f"{KEYED_BY[name]} in one source, found {merged[key]!r} in "
                     f"{Path(origin[key], name)}"
                 )
             merged[key], origin[key] = value, source
     return merged
 
 
-def _choose(src, utt2spk: Table, utterances, first, per_speaker) -> list[str]:
-    given = {"utterances": utterances, "first": first, "per_speaker": per_speaker}
+def _choose(
+    src: PathLike,
+    utt2spk: Table,
+    utt_ids: Collection[str] | None,
+    first: int | None,
+    per_speaker: int | None,
+) -> list[str]:
+    given = {"utt_ids": utt_ids, "first": first, "per_speaker": per_speaker}
     given = {name: value for name, value in given.items() if value is not None}
     if len(given) != 1:
         raise DataError(
-            "expected one of utterances, first and per_speaker, found "
+            "expected one of utt_ids, first and per_speaker, found "
             + (" and ".join(given) or "none")
         )
-    if utterances is not None:
-        unknown = sorted(set(utterances).difference(utt2spk))
-        if unknown or not utterances:
-            found = f"no {unknown[0]!r}{_more(unknown)}" if unknown else "an empty list"
+    if utt_ids is not None:
+        unknown = sorted(set(utt_ids).difference(utt2spk))
+        if unknown or not utt_ids:
+            found = f"no {name_keys(unknown)}" if unknown else "an empty list"
             raise DataError(f"{src}: expected utterances of utt2spk, found {found}")
-        return sorted(set(utterances))
+        return sorted(set(utt_ids))
     (name, number), *_ = given.items()
     if number < 1 or number > len(utt2spk):
         raise DataError(
@@ -436,8 +468,8 @@ def _choose(src, utt2spk: Table, utterances, first, per_speaker) -> list[str]:
         )
     if first is not None:
         return list(utt2spk)[:first]
-    chosen = (names.split()[:per_speaker] for names in _spk2utt(utt2spk).values())
-    return sorted(name for names in chosen for name in names)
+    chosen = (ids.split()[:per_speaker] for ids in _spk2utt(utt2spk).values())
+    return sorted(chain.from_iterable(chosen))
 
 
 def _divide(source: Path, keys: list[str], n: int) -> list[list[str]]:
@@ -447,4 +479,4 @@ def _divide(source: Path, keys: list[str], n: int) -> list[list[str]]:
             f"found {n}"
         )
     bounds = [len(keys) * part // n for part in range(n + 1)]
-    return [keys[start:end] for start, end in zip(bounds, bounds[1:])]
+    return [keys[start:end] for start, end in pairwise(bounds)]

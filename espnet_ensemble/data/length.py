@@ -1,6 +1,6 @@
 """Leave out the utterances that training cannot use."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from espnet_ensemble.data.datadir import (
     check_other,
@@ -13,8 +13,9 @@ from espnet_ensemble.data.tables import DataError
 from espnet_ensemble.files import PathLike
 
 
-class LeftOut(NamedTuple):
-    """Utterances that were left out, by what is wrong with them; each is in one list."""
+@dataclass(frozen=True)
+class LeftOut:
+    """Ids of the utterances that were left out, by what is wrong with them."""
 
     too_short: list[str]
     too_long: list[str]
@@ -48,23 +49,18 @@ def filter_lengths(
         DataError: If ``src`` is not valid, or no utterance is left.
     """
     check_other(dest, src)
-    tables = validate(src)
-    if "utt2num_samples" not in tables:
-        raise DataError(
-            f"{src}/utt2num_samples: expected this file, found none; format_wav_scp "
-            "makes it"
-        )
-    left_out = LeftOut([], [], [])
-    for utterance, num_samples in tables["utt2num_samples"].items():
-        if int(num_samples) <= int(min_wav_duration * fs):
-            left_out.too_short.append(utterance)
-        elif int(num_samples) >= int(max_wav_duration * fs):
-            left_out.too_long.append(utterance)
-        elif not tables["text"][utterance]:
-            left_out.empty_text.append(utterance)
-    kept = set(tables["utt2spk"]).difference(*left_out)
+    tables = validate(src, required=["utt2num_samples"])
+    shortest, longest = int(min_wav_duration * fs), int(max_wav_duration * fs)
+    lengths = {key: int(value) for key, value in tables["utt2num_samples"].items()}
+    fitting = [key for key, length in lengths.items() if shortest < length < longest]
+    kept = [key for key in fitting if tables["text"][key]]
+    left_out = LeftOut(
+        too_short=[key for key, length in lengths.items() if length <= shortest],
+        too_long=[key for key, length in lengths.items() if length >= longest],
+        empty_text=[key for key in fitting if not tables["text"][key]],
+    )
     if not kept:
-        counts = ", ".join(f"{k} {len(v)}" for k, v in left_out._asdict().items())
+        counts = ", ".join(f"{name} {len(ids)}" for name, ids in vars(left_out).items())
         raise DataError(f"{src}: no utterance is left ({counts})")
     copy_constants(dest, src)
     write(dest, select(tables, kept))

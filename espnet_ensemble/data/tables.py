@@ -15,9 +15,9 @@ from espnet_ensemble.files import PathLike, write_text
 Table = dict[str, str]
 Tables = dict[str, Table]
 
-#: What the lines of a file are about; without ``segments`` a recording is an utterance.
+#: What the keys of a file are; without ``segments`` a recording is an utterance.
 #: In the order of writing: what shows that a directory is there comes last.
-KEYS = {
+KEYED_BY = {
     "text": "utterance",
     "utt2lang": "utterance",
     "utt2uniq": "utterance",
@@ -160,7 +160,7 @@ def _read_lines(path: PathLike) -> list[tuple[str, str]]:
             raise DataError(
                 f"{path}:{number}: expected UTF-8, found {line!r}"
             ) from error
-        lines.append((words + ["", ""])[:2])
+        lines.append([*words, "", ""][:2])
     return lines if content else []
 
 

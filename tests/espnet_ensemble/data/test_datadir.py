@@ -73,7 +73,7 @@ def test_features_instead_of_audio(files, write_files):
         ),
         (
             {"text": "a1 X\na2 X\na3 X\nb1 X\nb2 X\n"},
-            "text:3: 'a3': expected only what utt2spk has, found this utterance and 1",
+            "text:3: 'a3': expected only what utt2spk has, found utterance 'a3' and 1 more",
         ),
         (
             {"spk2gender": "alice f\n"},
@@ -81,7 +81,7 @@ def test_features_instead_of_audio(files, write_files):
         ),
         (
             {"spk2utt": "alice a1 a2\nbob b1\ncarl c1\n"},
-            "spk2utt:3: 'carl': expected only what utt2spk has, found this speaker",
+            "spk2utt:3: 'carl': expected only what utt2spk has, found speaker 'carl'",
         ),
         (
             {"spk2utt": "alice a1\nbob a2 b1\n"},
@@ -110,7 +110,7 @@ def test_features_instead_of_audio(files, write_files):
         ),
         (
             {"segments": "a1 one 0 1\na2 one 2 3\nb1 one 0 1\n"},
-            "wav.scp:1: 'a1': expected only what segments has, found this recording",
+            "wav.scp:1: 'a1': expected only what segments has, found recording 'a1' and 2 more",
         ),
     ],
 )
@@ -270,7 +270,7 @@ def test_combine_what_disagrees(files, segmented, write_files, tmp_path):
 @pytest.mark.parametrize(
     "how,expected",
     [
-        (dict(utterances=["b1", "a1", "b1"]), ["a1", "b1"]),
+        (dict(utt_ids=["b1", "a1", "b1"]), ["a1", "b1"]),
         (dict(first=2), ["a1", "a2"]),
         (dict(first=3), ["a1", "a2", "b1"]),
         (dict(per_speaker=1), ["a1", "b1"]),
@@ -288,17 +288,17 @@ def test_subset(how, expected, segmented, write_files, tmp_path):
 @pytest.mark.parametrize(
     "how,message",
     [
-        (dict(), "expected one of utterances, first and per_speaker, found none"),
+        (dict(), "expected one of utt_ids, first and per_speaker, found none"),
         (
             dict(first=1, per_speaker=1),
-            "expected one of utterances, first and per_speaker, found first and per_spe",
+            "expected one of utt_ids, first and per_speaker, found first and per_spe",
         ),
         (
-            dict(utterances=["a1", "x", "y"]),
+            dict(utt_ids=["a1", "x", "y"]),
             "train: expected utterances of utt2spk, found no 'x' and 1 more",
         ),
         (
-            dict(utterances=[]),
+            dict(utt_ids=[]),
             "train: expected utterances of utt2spk, found an empty list",
         ),
         (
