@@ -50,11 +50,11 @@ def atomic_write(path: PathLike) -> Iterator[Path]:
 
 
 def remove_unfinished(folder: PathLike) -> None:
-    """Remove what killed processes left of :func:`atomic_write` in a folder.
+    """Remove what killed processes left of :func:`atomic_write`, also in subfolders.
 
     Only for a folder in which no other process is writing: its files would go, too.
     """
-    for part in Path(folder).glob(f".*.{'[0-9a-f]' * 8}.tmp"):
+    for part in list(Path(folder).rglob(f".*.{'[0-9a-f]' * 8}.tmp")):
         _remove(part)
 
 

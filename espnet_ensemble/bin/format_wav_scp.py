@@ -6,7 +6,7 @@ import argparse
 import humanfriendly
 from espnet2.utils.types import str2bool
 
-from espnet_ensemble.data.formatting import FORMATS, AudioConf, Failure, format_audio
+from espnet_ensemble.data.formatting import format_audio
 from espnet_ensemble.data.tables import DataError
 
 

@@ -1,9 +1,9 @@
 """The audio of one utterance: open, cut, resample, write."""
 
 import io
-import os
 import re
 import subprocess
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,12 +12,13 @@ import soundfile
 import soxr
 
 from espnet_ensemble.data.tables import DataError, Segment
-from espnet_ensemble.files import PathLike
+from espnet_ensemble.files import PathLike, atomic_write
 
 #: Seconds by which a segment may end after its recording: times are often rounded. The
 #: same as in Kaldi's extract-segments.
 MAX_OVERSHOOT = 0.5
 SUBTYPE = "PCM_16"
+FORMATS = ("flac", "wav")
 # libsndfile's length of a file whose header leaves it open, and what programs that write
 # a wav file into a pipe give as its number of bytes, or more.
 _UNKNOWN_LENGTH = 2**63 - 1
@@ -27,6 +28,37 @@ _DATA_SIZE = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
 
 class AudioError(DataError):
     """Audio cannot be read or made."""
+
+
+@dataclass(frozen=True)
+class AudioConf:
+    """How audio is written.
+
+    Attributes:
+        fs: Sample rate in Hz; None: each file's own.
+        audio_format: flac or wav, with 16 bits per sample in either.
+        ref_channel: Which channel to take, from 0; None: audio with several is refused.
+
+    Raises:
+        DataError: If one of them is wrong.
+    """
+
+    fs: int | None = None
+    audio_format: str = "flac"
+    ref_channel: int | None = None
+
+    def __post_init__(self):
+        if self.fs is not None and self.fs < 1:
+            raise DataError(f"fs: expected a sample rate in Hz, found {self.fs}")
+        if self.audio_format not in FORMATS:
+            raise DataError(
+                f"audio_format: expected {' or '.join(FORMATS)}, found "
+                f"{self.audio_format!r}"
+            )
+        if self.ref_channel is not None and self.ref_channel < 0:
+            raise DataError(
+                f"ref_channel: expected a channel, from 0, found {self.ref_channel}"
+            )
 
 
 def open_audio(entry: str) -> soundfile.SoundFile:
@@ -133,11 +165,10 @@ def write_audio(
         fs: Their sample rate, in Hz.
         audio_format: flac or wav.
     """
-    part = f"{path}.part"
     # Converted here because libsndfile's conversion is no inverse of its reading.
     scaled = np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
-    soundfile.write(part, scaled, fs, format=audio_format.upper(), subtype=SUBTYPE)
-    os.replace(part, path)
+    with atomic_write(path) as part:
+        soundfile.write(part, scaled, fs, format=audio_format.upper(), subtype=SUBTYPE)
 
 
 def _check_not_cut_off(sound: soundfile.SoundFile) -> None:

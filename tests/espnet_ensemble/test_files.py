@@ -104,15 +104,17 @@ def test_what_a_killed_process_left_can_be_removed(tmp_path):
             make(part)
             os.kill(os.getpid(), signal.SIGKILL)
 
+    (tmp_path / "sub").mkdir()
     run_at_once(
-        lambda: die("x", lambda part: part.write_text("half")),
+        lambda: die("sub/x", lambda part: part.write_text("half")),
         lambda: die("folder", lambda part: part.mkdir()),
     )
     (tmp_path / "y.tmp").write_text("of the user")
     (tmp_path / ".hidden.tmp").write_text("of the user")
-    assert len(names(tmp_path)) == 4
+    assert (len(names(tmp_path)), len(names(tmp_path / "sub"))) == (4, 1)
     remove_unfinished(tmp_path)
-    assert names(tmp_path) == [".hidden.tmp", "y.tmp"]
+    assert names(tmp_path) == [".hidden.tmp", "sub", "y.tmp"]
+    assert not names(tmp_path / "sub")
 
 
 def test_text_is_utf8_with_line_feeds(tmp_path):

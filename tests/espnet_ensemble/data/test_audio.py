@@ -9,13 +9,14 @@ import scipy.signal
 import soundfile
 
 from espnet_ensemble.data.audio import (
+    AudioConf,
     AudioError,
     change_speed,
     open_audio,
     read_audio,
     write_audio,
 )
-from espnet_ensemble.data.tables import Segment
+from espnet_ensemble.data.tables import DataError, Segment
 
 
 def noise(num_samples, seed=0, lowpass=None):
@@ -234,3 +235,16 @@ def test_unreadable(tmp_path):
     soundfile.write(tmp_path / "x.wav", noise(0), 8000)
     with pytest.raises(AudioError, match="expected audio from 0.0 s, found 0 samples"):
         read(tmp_path / "x.wav")
+
+
+@pytest.mark.parametrize(
+    "options,message",
+    [
+        (dict(fs=0), "fs: expected a sample rate in Hz, found 0"),
+        (dict(audio_format="mp3"), "audio_format: expected flac or wav, found 'mp3'"),
+        (dict(ref_channel=-1), "ref_channel: expected a channel, from 0, found -1"),
+    ],
+)
+def test_wrong_conf(options, message):
+    with pytest.raises(DataError, match=message):
+        AudioConf(**options)

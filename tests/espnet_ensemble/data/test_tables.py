@@ -92,8 +92,10 @@ def test_segment(value, segment, text):
         "r -1 1",
         "r nan 1",
         "r 0 nan",
-    ]
-    + ["r 0 inf", "r inf -1", "r 0 -2"],
+        "r 0 inf",
+        "r inf -1",
+        "r 0 -2",
+    ],
 )
 def test_wrong_segment(value):
     message = f"0 <= start < end (or end -1: to the recording's end); found {value!r}"
