@@ -2,17 +2,15 @@
 """Check, repair, combine and divide Kaldi-style data directories."""
 
 import argparse
-from pathlib import Path
 
+from espnet_ensemble.bin.command import make_parser, run
 from espnet_ensemble.data import datadir
-from espnet_ensemble.data.tables import DataError, read_table
+from espnet_ensemble.data.tables import read_table
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Options of ``data_dir``, with a sub-command for each thing to do."""
-    parser = argparse.ArgumentParser(
-        prog="python -m espnet_ensemble.bin.data_dir", description=__doc__
-    )
+    parser = make_parser("data_dir", __doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
 
     verb = verbs.add_parser(
@@ -48,14 +46,13 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(cmd: list[str] | None = None) -> None:
-    """Do it, and say what was done."""
-    parser = get_parser()
-    args = parser.parse_args(cmd)
-    try:
-        for line in _VERBS[args.verb](args):
-            print(line)
-    except DataError as error:
-        parser.exit(1, f"data_dir {args.verb}: {error}\n")
+    """Check or change data directories, and say what was done."""
+    run(get_parser(), _work, cmd)
+
+
+def _work(args: argparse.Namespace) -> None:
+    for line in _VERBS[args.verb](args):
+        print(line)
 
 
 def _validate(args: argparse.Namespace) -> list[str]:
@@ -65,8 +62,10 @@ def _validate(args: argparse.Namespace) -> list[str]:
 
 def _fix(args: argparse.Namespace) -> list[str]:
     dropped = datadir.fix(args.data_dir)
-    lines = [f"{utt}: not in {', '.join(files)}" for utt, files in dropped.items()]
-    return lines + [f"{args.data_dir}: dropped {len(dropped)} utterances"]
+    lines = [
+        f"{utt_id}: not in {', '.join(names)}" for utt_id, names in dropped.items()
+    ]
+    return [*lines, f"{args.data_dir}: dropped {len(dropped)} utterances"]
 
 
 def _combine(args: argparse.Namespace) -> list[str]:
@@ -75,13 +74,13 @@ def _combine(args: argparse.Namespace) -> list[str]:
 
 
 def _subset(args: argparse.Namespace) -> list[str]:
-    utterances = read_table(args.utt_list) if args.utt_list else None
-    chosen = datadir.subset(args.src, args.dest, utterances, args.first, args.per_spk)
+    utt_ids = read_table(args.utt_list) if args.utt_list else None
+    chosen = datadir.subset(args.src, args.dest, utt_ids, args.first, args.per_spk)
     return [f"{args.dest}: {len(chosen)} utterances"]
 
 
-def _split(args: argparse.Namespace) -> list[Path]:
-    return datadir.split(args.src, args.dest, args.n)
+def _split(args: argparse.Namespace) -> list[str]:
+    return list(map(str, datadir.split(args.src, args.dest, args.n)))
 
 
 _VERBS = {

@@ -5,15 +5,15 @@ import argparse
 
 import humanfriendly
 
+from espnet_ensemble.bin.command import make_parser, run
 from espnet_ensemble.data.length import filter_lengths
-from espnet_ensemble.data.tables import DataError
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Options of ``filter_lengths``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m espnet_ensemble.bin.filter_lengths",
-        description=__doc__,
+    parser = make_parser(
+        "filter_lengths",
+        __doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("src", help="data directory with utt2num_samples")
@@ -31,22 +31,20 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(cmd: list[str] | None = None) -> None:
-    """Leave them out, and say which."""
-    parser = get_parser()
-    args = parser.parse_args(cmd)
-    try:
-        left_out = filter_lengths(
-            args.src, args.dest, args.fs, args.min_wav_duration, args.max_wav_duration
-        )
-    except DataError as error:
-        parser.exit(1, f"filter_lengths: {error}\n")
-    counts = []
-    for name, utterances in left_out._asdict().items():
-        reason = name.replace("_", " ")
-        counts.append(f"{len(utterances)} {reason}")
-        for utterance in utterances:
-            print(f"{utterance}: {reason}")
-    print(f"{args.dest}: left out {', '.join(counts)}")
+    """Write the result, and say which utterances are left out."""
+    run(get_parser(), _work, cmd)
+
+
+def _work(args: argparse.Namespace) -> None:
+    left_out = filter_lengths(
+        args.src, args.dest, args.fs, args.min_wav_duration, args.max_wav_duration
+    )
+    faults = {name.replace("_", " "): ids for name, ids in vars(left_out).items()}
+    for fault, utt_ids in faults.items():
+        for utt_id in utt_ids:
+            print(f"{utt_id}: {fault}")
+    counts = ", ".join(f"{len(utt_ids)} {fault}" for fault, utt_ids in faults.items())
+    print(f"{args.dest}: left out {counts}")
 
 
 if __name__ == "__main__":

@@ -3,20 +3,14 @@
 
 import argparse
 
-from espnet_ensemble.bin.format_wav_scp import (
-    add_audio_options,
-    audio_conf,
-    print_failures,
-)
+from espnet_ensemble.bin.audio_options import add_audio_options, audio_conf
+from espnet_ensemble.bin.command import make_parser, run
 from espnet_ensemble.data.formatting import speed_perturb
-from espnet_ensemble.data.tables import DataError
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Options of ``perturb_data_dir_speed``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m espnet_ensemble.bin.perturb_data_dir_speed", description=__doc__
-    )
+    parser = make_parser("perturb_data_dir_speed", __doc__)
     add_audio_options(parser)
     parser.add_argument(
         "--speed_perturb_factors",
@@ -29,22 +23,21 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(cmd: list[str] | None = None) -> None:
-    """Make it."""
-    parser = get_parser()
-    args = parser.parse_args(cmd)
-    try:
-        print_failures(
-            speed_perturb(
-                args.src,
-                args.dest,
-                args.speed_perturb_factors,
-                audio_conf(args),
-                args.nj,
-                args.ignore_errors,
-            )
-        )
-    except DataError as error:
-        parser.exit(1, f"perturb_data_dir_speed: {error}\n")
+    """Make the copies, and say which utterances are left out."""
+    run(get_parser(), _work, cmd)
+
+
+def _work(args: argparse.Namespace) -> None:
+    failures = speed_perturb(
+        args.src,
+        args.dest,
+        args.speed_perturb_factors,
+        audio_conf(args),
+        args.nj,
+        args.ignore_errors,
+    )
+    for failure in failures:
+        print(f"left out {failure}")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def test_validate(data, capsys):
     with pytest.raises(SystemExit, match="1"):
         main(["validate", data])
     expected = "text:4: expected every key once, found 'a' also in line 1\n"
-    assert capsys.readouterr().err == f"data_dir validate: {data}/{expected}"
+    assert capsys.readouterr().err == f"data_dir: {data}/{expected}"
 
 
 def test_validate_no_text(data, tmp_path):
@@ -71,4 +71,4 @@ def test_subset_split_and_combine(data, tmp_path, capsys):
 def test_wrong_command_line(cmd, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(cmd)
-    assert "usage: python -m espnet_ensemble.bin.data_dir" in capsys.readouterr().err
+    assert "usage: espnet-ensemble data_dir" in capsys.readouterr().err
