@@ -2,91 +2,77 @@
 """Train a SentencePiece model, and write the token list that ESPnet wants."""
 
 import argparse
-import os
-import tempfile
 from pathlib import Path
 
-import sentencepiece
-
-from espnet_ensemble.data.tables import DataError, read_table
-
-# The first three pieces of any SentencePiece model: <unk>, <s>, </s>.
-_CONTROL = 3
-
-
-def train(args: argparse.Namespace) -> None:
-    """Write ``bpe.model``, ``bpe.vocab`` and, last, ``tokens.txt``.
-
-    Raises:
-        DataError: If the text is missing or does not suffice for so many pieces.
-    """
-    output_dir = Path(args.output_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    texts = [text for path in args.text for text in read_table(path).values() if text]
-    with tempfile.TemporaryDirectory(dir=output_dir) as temporary:
-        prefix = Path(temporary, "bpe")
-        try:
-            sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(texts),
-                model_prefix=str(prefix),
-                vocab_size=args.nbpe,
-                model_type=args.bpemode,
-                character_coverage=args.bpe_char_cover,
-                input_sentence_size=args.bpe_input_sentence_size,
-                user_defined_symbols=args.bpe_nlsyms,
-                minloglevel=1,
-            )
-        except RuntimeError as error:
-            raise DataError(
-                f"{' '.join(args.text)}: --nbpe {args.nbpe}: {error}"
-            ) from error
-        lines = prefix.with_suffix(".vocab").read_text(encoding="utf-8").splitlines()
-        pieces = [line.split("\t")[0] for line in lines[_CONTROL:]]
-        tokens = [args.blank, args.oov, *pieces, args.sos_eos]
-        Path(temporary, "tokens.txt").write_text(
-            "\n".join(tokens) + "\n", encoding="utf-8"
-        )
-        for name in ("bpe.model", "bpe.vocab", "tokens.txt"):
-            os.replace(Path(temporary, name), output_dir / name)
+from espnet_ensemble.bin.command import make_parser, run
+from espnet_ensemble.recipes.tokens import PieceConf, Symbols, train_pieces
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Options of ``spm_train``, named as in ESPnet's ``asr.sh``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m espnet_ensemble.bin.spm_train",
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    conf, symbols = PieceConf(), Symbols()
+    parser = make_parser(
+        "spm_train", __doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("text", nargs="+", help="Kaldi-style text file")
-    parser.add_argument("--output_dir", required=True)
-    parser.add_argument("--nbpe", type=int, default=30, help="number of pieces")
-    parser.add_argument("--bpemode", choices=("unigram", "bpe"), default="unigram")
-    parser.add_argument("--bpe_char_cover", type=float, default=1.0)
-    parser.add_argument("--bpe_input_sentence_size", type=int, default=100000000)
     parser.add_argument(
-        "--bpe_nlsyms", type=_symbols, default=[], help="a file, or separated by commas"
+        "--output_dir", required=True, help="gets bpe.model, bpe.vocab and tokens.txt"
     )
-    parser.add_argument("--blank", default="<blank>")
-    parser.add_argument("--oov", default="<unk>")
-    parser.add_argument("--sos_eos", default="<sos/eos>")
+    parser.add_argument("--nbpe", type=int, default=conf.nbpe, help="number of pieces")
+    parser.add_argument(
+        "--bpemode",
+        choices=("unigram", "bpe"),
+        default=conf.bpemode,
+        help="kind of model",
+    )
+    parser.add_argument(
+        "--bpe_char_cover",
+        type=float,
+        default=conf.bpe_char_cover,
+        help="share of the characters that the pieces cover",
+    )
+    parser.add_argument(
+        "--bpe_input_sentence_size",
+        type=int,
+        default=conf.bpe_input_sentence_size,
+        help="at most how many lines it is trained on",
+    )
+    parser.add_argument(
+        "--bpe_nlsyms",
+        type=_nlsyms,
+        default=conf.bpe_nlsyms,
+        help="non-linguistic symbols: a file, or separated by commas",
+    )
+    parser.add_argument("--blank", default=symbols.blank, help="CTC's blank")
+    parser.add_argument("--oov", default=symbols.oov, help="for what no piece covers")
+    parser.add_argument(
+        "--sos_eos", default=symbols.sos_eos, help="start and end of an utterance"
+    )
     return parser
 
 
-def _symbols(value: str) -> list[str]:
-    if Path(value).is_file():
-        return Path(value).read_text(encoding="utf-8").split()
-    return [symbol for symbol in value.split(",") if symbol]
-
-
 def main(cmd: list[str] | None = None) -> None:
-    """Train it."""
-    parser = get_parser()
-    args = parser.parse_args(cmd)
-    try:
-        train(args)
-    except DataError as error:
-        parser.exit(1, f"spm_train: {error}\n")
+    """Train the model, and say what was made."""
+    run(get_parser(), _work, cmd)
+
+
+def _work(args: argparse.Namespace) -> None:
+    conf = PieceConf(
+        args.nbpe,
+        args.bpemode,
+        args.bpe_char_cover,
+        args.bpe_input_sentence_size,
+        args.bpe_nlsyms,
+    )
+    symbols = Symbols(args.blank, args.oov, args.sos_eos)
+    train_pieces(args.text, args.output_dir, conf, symbols)
     print(f"{args.output_dir}: {args.nbpe} pieces ({args.bpemode})")
+
+
+def _nlsyms(value: str) -> tuple[str, ...]:
+    if Path(value).is_file():
+        return tuple(Path(value).read_text(encoding="utf-8").split())
+    return tuple(symbol for symbol in value.split(",") if symbol)
 
 
 if __name__ == "__main__":
