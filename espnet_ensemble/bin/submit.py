@@ -10,9 +10,16 @@ that of the first that failed.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
-from espnet_ensemble.recipes.jobs.base import Array, Failure, JobError, Jobs, Stopped
+from espnet_ensemble.bin.command import make_parser, run
+from espnet_ensemble.recipes.jobs.base import (
+    FailedJob,
+    JobArray,
+    JobsStopped,
+    Submission,
+)
 from espnet_ensemble.recipes.jobs.local import run_local
 from espnet_ensemble.recipes.jobs.slurm import SlurmConf, run_slurm
 
@@ -38,11 +45,10 @@ def positive_int(text: str) -> int:
 
 def get_parser() -> argparse.ArgumentParser:
     """Options of ``submit``, in Kaldi's spelling too, with hyphens."""
-    parser = argparse.ArgumentParser(
-        prog="submit",
+    parser = make_parser(
+        "submit",
+        __doc__,
         usage="%(prog)s --backend local|slurm [options] [JOB=1:n] LOG COMMAND...",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--backend", choices=["local", "slurm"], required=True)
@@ -69,30 +75,32 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: list[str] | None = None) -> None:
     """Run the jobs, and exit with a message about those that failed."""
     parser = get_parser()
-    args = parser.parse_args(cmd)
+    run(parser, partial(_work, parser), cmd)
+
+
+def _work(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     try:
-        failures = _run(parser, args)
-    except JobError as error:
-        parser.exit(1, f"submit: {error}\n")
-    except Stopped as stopped:
+        failed = _run(parser, args)
+    except JobsStopped as stopped:
         parser.exit(128 + stopped.signal, f"submit: {stopped}, and so are the jobs\n")
-    if failures:
-        parts = [f"submit: {len(failures)} job(s) failed", *map(str, failures)]
-        parser.exit(failures[0].code, "\n".join(parts) + "\n")
+    if failed:
+        parts = [f"submit: {len(failed)} job(s) failed", *map(str, failed)]
+        parser.exit(failed[0].code, "\n".join(parts) + "\n")
 
 
-def _run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> list[Failure]:
-    array = Array.parse(args.words[0]) if args.words else None
+def _run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> list[FailedJob]:
+    array = JobArray.parse(args.words[0]) if args.words else None
     if array:
         # Kaldi takes options also after JOB=1:n.
         given = [f"--backend={args.backend}", *args.words[1:]]
         args = parser.parse_args(given, namespace=args)
-    jobs = Jobs(next(iter(args.words), ""), args.words[1:], array)
+    submission = Submission(next(iter(args.words), ""), args.words[1:], array)
     if args.backend == "local":
-        return run_local(jobs, args.max_jobs_run)
+        return run_local(submission, args.max_jobs_run)
     asked = {name: getattr(args, name) for name in RESOURCES}
     options = {name: str(value) for name, value in asked.items() if value is not None}
-    return run_slurm(jobs, SlurmConf.read(args.config), options, args.max_jobs_run)
+    conf = SlurmConf.read(args.config)
+    return run_slurm(submission, conf, options, args.max_jobs_run)
 
 
 def _spellings(name: str) -> list[str]:

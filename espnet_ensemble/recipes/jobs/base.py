@@ -1,27 +1,22 @@
 """What the backends have in common: jobs, failures, and signals that stop them."""
 
 import contextlib
-import dataclasses
 import os
 import re
 import signal
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Optional
+
+from espnet_ensemble.errors import EnsembleError
 
 #: How much of the log of a failed job is shown.
 TAIL_LINES = 20
 _TAIL_BYTES = 1 << 16
 
 
-from espnet_ensemble.errors import EnsembleError
-
-
-class JobError(EnsembleError):
-    """The jobs cannot be run as asked."""
-
-
-class Stopped(Exception):
+class JobsStopped(Exception):
     """A signal stopped the jobs.
 
     Attributes:
@@ -33,7 +28,8 @@ class Stopped(Exception):
         super().__init__(f"stopped by {self.signal.name}")
 
 
-class Array(NamedTuple):
+@dataclass(frozen=True)
+class JobArray:
     """Numbers of jobs, from first to last, and the word that stands for them."""
 
     variable: str
@@ -41,19 +37,19 @@ class Array(NamedTuple):
     last: int
 
     @classmethod
-    def parse(cls, text: str) -> Optional["Array"]:
+    def parse(cls, text: str) -> Optional["JobArray"]:
         """Read ``JOB=1:n``, or ``JOB=n`` for one job.
 
         Returns:
             None if the text is something else, such as the name of a log.
 
         Raises:
-            JobError: If it looks like an array, but is none.
+            EnsembleError: If it looks like an array, but is none.
 
         Example:
-            >>> Array.parse("JOB=1:4")
-            Array(variable='JOB', first=1, last=4)
-            >>> Array.parse("exp/train.log") is None
+            >>> JobArray.parse("JOB=1:4")
+            JobArray(variable='JOB', first=1, last=4)
+            >>> JobArray.parse("exp/train.log") is None
             True
         """
         match = re.fullmatch(r"([A-Za-z_]\w*)=([^/]*)", text)
@@ -64,23 +60,30 @@ class Array(NamedTuple):
             (int(n or numbers[1]) for n in numbers.groups()) if numbers else (0, 0)
         )
         if not 1 <= first <= last:
-            raise JobError(
+            raise EnsembleError(
                 f"expected {match[1]}=first:last, or {match[1]}=number, with "
                 f"1 <= first <= last; found {text!r}"
             )
         return cls(match[1], first, last)
 
 
-class Job(NamedTuple):
-    """One command; ``number`` is None where there is no array."""
+@dataclass(frozen=True)
+class LoggedCommand:
+    """One job.
+
+    Attributes:
+        number: Its number in the array; None where there is none.
+        log: File for standard output and error.
+        command: The program and its arguments.
+    """
 
     number: int | None
     log: Path
     command: list[str]
 
 
-@dataclasses.dataclass(frozen=True)
-class Jobs:
+@dataclass(frozen=True)
+class Submission:
     """A command, or an array of commands that differ in a number.
 
     Attributes:
@@ -90,45 +93,53 @@ class Jobs:
         array: The numbers; None: one command, as it is.
 
     Raises:
-        JobError: If there is no command, or several jobs would share a log.
+        EnsembleError: If there is no command, or several jobs would share a log.
 
     Example:
-        >>> jobs = Jobs("JOB.log", ["echo", "job JOB"], Array("JOB", 1, 2))
-        >>> [(str(job.log), job.command) for job in jobs.expand()]
+        >>> array = JobArray("JOB", 1, 2)
+        >>> submission = Submission("JOB.log", ["echo", "job JOB"], array)
+        >>> [(str(job.log), job.command) for job in submission.jobs()]
         [('1.log', ['echo', 'job 1']), ('2.log', ['echo', 'job 2'])]
     """
 
     log: str
     command: Sequence[str]
-    array: Array | None = None
+    array: JobArray | None = None
 
     def __post_init__(self):
         if not self.log or not self.command:
-            raise JobError("expected a log file and a command")
+            raise EnsembleError("expected a log file and a command")
         array = self.array
         if array and array.first < array.last and array.variable not in self.log:
-            raise JobError(
+            raise EnsembleError(
                 f"{self.log}: expected {array.variable} in the name of the log, so that "
                 "each job has its own"
             )
 
-    def expand(self) -> list[Job]:
-        """The jobs, by number."""
+    def jobs(self) -> list[LoggedCommand]:
+        """List the jobs, by number."""
         if self.array is None:
-            return [Job(None, Path(self.log), list(self.command))]
-        variable, first, last = self.array
-        jobs = []
-        for number in range(first, last + 1):
-            log, *command = (
-                word.replace(variable, str(number))
-                for word in (self.log, *self.command)
-            )
-            jobs.append(Job(number, Path(log), command))
-        return jobs
+            return [LoggedCommand(None, Path(self.log), list(self.command))]
+        numbers = range(self.array.first, self.array.last + 1)
+        return [self._job(self.array.variable, number) for number in numbers]
+
+    def _job(self, variable: str, number: int) -> LoggedCommand:
+        log, *command = (
+            word.replace(variable, str(number)) for word in (self.log, *self.command)
+        )
+        return LoggedCommand(number, Path(log), command)
 
 
-class Failure(NamedTuple):
-    """A job that failed: how, the exit code to pass on, and the files that say more."""
+@dataclass(frozen=True)
+class FailedJob:
+    """A job that failed.
+
+    Attributes:
+        log: Of the job.
+        reason: How it failed.
+        code: The exit code to pass on.
+        files: Those that say more; the end of each is shown.
+    """
 
     log: Path
     reason: str

@@ -10,12 +10,12 @@ import time
 from collections import deque
 from datetime import datetime
 
+from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.recipes.jobs.base import (
-    Failure,
-    Job,
-    JobError,
-    Jobs,
-    Stopped,
+    FailedJob,
+    JobsStopped,
+    LoggedCommand,
+    Submission,
     caught_signals,
 )
 
@@ -26,32 +26,34 @@ GRACE = 5.0
 _POLL = 0.05
 
 
-def run_local(jobs: Jobs, max_jobs_run: int | None = None) -> list[Failure]:
+def run_local(
+    submission: Submission, max_jobs_run: int | None = None
+) -> list[FailedJob]:
     """Run jobs as processes, and wait for them.
 
     A log begins with the command, the time and the host, and ends with the exit code and
     the seconds it took.
 
     Args:
-        jobs: What to run.
+        submission: What to run.
         max_jobs_run: How many at a time; None: as many as there are processors.
 
     Returns:
         The jobs that failed, by number. Others go on when one fails.
 
     Raises:
-        JobError: If a log cannot be written.
-        Stopped: On SIGINT, SIGTERM or SIGHUP, when the jobs and all that they have
+        EnsembleError: If a log cannot be written.
+        JobsStopped: On SIGINT, SIGTERM or SIGHUP, when the jobs and all that they have
             started have been stopped too.
     """
-    waiting = deque(jobs.expand())
+    waiting = deque(submission.jobs())
     at_once = max_jobs_run or len(os.sched_getaffinity(0))
     running, ended = [], []
     with caught_signals() as signals:
         try:
             while waiting or running:
                 if signals:
-                    raise Stopped(signals[0])
+                    raise JobsStopped(signals[0])
                 while waiting and len(running) < at_once:
                     running.append(_Run(waiting.popleft()))
                 time.sleep(_POLL)
@@ -63,7 +65,7 @@ def run_local(jobs: Jobs, max_jobs_run: int | None = None) -> list[Failure]:
             _stop(running)
     ended.sort(key=lambda run: run.job.number or 0)
     return [
-        Failure(run.job.log, f"exit code {run.code()}", run.code(), (run.job.log,))
+        FailedJob(run.job.log, f"exit code {run.code()}", run.code(), (run.job.log,))
         for run in ended
         if run.code() != 0
     ]
@@ -72,7 +74,7 @@ def run_local(jobs: Jobs, max_jobs_run: int | None = None) -> list[Failure]:
 class _Run:
     """A job that has been started."""
 
-    def __init__(self, job: Job):
+    def __init__(self, job: LoggedCommand):
         self.job = job
         self.process = None
         self._start = time.monotonic()
@@ -81,7 +83,7 @@ class _Run:
             # Arguments need not be UTF-8; Python has them with surrogates.
             self._log = open(job.log, "w", encoding="utf-8", errors="surrogateescape")
         except OSError as error:
-            raise JobError(
+            raise EnsembleError(
                 f"{job.log}: expected a file that can be written, found: {error}"
             ) from error
         self._write(

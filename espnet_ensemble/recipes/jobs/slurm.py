@@ -12,7 +12,6 @@ differ:
 """
 
 import contextlib
-import dataclasses
 import os
 import pty
 import shlex
@@ -20,14 +19,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.recipes.jobs.base import (
-    Failure,
-    Job,
-    JobError,
-    Jobs,
-    Stopped,
+    FailedJob,
+    JobsStopped,
+    LoggedCommand,
+    Submission,
     caught_signals,
 )
 
@@ -52,7 +52,7 @@ exit "${{code}}"
 """
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class SlurmConf:
     """How jobs are submitted.
 
@@ -76,37 +76,40 @@ class SlurmConf:
 
     @classmethod
     def read(cls, path: Path) -> "SlurmConf":
-        """Read the file.
+        """Read a file of such lines as above.
 
         Raises:
-            JobError: If it is missing, has no command, or a line that is none of the
-                above.
+            EnsembleError: If it is missing, has no command, or a line of another
+                kind.
         """
         try:
             lines = Path(path).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise JobError(
+            raise EnsembleError(
                 f"{path}: expected a file in UTF-8, found: {error}"
             ) from error
-        conf = cls(Path(path), [], {}, {})
-        for number, line in enumerate(lines, start=1):
-            try:
-                conf._add(line.partition("#")[0].split(maxsplit=1))
-            except ValueError as error:
-                raise JobError(
-                    f"{path}:{number}: expected 'command sbatch ...', "
-                    "'option name=value ...', 'option name=* ... $0' or "
-                    f"'default name=value', found {line!r}"
-                ) from error
-        if not conf.command:
-            raise JobError(f"{path}: expected a line 'command sbatch ...', found none")
-        return conf
+        command: list[str] = []
+        options: dict[str, dict[str, list[str]]] = {}
+        defaults: dict[str, str] = {}
+        for number, text in enumerate(lines, start=1):
+            line = _Line.parse(text, f"{path}:{number}")
+            if line.kind == "command":
+                command = line.arguments
+            elif line.kind == "option":
+                options.setdefault(line.name, {})[line.value] = line.arguments
+            elif line.kind == "default":
+                defaults[line.name] = line.value
+        if not command:
+            raise EnsembleError(
+                f"{path}: expected a line 'command sbatch ...', found none"
+            )
+        return cls(Path(path), command, options, defaults)
 
     def arguments(self, options: dict[str, str]) -> list[str]:
-        """What ``sbatch`` gets for the options, in the order of the file.
+        """Translate options into those of ``sbatch``, in the order of the file.
 
         Raises:
-            JobError: If the file does not say what an option, or its value, becomes.
+            EnsembleError: If the file does not say what an option, or its value, becomes.
         """
         options = {**self.defaults, **options}
         arguments = {}
@@ -114,38 +117,71 @@ class SlurmConf:
             values = self.options.get(name, {})
             chosen = values.get(value, values.get("*"))
             if chosen is None:
-                raise JobError(
+                raise EnsembleError(
                     f"{self.path}: expected a line 'option {name}=*' or "
                     f"'option {name}={value}', as --{name} {value} is asked for"
                 )
             arguments[name] = [word.replace("$0", value) for word in chosen]
         return [word for name in self.options for word in arguments.get(name, [])]
 
-    def _add(self, words: list[str]) -> None:
+
+@dataclass(frozen=True)
+class _Line:
+    """A line of the file.
+
+    Attributes:
+        kind: Its first word: command, option or default; "" where there is none.
+        name: Of the option.
+        value: Of the option; ``*`` for any.
+        arguments: Those of sbatch.
+    """
+
+    kind: str = ""
+    name: str = ""
+    value: str = ""
+    arguments: list[str] = field(default_factory=list)
+
+    @classmethod
+    def parse(cls, text: str, where: str) -> "_Line":
+        """Read a line, without its comment.
+
+        Args:
+            text: The line.
+            where: Its file and number, for the message.
+
+        Raises:
+            EnsembleError: If it is of no such kind.
+        """
+        try:
+            return cls._parse(text.partition("#")[0].split(maxsplit=1))
+        except ValueError as error:
+            raise EnsembleError(
+                f"{where}: expected 'command sbatch ...', 'option name=value ...', "
+                f"'option name=* ... $0' or 'default name=value', found {text!r}"
+            ) from error
+
+    @classmethod
+    def _parse(cls, words: list[str]) -> "_Line":
         if not words:
-            return
+            return cls()
         kind, rest = words
         if kind == "command":
-            self.command[:] = shlex.split(rest)
-            return
+            return cls(kind, arguments=shlex.split(rest))
         setting, *arguments = shlex.split(rest)
-        name, equals, value = setting.partition("=")
-        if not (name and equals and value):
+        name, _, value = setting.partition("=")
+        if not (name and value):
             raise ValueError(setting)
-        if kind == "option":
-            self.options.setdefault(name, {})[value] = arguments
-        elif kind == "default" and not arguments:
-            self.defaults[name] = value
-        else:
-            raise ValueError(kind)
+        if kind == "option" or (kind == "default" and not arguments):
+            return cls(kind, name, value, arguments)
+        raise ValueError(kind)
 
 
 def run_slurm(
-    jobs: Jobs,
+    submission: Submission,
     conf: SlurmConf,
     options: dict[str, str],
     max_jobs_run: int | None = None,
-) -> list[Failure]:
+) -> list[FailedJob]:
     """Run jobs in the queue, and wait for them.
 
     The batch script, what SLURM itself prints, and a file with the exit code of each job
@@ -154,7 +190,7 @@ def run_slurm(
     ``path.sh`` if there is one.
 
     Args:
-        jobs: What to run; an array becomes a job array.
+        submission: What to run; an array becomes a job array.
         conf: How to submit.
         options: What was asked for, such as ``{"gpu": "1"}``.
         max_jobs_run: How many of an array at a time; None: the cluster decides.
@@ -163,49 +199,55 @@ def run_slurm(
         The jobs that failed, by number, also those that have left no exit code.
 
     Raises:
-        JobError: If the jobs cannot be submitted.
-        Stopped: On SIGINT, SIGTERM or SIGHUP, when the jobs have been cancelled.
+        EnsembleError: If the jobs cannot be submitted.
+        JobsStopped: On SIGINT, SIGTERM or SIGHUP, when the jobs have been cancelled.
     """
-    base = _base(jobs)
+    base = _base(submission)
     arguments = [*conf.command, *conf.arguments(options)]
-    arguments += _own_arguments(jobs, base, max_jobs_run)
-    expanded = jobs.expand()
+    arguments += _own_arguments(submission, base, max_jobs_run)
+    jobs = submission.jobs()
     try:
-        _prepare(expanded, base)
+        _prepare(jobs, base)
         Path(f"{base}.sh").write_text(
-            _script(jobs, base, arguments), encoding="utf-8", errors="surrogateescape"
+            _script(submission, base, arguments),
+            encoding="utf-8",
+            errors="surrogateescape",
         )
     except OSError as error:
-        raise JobError(f"expected to be able to write there: {error}") from error
+        raise EnsembleError(f"expected to be able to write there: {error}") from error
     with caught_signals() as signals:
         _submit(arguments, conf, signals)
-        _wait_for_files([_file(base, job, "exit") for job in expanded], signals)
-    failures = (_failure(job, base) for job in expanded)
+        _wait_for_files([_file(base, job, "exit") for job in jobs], signals)
+    failures = (_failure(job, base) for job in jobs)
     return [failure for failure in failures if failure]
 
 
-def _base(jobs: Jobs) -> Path:
-    first = jobs.expand()[0].log
-    return first.parent / "q" / Path(jobs.log).name
+def _base(submission: Submission) -> Path:
+    first = submission.jobs()[0].log
+    return first.parent / "q" / Path(submission.log).name
 
 
-def _own_arguments(jobs: Jobs, base: Path, max_jobs_run: int | None) -> list[str]:
+def _own_arguments(
+    submission: Submission, base: Path, max_jobs_run: int | None
+) -> list[str]:
     arguments = ["--parsable", "--wait"]
     # A percent sign begins a placeholder of sbatch's.
     output = str(base.absolute()).replace("%", "%%")
-    if jobs.array:
+    if submission.array:
         at_once = f"%{max_jobs_run}" if max_jobs_run else ""
-        arguments.append(f"--array={jobs.array.first}-{jobs.array.last}{at_once}")
+        arguments.append(
+            f"--array={submission.array.first}-{submission.array.last}{at_once}"
+        )
         output += ".%a"
     return [*arguments, f"--output={output}.out", f"--error={output}.out", f"{base}.sh"]
 
 
-def _file(base: Path, job: Job, kind: str) -> Path:
+def _file(base: Path, job: LoggedCommand, kind: str) -> Path:
     number = "" if job.number is None else f".{job.number}"
     return Path(f"{base}{number}.{kind}")
 
 
-def _prepare(jobs: list[Job], base: Path) -> None:
+def _prepare(jobs: list[LoggedCommand], base: Path) -> None:
     """Make the folders, and remove what an earlier run has left."""
     base.parent.mkdir(parents=True, exist_ok=True)
     for job in jobs:
@@ -213,16 +255,16 @@ def _prepare(jobs: list[Job], base: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _script(jobs: Jobs, base: Path, submitted: list[str]) -> str:
+def _script(submission: Submission, base: Path, submitted: list[str]) -> str:
     command = [sys.executable, "-m", "espnet_ensemble.bin.submit", "--backend", "local"]
     command, exit_file = shlex.join(command), shlex.quote(str(base))
-    if jobs.array:
-        command += f' {jobs.array.variable}="${{SLURM_ARRAY_TASK_ID}}"'
+    if submission.array:
+        command += f' {submission.array.variable}="${{SLURM_ARRAY_TASK_ID}}"'
         exit_file += '."${SLURM_ARRAY_TASK_ID}"'
     return _SCRIPT.format(
         submitted=shlex.join(submitted),
         folder=shlex.quote(os.getcwd()),
-        command=f"{command} {shlex.join([jobs.log, *jobs.command])}",
+        command=f"{command} {shlex.join([submission.log, *submission.command])}",
         exit_file=f"{exit_file}.exit",
     )
 
@@ -239,9 +281,9 @@ def _submit(arguments: list[str], conf: SlurmConf, signals: list[int]) -> None:
             time.sleep(_POLL)
         if signals:
             _cancel(process, terminal)
-            raise Stopped(signals[0])
+            raise JobsStopped(signals[0])
         if not _read(terminal):
-            raise JobError(
+            raise EnsembleError(
                 f"expected sbatch to accept the jobs, found exit code "
                 f"{process.returncode} and no job number: {shlex.join(arguments)}"
             )
@@ -260,7 +302,7 @@ def _start(arguments: list[str], stdout: int, conf: SlurmConf) -> subprocess.Pop
             start_new_session=True,
         )
     except OSError as error:
-        raise JobError(
+        raise EnsembleError(
             f"{conf.path}: expected a command that submits jobs to SLURM, found "
             f"{arguments[0]!r}, which does not start here ({error.strerror}); submit from "
             "a machine of the cluster, or use cmd_backend=local"
@@ -271,7 +313,7 @@ def _cancel(sbatch: subprocess.Popen, terminal: int) -> None:
     """Cancel the jobs, as soon as their number is known.
 
     Raises:
-        JobError: If that fails.
+        EnsembleError: If that fails.
     """
     deadline = time.monotonic() + _ID_WAIT
     printed = _read(terminal)
@@ -282,7 +324,7 @@ def _cancel(sbatch: subprocess.Popen, terminal: int) -> None:
         os.killpg(sbatch.pid, signal.SIGTERM)
     sbatch.wait()
     if not printed:
-        raise JobError(
+        raise EnsembleError(
             "stopped before sbatch gave a job number; see squeue for the jobs"
         )
     number, _, cluster = printed.partition(";")
@@ -290,7 +332,7 @@ def _cancel(sbatch: subprocess.Popen, terminal: int) -> None:
     try:
         subprocess.run(scancel, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise JobError(
+        raise EnsembleError(
             f"stopped, but the jobs may still be queued: {shlex.join(scancel)}: {error}"
         ) from error
 
@@ -310,18 +352,18 @@ def _wait_for_files(paths: list[Path], signals: list[int]) -> None:
         if all(path.exists() for path in paths) or time.monotonic() > deadline:
             return
         time.sleep(_POLL)
-    raise Stopped(signals[0])
+    raise JobsStopped(signals[0])
 
 
-def _failure(job: Job, base: Path) -> Failure | None:
+def _failure(job: LoggedCommand, base: Path) -> FailedJob | None:
     exit_file = _file(base, job, "exit")
     if not exit_file.exists():
         reason = (
             f"no exit code in {exit_file}: it was killed (time limit, memory, scancel), "
             "or its node was lost"
         )
-        return Failure(job.log, reason, 1, (job.log, _file(base, job, "out")))
+        return FailedJob(job.log, reason, 1, (job.log, _file(base, job, "out")))
     code = int(exit_file.read_text(encoding="utf-8"))
     if code == 0:
         return None
-    return Failure(job.log, f"exit code {code}", code, (job.log,))
+    return FailedJob(job.log, f"exit code {code}", code, (job.log,))

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 from espnet2.bin import launch
+from repository import REPOSITORY
 
 from espnet_ensemble.bin.submit import main
 
-TEMPLATE = Path(__file__).parents[3] / "egs2" / "TEMPLATE" / "asr1"
+TEMPLATE = REPOSITORY / "egs2" / "TEMPLATE" / "asr1"
 LOCAL = ["--backend", "local"]
+COMMAND = ["echo", "--gpu", "JOB", "--mem=1"]
 
 
 @pytest.fixture
@@ -42,11 +44,10 @@ def is_there(pid):
 @pytest.mark.parametrize(
     "words",
     [
-        ["JOB=1:2", "{}/JOB.log", "echo", "--gpu", "JOB", "--mem=1"],
-        ["--gpu", "1", "--max-jobs-run", "1", "JOB=1:2", "{}/JOB.log"]
-        + ["echo", "--gpu", "JOB", "--mem=1"],
-        ["--name", "x", "JOB=1:2", "--mem", "4G", "--num-threads", "2", "{}/JOB.log"]
-        + ["echo", "--gpu", "JOB", "--mem=1"],
+        ["JOB=1:2", "{}/JOB.log", *COMMAND],
+        ["--gpu", "1", "--max-jobs-run", "1", "JOB=1:2", "{}/JOB.log", *COMMAND],
+        ["--name=x", "JOB=1:2", "--mem", "4G", "--num-threads", "2", "{}/JOB.log"]
+        + COMMAND,
     ],
 )
 def test_options_go_before_the_log_and_around_the_array(words, tmp_path):

@@ -7,14 +7,15 @@ import time
 from pathlib import Path
 
 import pytest
+from repository import REPOSITORY
 
+from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.recipes.jobs import slurm
-from espnet_ensemble.recipes.jobs.base import Array, JobError, Jobs
+from espnet_ensemble.recipes.jobs.base import JobArray, Submission
 from espnet_ensemble.recipes.jobs.local import run_local
 from espnet_ensemble.recipes.jobs.slurm import SlurmConf, run_slurm
 
-ROOT = Path(__file__).parents[2]
-CONF = ROOT / "egs2" / "TEMPLATE" / "asr1" / "conf" / "slurm.conf"
+CONF = REPOSITORY / "egs2" / "TEMPLATE" / "asr1" / "conf" / "slurm.conf"
 # Prints its arguments, one per line, in a form that shows spaces and empty strings.
 SHOW = [sys.executable, "-c", "import sys; print(*map(repr, sys.argv[1:]), sep='\\n')"]
 
@@ -36,37 +37,39 @@ def wait_for(condition, seconds=20):
     "text", ["JOB=0:3", "JOB=3:1", "JOB=1:", "JOB=", "JOB=a", "JOB=1:2:3", "JOB=-1"]
 )
 def test_array_that_is_none(text):
-    with pytest.raises(JobError, match=f"1 <= first <= last; found '{text}'"):
-        Array.parse(text)
+    with pytest.raises(EnsembleError, match=f"1 <= first <= last; found '{text}'"):
+        JobArray.parse(text)
 
 
 def test_array_of_one():
-    assert Array.parse("x_1=7") == ("x_1", 7, 7)
-    assert Array.parse("lr=0.1/train.log") is None
+    assert JobArray.parse("x_1=7") == JobArray("x_1", 7, 7)
+    assert JobArray.parse("lr=0.1/train.log") is None
 
 
 def test_jobs_that_cannot_be():
-    with pytest.raises(JobError, match="a log file and a command"):
-        Jobs("x.log", [])
-    with pytest.raises(JobError, match="x.log: expected JOB in the name of the log"):
-        Jobs("x.log", ["true"], Array("JOB", 1, 2))
-    assert len(Jobs("x.log", ["true"], Array("JOB", 2, 2)).expand()) == 1
+    with pytest.raises(EnsembleError, match="a log file and a command"):
+        Submission("x.log", [])
+    with pytest.raises(
+        EnsembleError, match="x.log: expected JOB in the name of the log"
+    ):
+        Submission("x.log", ["true"], JobArray("JOB", 1, 2))
+    assert len(Submission("x.log", ["true"], JobArray("JOB", 2, 2)).jobs()) == 1
 
 
 class TestLocal:
     def test_variable_is_replaced_everywhere_and_arguments_survive(self, tmp_path):
         arguments = ["a b", "", "JOB-xJOB", "$HOME", '"', "'", "|", "*", "--", "é"]
-        jobs = Jobs(
-            f"{tmp_path}/JOB/x.JOB.log", [*SHOW, *arguments], Array("JOB", 2, 4)
+        submission = Submission(
+            f"{tmp_path}/JOB/x.JOB.log", [*SHOW, *arguments], JobArray("JOB", 2, 4)
         )
-        assert run_local(jobs) == []
+        assert run_local(submission) == []
         for job in "234":
             expected = [repr(word.replace("JOB", job)) for word in arguments]
             assert body(tmp_path / job / f"x.{job}.log") == expected
 
     def test_log_has_command_times_and_exit_code(self, tmp_path):
         command = ["bash", "-c", "echo out; echo err >&2; sleep 1; exit 3"]
-        (failure,) = run_local(Jobs(f"{tmp_path}/log", command))
+        (failure,) = run_local(Submission(f"{tmp_path}/log", command))
         assert failure.code == 3
         header, started, _, *printed, ended = (
             (tmp_path / "log").read_text().splitlines()
@@ -79,8 +82,10 @@ class TestLocal:
 
     def test_failed_jobs_are_named_and_the_others_go_on(self, tmp_path):
         script = "seq 100; [ JOB != 1 ] && [ JOB != 3 ]"
-        jobs = Jobs(f"{tmp_path}/JOB.log", ["bash", "-c", script], Array("JOB", 1, 4))
-        failures = run_local(jobs, max_jobs_run=1)
+        submission = Submission(
+            f"{tmp_path}/JOB.log", ["bash", "-c", script], JobArray("JOB", 1, 4)
+        )
+        failures = run_local(submission, max_jobs_run=1)
         assert [failure.log.name for failure in failures] == ["1.log", "3.log"]
         assert body(tmp_path / "4.log") == [str(number) for number in range(1, 101)]
         shown = str(failures[1]).splitlines()
@@ -88,17 +93,21 @@ class TestLocal:
         assert shown[2:-1] == [str(number) for number in range(82, 101)]
 
     def test_no_such_command(self, tmp_path):
-        (failure,) = run_local(Jobs(f"{tmp_path}/log", ["no-such-command"]))
+        (failure,) = run_local(Submission(f"{tmp_path}/log", ["no-such-command"]))
         assert failure.code == 127 and "no-such-command" in body(tmp_path / "log")[0]
 
     def test_killed(self, tmp_path):
-        (failure,) = run_local(Jobs(f"{tmp_path}/log", ["bash", "-c", "kill -9 $$"]))
+        (failure,) = run_local(
+            Submission(f"{tmp_path}/log", ["bash", "-c", "kill -9 $$"])
+        )
         assert failure.code == 137
 
     def test_no_such_folder_can_be_made(self, tmp_path):
         (tmp_path / "file").write_text("")
-        with pytest.raises(JobError, match=f"{tmp_path}/file/x.log: expected a file"):
-            run_local(Jobs(f"{tmp_path}/file/x.log", ["true"]))
+        with pytest.raises(
+            EnsembleError, match=f"{tmp_path}/file/x.log: expected a file"
+        ):
+            run_local(Submission(f"{tmp_path}/file/x.log", ["true"]))
 
     @pytest.mark.parametrize(
         "max_jobs_run,expected",
@@ -112,8 +121,8 @@ class TestLocal:
             "sleep 0.02; done; sleep 0.1; ls | grep -c ^run; rm run.JOB"
         )
         command = ["bash", "-c", script]
-        jobs = Jobs(f"{tmp_path}/JOB.log", command, Array("JOB", 1, 5))
-        assert run_local(jobs, max_jobs_run) == []
+        submission = Submission(f"{tmp_path}/JOB.log", command, JobArray("JOB", 1, 5))
+        assert run_local(submission, max_jobs_run) == []
         counts = [int(n) for job in range(1, 6) for n in body(tmp_path / f"{job}.log")]
         assert max(counts) == expected
 
@@ -177,9 +186,13 @@ class TestSlurm:
     def test_array(self, cluster, tmp_path):
         (tmp_path / "path.sh").write_text("export FROM_PATH_SH=1\n")
         arguments = ["a b", "", "JOB-xJOB", "$HOME", '"', "'", "${JOB}", "--", "100%"]
-        jobs = Jobs("50% x/s.JOB.log", [*SHOW, *arguments], Array("JOB", 3, 4))
+        submission = Submission(
+            "50% x/s.JOB.log", [*SHOW, *arguments], JobArray("JOB", 3, 4)
+        )
         options = {"name": "a name", "gpu": "2", "num_threads": "4", "mem": "0"}
-        assert run_slurm(jobs, SlurmConf.read(CONF), options, max_jobs_run=1) == []
+        assert (
+            run_slurm(submission, SlurmConf.read(CONF), options, max_jobs_run=1) == []
+        )
         for job in "34":
             expected = [repr(word.replace("JOB", job)) for word in arguments]
             assert body(f"50% x/s.{job}.log") == expected
@@ -194,25 +207,25 @@ class TestSlurm:
 
     def test_one_job_in_the_recipe_s_environment(self, cluster, tmp_path):
         (tmp_path / "path.sh").write_text("export FROM_PATH_SH=1\n")
-        jobs = Jobs("train.log", ["bash", "-c", "echo $FROM_PATH_SH $PWD"])
-        assert run_slurm(jobs, SlurmConf.read(CONF), {}) == []
+        submission = Submission("train.log", ["bash", "-c", "echo $FROM_PATH_SH $PWD"])
+        assert run_slurm(submission, SlurmConf.read(CONF), {}) == []
         assert body("train.log") == [f"1 {tmp_path}"]
         args = (cluster / "sbatch.args").read_text()
         assert "--array" not in args and "-p\ncpu\n" in args
 
     def test_failed_jobs_are_named(self, cluster):
         command = ["bash", "-c", "echo this is JOB; exit $((JOB == 2 ? 5 : 0))"]
-        jobs = Jobs("JOB.log", command, Array("JOB", 1, 3))
-        (failure,) = run_slurm(jobs, SlurmConf.read(CONF), {})
+        submission = Submission("JOB.log", command, JobArray("JOB", 1, 3))
+        (failure,) = run_slurm(submission, SlurmConf.read(CONF), {})
         assert (str(failure.log), failure.code) == ("2.log", 5)
         assert "this is 2" in str(failure)
 
     def test_job_that_disappears(self, cluster):
         conf = SlurmConf.read(CONF)
-        jobs = Jobs("JOB.log", ["true"], Array("JOB", 1, 3))
-        assert run_slurm(jobs, conf, {}) == []
+        submission = Submission("JOB.log", ["true"], JobArray("JOB", 1, 3))
+        assert run_slurm(submission, conf, {}) == []
         (cluster / "kill").touch()  # now with the files of the first time around
-        (failure,) = run_slurm(jobs, conf, {})
+        (failure,) = run_slurm(submission, conf, {})
         assert str(failure.log) == "2.log" and failure.code == 1
         assert "no exit code in q/JOB.log.2.exit: it was killed" in str(failure)
         assert "DUE TO TIME LIMIT" in str(failure)
@@ -220,17 +233,17 @@ class TestSlurm:
     def test_jobs_are_refused(self, cluster, capfd):
         (cluster / "refuse").touch()
         with pytest.raises(
-            JobError, match="found exit code 1 and no job number: sbatch"
+            EnsembleError, match="found exit code 1 and no job number: sbatch"
         ):
-            run_slurm(Jobs("x.log", ["true"]), SlurmConf.read(CONF), {})
+            run_slurm(Submission("x.log", ["true"]), SlurmConf.read(CONF), {})
         assert "invalid partition" in capfd.readouterr().err
 
     def test_no_sbatch(self, tmp_path, monkeypatch):
         monkeypatch.setenv("PATH", str(tmp_path))
         with pytest.raises(
-            JobError, match="slurm.conf: .*'sbatch', which does not start"
+            EnsembleError, match="slurm.conf: .*'sbatch', which does not start"
         ):
-            run_slurm(Jobs(f"{tmp_path}/x", ["true"]), SlurmConf.read(CONF), {})
+            run_slurm(Submission(f"{tmp_path}/x", ["true"]), SlurmConf.read(CONF), {})
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_signal_cancels_the_job(self, number, cluster):
@@ -274,9 +287,11 @@ class TestSlurmConf:
 
     def test_option_without_a_line(self, tmp_path):
         conf = self.read(tmp_path, "command sbatch\noption mem=0\n")
-        with pytest.raises(JobError, match="'option time=2', as --time 2 is asked for"):
+        with pytest.raises(
+            EnsembleError, match="'option time=2', as --time 2 is asked for"
+        ):
             conf.arguments({"time": "2"})
-        with pytest.raises(JobError, match="'option mem=2G', as"):
+        with pytest.raises(EnsembleError, match="'option mem=2G', as"):
             conf.arguments({"mem": "2G"})
 
     @pytest.mark.parametrize(
@@ -290,15 +305,17 @@ class TestSlurmConf:
         ],
     )
     def test_line_that_is_none(self, line, tmp_path):
-        with pytest.raises(JobError, match=f"slurm.conf:2: expected .* found '{line}'"):
+        with pytest.raises(
+            EnsembleError, match=f"slurm.conf:2: expected .* found '{line}'"
+        ):
             self.read(tmp_path, f"command sbatch\n{line}\n")
 
     def test_unclosed_quote(self, tmp_path):
-        with pytest.raises(JobError, match="slurm.conf:1: expected"):
+        with pytest.raises(EnsembleError, match="slurm.conf:1: expected"):
             self.read(tmp_path, "command sbatch --comment 'a b\n")
 
     def test_no_command(self, tmp_path):
-        with pytest.raises(JobError, match="expected a line 'command sbatch ...'"):
+        with pytest.raises(EnsembleError, match="expected a line 'command sbatch ...'"):
             self.read(tmp_path, "default gpu=0\n")
-        with pytest.raises(JobError, match="none.conf: expected a file"):
+        with pytest.raises(EnsembleError, match="none.conf: expected a file"):
             SlurmConf.read(tmp_path / "none.conf")
