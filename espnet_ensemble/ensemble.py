@@ -112,12 +112,12 @@ class Ensemble(Module):
 
         Args:
             speech: Waveforms in [-1, 1] at :attr:`fs`, (batch, samples), padded at the
-                end.
+                end, in any floating-point type.
             speech_lengths: Samples of each utterance, (batch,).
 
         Returns:
-            Features, (batch, frames, output_size), zero at the padding, and the number of
-            frames of each utterance, (batch,).
+            Features, (batch, frames, output_size), zero at the padding, in the type of
+            this module; and the number of frames of each utterance, (batch,).
 
         Raises:
             ValueError: If a shape or a length is wrong, or a sample is not finite.
@@ -152,7 +152,7 @@ class Ensemble(Module):
         check_batch(speech, speech_lengths)
         self._check_device(speech.device)
         padding = padding_mask(speech_lengths, speech.size(1))
-        wavs = speech.masked_fill(padding, 0)
+        wavs = speech.float().masked_fill(padding, 0)
         _check_finite(wavs)
         wavs, lengths = _resample(wavs, speech_lengths, self.fs, self.upstreams[0].fs)
 
@@ -178,9 +178,12 @@ class Ensemble(Module):
             feats_lens: Frames of each utterance, (batch,).
 
         Returns:
-            (batch, frames, output_size), zero at the padding
+            (batch, frames, output_size), zero at the padding, in the type of this module
         """
-        feats = [f(states) for f, states in zip(self.layers, hidden_states)]
+        feats = [
+            combine([state.to(self._dtype) for state in states])
+            for combine, states in zip(self.layers, hidden_states, strict=True)
+        ]
         fused = self.fusion(feats, feats_lens)
         padding = padding_mask(feats_lens, fused.size(1))
         return fused.masked_fill(padding.unsqueeze(-1), 0)
@@ -205,8 +208,16 @@ class Ensemble(Module):
         sizes = [sum(sizes) for sizes in self.feature_sizes]
         return [
             list(upstream.split(sizes, dim=-1))
-            for upstream, sizes in zip(feats.split(sizes, dim=-1), self.feature_sizes)
+            for upstream, sizes in zip(
+                feats.split(sizes, dim=-1), self.feature_sizes, strict=True
+            )
         ]
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        if self.frozen:
+            return self.fingerprints.dtype
+        return next(self.upstreams.parameters()).dtype
 
     def _check_device(self, device: torch.device) -> None:
         if not self.frozen:
@@ -247,7 +258,7 @@ class Ensemble(Module):
             f"upstream {upstream.name!r} has other weights (fingerprint "
             f"{upstream.fingerprint.hex()[:16]}) than the one that the checkpoint was "
             f"made over ({to_hex(theirs)[:16]})"
-            for upstream, theirs in zip(self.upstreams, fingerprints)
+            for upstream, theirs in zip(self.upstreams, fingerprints, strict=True)
             if upstream.fingerprint.hex() != to_hex(theirs)
         ]
 
@@ -293,8 +304,11 @@ def _resample(
     # Imported where it is needed: torch is all that the rest takes.
     from torchaudio.functional import resample
 
-    wavs = resample(wavs, fs, new_fs)
-    # Each utterance gets the samples that it has when resampled alone.
     divisor = math.gcd(fs, new_fs)
-    lengths = -(-lengths * (new_fs // divisor) // (fs // divisor))
-    return wavs.masked_fill(padding_mask(lengths, wavs.size(1)), 0), lengths
+    old, new = fs // divisor, new_fs // divisor
+    # Each utterance gets the samples that it has when resampled alone. torchaudio counts in
+    # float32, which gives one too few of millions: it gets more to resample, to cut.
+    samples = -(-wavs.size(1) * new // old)
+    wavs = resample(torch.nn.functional.pad(wavs, (0, old)), fs, new_fs)[:, :samples]
+    lengths = -(-lengths * new // old)
+    return wavs.masked_fill(padding_mask(lengths, samples), 0), lengths

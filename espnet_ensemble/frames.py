@@ -78,5 +78,7 @@ class FrameGrid:
         Returns:
             (batch,)
         """
-        on_grid = [frames * n for frames, n in zip(num_frames, self.repeats)]
+        on_grid = [
+            frames * n for frames, n in zip(num_frames, self.repeats, strict=True)
+        ]
         return torch.stack(on_grid).amin(dim=0)

@@ -77,7 +77,9 @@ class Projection(Fusion):
         self.output_size = proj_dim * len(sizes)
 
     def forward(self, feats: list[Tensor], feats_lens: Tensor) -> Tensor:
-        return torch.cat([p(x) for p, x in zip(self.projections, feats)], dim=-1)
+        return torch.cat(
+            [p(x) for p, x in zip(self.projections, feats, strict=True)], dim=-1
+        )
 
 
 class _EqualSizes(Module):
@@ -100,7 +102,7 @@ class _EqualSizes(Module):
     def forward(self, feats: list[Tensor]) -> Tensor:
         """Stack (batch, time, size) of each to (upstream, batch, time, size)."""
         if self.projections:
-            feats = [p(x) for p, x in zip(self.projections, feats)]
+            feats = [p(x) for p, x in zip(self.projections, feats, strict=True)]
         return torch.stack(feats)
 
 
@@ -172,7 +174,7 @@ class Attention(Fusion):
         self.output_size = self.equal_sizes.size
 
     def forward(self, feats: list[Tensor], feats_lens: Tensor) -> Tensor:
-        scores = torch.stack([s(x) for s, x in zip(self.scorers, feats)])
+        scores = torch.stack([s(x) for s, x in zip(self.scorers, feats, strict=True)])
         return (scores.softmax(dim=0) * self.equal_sizes(feats)).sum(dim=0)
 
 

@@ -13,7 +13,13 @@ from transformers import PreTrainedModel
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from espnet_ensemble.frames import padding_mask
-from espnet_ensemble.upstream.base import CallState, Upstream, cut_layers, pad_to
+from espnet_ensemble.upstream.base import (
+    CallState,
+    Upstream,
+    UpstreamError,
+    cut_layers,
+    pad_to,
+)
 from espnet_ensemble.upstream.fingerprint import fingerprint
 from espnet_ensemble.upstream.padding import PaddingGuard
 
@@ -65,6 +71,11 @@ class HuggingFaceUpstream(Upstream):
         self._call.inner_states[index] = args[0]
 
     def _hidden_states(self, *args, **kwargs) -> list[Tensor]:
+        if self.model.is_gradient_checkpointing and torch.is_grad_enabled():
+            raise UpstreamError(
+                f"upstream {self.name!r}: gradient checkpointing is not supported: layers "
+                "that are computed again do not know the lengths of the utterances"
+            )
         self._call.inner_states = {}
         try:
             last = self.model(*args, **kwargs).last_hidden_state
@@ -152,7 +163,7 @@ class FbankUpstream(HuggingFaceUpstream):
         """Compute hidden states, see :meth:`Upstream.forward`."""
         wavs = pad_to(wavs, self._shortest)
         samples = lengths.clamp(min=self._shortest).tolist()
-        fbanks = [self._fbank(wav[:n]) for wav, n in zip(wavs, samples)]
+        fbanks = [self._fbank(wav[:n]) for wav, n in zip(wavs, samples, strict=True)]
         num_frames = torch.tensor([len(x) for x in fbanks], device=wavs.device)
         fbanks = pad_sequence(fbanks, batch_first=True)
         states = self._hidden_states(

@@ -183,13 +183,13 @@ class S3prlUpstream(Upstream):
         ]
         states = [
             pad_sequence([h.squeeze(0) for h in layer], batch_first=True)
-            for layer in zip(*alone)
+            for layer in zip(*alone, strict=True)
         ]
         encoded = [utterance[0].size(1) for utterance in alone]
         return states, torch.tensor(encoded, device=wavs.device)
 
     def _run_expert(self, wavs: Tensor, lengths: Tensor) -> list[Tensor]:
-        unpadded = [wav[:n] for wav, n in zip(wavs, lengths.tolist())]
+        unpadded = [wav[:n] for wav, n in zip(wavs, lengths.tolist(), strict=True)]
         # S3PRL's hooks collect hidden states in a list of the expert's.
         with self._lock:
             states = self.expert(unpadded)["hidden_states"]

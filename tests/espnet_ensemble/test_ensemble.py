@@ -119,6 +119,22 @@ class TestFeatures:
             )
 
     @torch.no_grad()
+    @pytest.mark.parametrize("samples", [22055, 5777136])
+    def test_resampled_utterance_has_the_samples_that_its_length_says(self, samples):
+        class Samples(Upstream):
+            """Gives each sample that it is handed as a frame."""
+
+            def forward(self, wavs, lengths):
+                assert wavs.size(1) == lengths.max()
+                return [wavs.unsqueeze(2)], lengths
+
+        upstream = Samples("samples", 16000, 1, 1, (0,), bytes(32))
+        ensemble = Ensemble([upstream], fs=44100)
+        # torchaudio counts in float32, and gives one too few of the longer one.
+        _, feats_lens = ensemble(torch.rand(1, samples), torch.tensor([samples]))
+        assert feats_lens.item() == -(-samples * 160 // 441)
+
+    @torch.no_grad()
     @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
     def test_half_precision_loses_no_more_than_transformers_does(self, dtype, models):
         from transformers import AutoModel
@@ -144,6 +160,42 @@ class TestFeatures:
         assert feats.dtype == torch.float32
         assert torch.equal(feats_lens, exact_lens)
         assert 0 < (feats - exact).norm() / exact.norm() < 0.1
+
+
+class TestTypes:
+    """The features have the type of the model that holds the ensemble."""
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+    @pytest.mark.parametrize("frozen", [True, False])
+    @pytest.mark.parametrize("fusion", FUSIONS)
+    def test_features_follow_the_model(self, fusion, frozen, dtype, pair, speech):
+        upstreams = [{"name": name, "layer": [1, 3]} for name in pair]
+        ensemble = build(upstreams, fusion=fusion, frozen=frozen).eval()
+        exact, _ = ensemble(*speech)
+        feats, feats_lens = ensemble.to(dtype)(speech[0].to(dtype), speech[1])
+        assert feats.dtype == dtype
+        assert feats_lens.tolist() == [24, 24, 9, 3, 1]
+        # Frozen upstreams keep their own type; those that train follow, too.
+        tolerance = 1e-4 if dtype == torch.float64 else 0.05 if frozen else 0.5
+        error = (feats.float() - exact).norm() / exact.norm()
+        assert error < tolerance
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("loader", ["transformers", "s3prl"])
+    def test_speech_of_half_precision_is_normalized_in_full(
+        self, loader, models, s3prl_checkpoints
+    ):
+        upstream = models("WavLM", "large", True)
+        if loader == "s3prl":
+            path = s3prl_checkpoints("wavlm", "large")
+            upstream = {"name": "wavlm_local", "path_or_url": path}
+        ensemble = build([upstream])
+        # Of 4 s and more, float16 cannot hold the sum of squares.
+        wavs = (torch.randn(1, 160000) + 1).half()
+        lengths = torch.tensor([160000])
+        expected, _ = ensemble(wavs.float(), lengths)
+        assert torch.equal(ensemble(wavs, lengths)[0], expected)
 
 
 class TestFrozen:
@@ -203,7 +255,9 @@ class TestFrozen:
     def test_copy_computes_the_same(self, tiny_wavlm, tiny_hubert, speech):
         upstreams = [{"name": tiny_wavlm, "layer": [1, 2]}, tiny_hubert]
         ensemble = build(upstreams)
-        for a, b in zip(copy.deepcopy(ensemble)(*speech), ensemble(*speech)):
+        for a, b in zip(
+            copy.deepcopy(ensemble)(*speech), ensemble(*speech), strict=True
+        ):
             assert torch.equal(a, b)
 
 
@@ -256,10 +310,18 @@ class TestTrainable:
         extractor = ensemble.upstreams[0].expert.model.feature_extractor
         assert all(p.grad.any() for p in extractor.parameters())
 
+    def test_gradient_checkpointing_is_refused(self, tiny_wavlm, speech):
+        ensemble = build([tiny_wavlm], frozen=False).train()
+        ensemble.upstreams[0].model.gradient_checkpointing_enable()
+        with pytest.raises(UpstreamError, match="gradient checkpointing"):
+            ensemble(*speech)
+        with torch.no_grad():  # nothing is computed again
+            ensemble.eval()(*speech)
+
     @torch.no_grad()
     def test_equals_frozen_in_evaluation_mode(self, pair, speech):
         frozen, trainable = build(pair), build(pair, frozen=False)
-        for a, b in zip(trainable.eval()(*speech), frozen(*speech)):
+        for a, b in zip(trainable.eval()(*speech), frozen(*speech), strict=True):
             assert torch.equal(a, b)
 
 

@@ -47,7 +47,11 @@ def test_projection_equals_espnet_fused():
     feats = features([4, 6])
     fusion = build_fusion("projection", [4, 6], proj_dim=3)
     expected = torch.cat(
-        [x @ p.weight.T + p.bias for x, p in zip(feats, fusion.projections)], dim=-1
+        [
+            x @ p.weight.T + p.bias
+            for x, p in zip(feats, fusion.projections, strict=True)
+        ],
+        dim=-1,
     )
     torch.testing.assert_close(fusion(feats, LENGTHS), expected)
     assert build_fusion("projection", [4, 6]).output_size == 200
@@ -62,7 +66,10 @@ def test_attention_equals_loop_over_frames():
         for t in range(5):
             frames = [x[b, t] for x in feats]
             scores = torch.cat(
-                [s[2](torch.tanh(s[0](x))) for s, x in zip(fusion.scorers, frames)]
+                [
+                    s[2](torch.tanh(s[0](x)))
+                    for s, x in zip(fusion.scorers, frames, strict=True)
+                ]
             )
             weights = scores.exp() / scores.exp().sum()
             expected = weights[0] * frames[0] + weights[1] * frames[1]

@@ -7,6 +7,7 @@ from espnet2.asr.frontend.abs_frontend import AbsFrontend
 from torch import Tensor
 
 from espnet_ensemble.ensemble import Ensemble, check_batch
+from espnet_ensemble.frames import padding_mask
 from espnet_ensemble.frontend_conf import FrontendConf
 from espnet_ensemble.upstream.registry import load_upstream
 
@@ -92,7 +93,10 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
                 f"{tuple(speech.shape)}. Of multi-channel speech, choose one channel."
             )
         check_batch(speech, speech_lengths)
-        return self.fuse(self.split(speech), speech_lengths), speech_lengths
+        # What is there must not reach gradients: 0 times NaN is NaN.
+        padding = padding_mask(speech_lengths, speech.size(1)).unsqueeze(-1)
+        hidden_states = self.split(speech.masked_fill(padding, 0))
+        return self.fuse(hidden_states, speech_lengths), speech_lengths
 
     def reload_pretrained_parameters(self) -> None:
         """Give trainable upstreams their weights back; ESPnet calls this after ``init``."""

@@ -67,7 +67,7 @@ def test_batch_equals_transformers_on_each_utterance_alone(
             frames = (1 + (length - 400) // 160) // 2
         assert num_frames[item] == frames
         assert len(states) == len(reference) == 4
-        for state, expected in zip(states, reference):
+        for state, expected in zip(states, reference, strict=True):
             assert_same(state[item, :frames], expected[0, :frames])
 
 
@@ -83,7 +83,7 @@ def test_layers_equal_and_higher_ones_are_dropped(family, style, layer, models, 
 
     wanted = [i % 4 for i in ([layer] if isinstance(layer, int) else layer)]
     assert len(upstream.model.encoder.layers) == max(wanted)
-    for state, index in zip(states, wanted):
+    for state, index in zip(states, wanted, strict=True):
         for item, frames in enumerate(num_frames.tolist()):
             torch.testing.assert_close(
                 state[item, :frames], every[index][item, :frames]
@@ -94,7 +94,7 @@ def test_normalization_is_the_feature_extractor_s(speech):
     wavs, lengths = speech
     extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=True)
     normalized = zero_mean_unit_var_norm(wavs, lengths)
-    for wav, length, ours in zip(wavs, lengths.tolist(), normalized):
+    for wav, length, ours in zip(wavs, lengths.tolist(), normalized, strict=True):
         expected = extractor(wav[:length].numpy(), sampling_rate=16000)
         expected = torch.from_numpy(expected["input_values"][0])
         torch.testing.assert_close(ours[:length], expected, rtol=1e-4, atol=1e-5)

@@ -41,7 +41,7 @@ def assert_equals_s3prl(upstream, reference, wavs, lengths):
             wavs[item : item + 1, :length], lengths[item : item + 1]
         )
         assert num_frames[item] == frames[0][0]
-        for state, index in zip(states, upstream.layers):
+        for state, index in zip(states, upstream.layers, strict=True):
             ours, theirs = state[item, : num_frames[item]], expected[index][0]
             error = (ours - theirs).norm() / theirs.norm()
             assert error <= 1e-4, error
@@ -73,7 +73,7 @@ def test_same_weights_through_both_loaders(family, style, models, s3prl_nn, spee
     with torch.no_grad():
         theirs, _ = through_s3prl(wavs, lengths)
         ours, num_frames = load(folder, [0, 1, 2])(wavs, lengths)
-    for a, b in zip(ours, theirs):
+    for a, b in zip(ours, theirs, strict=True):
         for item, frames in enumerate(num_frames.tolist()):
             torch.testing.assert_close(
                 a[item, :frames], b[item, :frames], rtol=1e-4, atol=1e-4

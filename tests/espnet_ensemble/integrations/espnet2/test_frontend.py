@@ -86,6 +86,18 @@ def test_features_computed_before_give_the_same(fusion, layer, pair, speech):
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_padding_of_features_reaches_no_gradient(fusion, pair):
+    upstreams = [{"name": pair[0], "layer": [1, 2]}, pair[1]]
+    frontend = EnsembleFrontend(upstreams, fusion=fusion)
+    feats, lengths = torch.randn(2, 7, 96), torch.tensor([7, 4])
+    feats[1, 4:] = float("nan")
+    out, _ = frontend(feats, lengths)
+    assert not out[1, 4:].any()
+    out.square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in frontend.parameters())
+
+
 @pytest.mark.parametrize("init", INITS)
 def test_espnet_initialization_leaves_them_alone(init, pair, speech):
     frontend = EnsembleFrontend(pair)
