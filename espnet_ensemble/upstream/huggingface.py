@@ -1,10 +1,12 @@
 """Upstreams from transformers: a hub id or a local folder."""
 
 import os
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 from transformers.utils import logging
 
@@ -21,6 +23,9 @@ _INFERENCE = dict(
     layerdrop=0.0,
     add_adapter=False,
 )
+
+# What is raised for weights that are no weights, or not whole.
+_UNREADABLE = (EOFError, RuntimeError, SafetensorError, pickle.UnpicklingError)
 
 
 def load_huggingface(
@@ -79,19 +84,37 @@ def _errors_only() -> Iterator[None]:
 
 
 def _fetch(auto_class, name: str, cache_dir: str | None, **kwargs):
+    # Without trust_remote_code, transformers would ask whether to run a repository's code.
+    kwargs["trust_remote_code"] = False
     try:
         return auto_class.from_pretrained(name, cache_dir=cache_dir, **kwargs)
+    except _UNREADABLE as e:
+        raise UpstreamError(
+            f"upstream {name!r}: its weights cannot be read: {_first_line(e)}\nExpected "
+            "weights alone, whole: not a file that was cut off, a pointer of git-lfs, or one "
+            "that holds code, which is never run."
+        ) from e
     except (OSError, ValueError) as e:
-        if os.path.isdir(name):
-            advice = (
-                "A folder needs config.json, preprocessor_config.json and "
-                "model.safetensors, as written by save_pretrained() of the model and of "
-                "its feature extractor."
-            )
-        else:
-            advice = (
-                f"Without access to the hub, run `hf download {name} --local-dir DIR` on "
-                "a machine that has it, copy DIR here, and give the folder instead of "
-                "the id."
-            )
-        raise UpstreamError(f"upstream {name!r}: {e}\n{advice}") from e
+        if "trust_remote_code" in str(e):
+            raise UpstreamError(
+                f"upstream {name!r} needs code of its own, which is never run; expected a "
+                f"model of one of the families {', '.join(FAMILIES)}"
+            ) from e
+        raise UpstreamError(f"upstream {name!r}: {e}\n{_advice(name)}") from e
+
+
+def _advice(name: str) -> str:
+    if os.path.isdir(name):
+        return (
+            "A folder needs config.json, preprocessor_config.json and model.safetensors, as "
+            "written by save_pretrained() of the model and of its feature extractor."
+        )
+    return (
+        f"Without access to the hub, run `hf download {name} --local-dir DIR` on a machine "
+        "that has it, copy DIR here, and give the folder instead of the id."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    # What torch goes on with is advice to load the file unsafely.
+    return str(error).partition("\n")[0].partition(". In PyTorch")[0]

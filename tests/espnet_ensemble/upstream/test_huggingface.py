@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import pytest
@@ -208,6 +209,40 @@ def test_code_in_a_downloaded_checkpoint_is_not_run(models, tmp_path):
     (folder / "model.safetensors").unlink()
     with open(folder / "pytorch_model.bin", "wb") as f:
         pickle.dump({"encoder": Hostile()}, f)
-    with pytest.raises(Exception):
+    with pytest.raises(UpstreamError, match="holds code, which is never run") as error:
         load(str(folder))
     assert not witness.exists()
+    assert "weights_only" not in str(error.value)
+
+
+def test_code_of_an_unknown_family_is_neither_run_nor_asked_for(tmp_path, monkeypatch):
+    witness = tmp_path / "witness"
+    auto_map = {"AutoConfig": "hostile.Conf", "AutoModel": "hostile.Model"}
+    config = {"model_type": "hostile", "auto_map": auto_map}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "hostile.py").write_text(f"open({str(witness)!r}, 'w')")
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    with pytest.raises(UpstreamError, match="code of its own, which is never run"):
+        load(str(tmp_path))
+    assert not witness.exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+        lambda content: b"",
+    ],
+    ids=["cut off", "pointer", "empty"],
+)
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_damaged_weights_are_named(name, damage, models, tmp_path):
+    folder = shutil.copytree(models("WavLM"), tmp_path / "damaged")
+    if name == "pytorch_model.bin":
+        torch.save(AutoModel.from_pretrained(folder).state_dict(), folder / name)
+        (folder / "model.safetensors").unlink()
+    path = folder / name
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UpstreamError, match=f"{folder}.*its weights cannot be read"):
+        load(str(folder))
