@@ -71,12 +71,11 @@ def open_audio(entry: str) -> soundfile.SoundFile:
         AudioError: If there is no such file, the command fails, the audio is in no format
             that libsndfile knows, or it is cut off.
     """
+    file: str | io.BytesIO = entry
     if entry.endswith("|"):
         file = io.BytesIO(_run(entry[:-1]))
     elif not Path(entry).is_file():
         raise AudioError("no such file")
-    else:
-        file = entry
     try:
         sound = soundfile.SoundFile(file)
     except soundfile.LibsndfileError as error:

@@ -9,7 +9,7 @@ import os
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -271,7 +271,7 @@ def _write_record(path: Path, files: dict[str, AudioFile]) -> None:
 
 
 def _line(file: AudioFile) -> str:
-    return json.dumps(asdict(file), ensure_ascii=False) + "\n"
+    return json.dumps(vars(file), ensure_ascii=False) + "\n"
 
 
 def _failure(entry: str, cut: Cut, error: Exception) -> FailedUtterance:

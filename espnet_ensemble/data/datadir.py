@@ -370,7 +370,7 @@ def _recordings(tables: Tables, utt_ids: Iterable[str]) -> set[str]:
 
 def _utt_ids(tables: Tables) -> dict[str, Collection[str]]:
     """Ids of the utterances that each file is about, files about speakers left out."""
-    found = {
+    found: dict[str, Collection[str]] = {
         name: table for name, table in tables.items() if KEYED_BY[name] == "utterance"
     }
     if "wav.scp" in tables:
@@ -384,7 +384,7 @@ def _utt_ids(tables: Tables) -> dict[str, Collection[str]]:
 
 
 def _spk2utt(utt2spk: Table) -> Table:
-    utt_ids = {}
+    utt_ids: dict[str, list[str]] = {}
     for utt_id in sorted(utt2spk):
         utt_ids.setdefault(utt2spk[utt_id], []).append(utt_id)
     return {speaker: " ".join(ids) for speaker, ids in utt_ids.items()}
@@ -393,7 +393,7 @@ def _spk2utt(utt2spk: Table) -> Table:
 def _utt2spk(path: Path) -> Table:
     if not path.exists():
         raise DataError(f"{path}: expected utt2spk or spk2utt, found neither")
-    utt2spk = {}
+    utt2spk: Table = {}
     for speaker, utt_ids in read_repeated(path).items():
         for utt_id in utt_ids.split():
             other = utt2spk.setdefault(utt_id, speaker)
@@ -424,7 +424,8 @@ def _constant(name: str, sources: Sequence[PathLike]) -> str | None:
 
 
 def _merge(name: str, sources: Sequence[PathLike], parts: list[Tables]) -> Table:
-    merged, origin = {}, {}
+    merged: Table = {}
+    origin: dict[str, PathLike] = {}
     for source, tables in zip(sources, parts, strict=True):
         for key, value in tables[name].items():
             # Two sets may share speakers and recordings, but an utterance is in one.
@@ -447,29 +448,33 @@ def _choose(
     first: int | None,
     per_speaker: int | None,
 ) -> list[str]:
-    given = {"utt_ids": utt_ids, "first": first, "per_speaker": per_speaker}
-    given = {name: value for name, value in given.items() if value is not None}
+    options = {"utt_ids": utt_ids, "first": first, "per_speaker": per_speaker}
+    given = [name for name, value in options.items() if value is not None]
     if len(given) != 1:
         raise DataError(
             "expected one of utt_ids, first and per_speaker, found "
             + (" and ".join(given) or "none")
         )
     if utt_ids is not None:
-        unknown = sorted(set(utt_ids).difference(utt2spk))
-        if unknown or not utt_ids:
-            found = f"no {name_keys(unknown)}" if unknown else "an empty list"
-            raise DataError(f"{src}: expected utterances of utt2spk, found {found}")
-        return sorted(set(utt_ids))
-    (name, number), *_ = given.items()
-    if number < 1 or number > len(utt2spk):
+        return _choose_listed(src, utt2spk, set(utt_ids))
+    number = first if per_speaker is None else per_speaker
+    if not number or not 1 <= number <= len(utt2spk):
         raise DataError(
-            f"{src}: {name}: expected 1 to {len(utt2spk)}, the number of utterances, "
-            f"found {number}"
+            f"{src}: {given[0]}: expected 1 to {len(utt2spk)}, the number of "
+            f"utterances, found {number}"
         )
     if first is not None:
         return list(utt2spk)[:first]
-    chosen = (ids.split()[:per_speaker] for ids in _spk2utt(utt2spk).values())
+    chosen = (ids.split()[:number] for ids in _spk2utt(utt2spk).values())
     return sorted(chain.from_iterable(chosen))
+
+
+def _choose_listed(src: PathLike, utt2spk: Table, utt_ids: set[str]) -> list[str]:
+    unknown = sorted(utt_ids.difference(utt2spk))
+    if unknown or not utt_ids:
+        found = f"no {name_keys(unknown)}" if unknown else "an empty list"
+        raise DataError(f"{src}: expected utterances of utt2spk, found {found}")
+    return sorted(utt_ids)
 
 
 def _divide(source: Path, keys: list[str], n: int) -> list[list[str]]:

@@ -108,7 +108,7 @@ def speed_perturb(
 
 
 def _speeds(factors: Sequence[str | float]) -> dict[str, Fraction]:
-    speeds = {}
+    speeds: dict[str, Fraction] = {}
     for factor in factors:
         try:
             # Through str: 1.1 is meant to be 11/10, which no float is.
@@ -160,7 +160,7 @@ def _make_dir(
 
 
 def _recordings(tables: Tables, speeds: dict[str, Fraction]) -> list[Recording]:
-    cuts = {recording: [] for recording in tables["wav.scp"]}
+    cuts: dict[str, list[Cut]] = {recording: [] for recording in tables["wav.scp"]}
     for utt_id, segment in segments_of(tables, tables["utt2spk"]).items():
         for prefix, speed in speeds.items():
             cuts[segment.recording].append(Cut(prefix + utt_id, segment, speed))
@@ -172,7 +172,7 @@ def _recordings(tables: Tables, speeds: dict[str, Fraction]) -> list[Recording]:
 
 def _describe(tables: Tables, speeds: dict[str, Fraction]) -> Tables:
     """What is still true of the utterances and speakers, with their copies."""
-    described = {}
+    described: Tables = {}
     for name in ("text", "utt2lang", "utt2spk", "utt2uniq", "spk2gender"):
         if name in tables:
             described[name] = {

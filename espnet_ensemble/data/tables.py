@@ -104,7 +104,7 @@ def read_table(path: PathLike) -> Table:
         >>> read_table(folder / "text")
         {'utt1': 'HELLO WORLD', 'utt2': ''}
     """
-    table = {}
+    table: Table = {}
     for line, (key, value) in enumerate(_read_lines(path), start=1):
         if not key:
             raise DataError(f"{path}:{line}: expected a key and a value, found no text")
@@ -129,7 +129,7 @@ def write_table(path: PathLike, table: Table) -> None:
 
 def read_repeated(path: Path) -> Table:
     """Like :func:`read_table`, without the lines that say nothing new or nothing."""
-    table = {}
+    table: Table = {}
     for line, (key, value) in enumerate(_read_lines(path), start=1):
         if not key or not (value or path.name in MAY_BE_EMPTY):
             continue
@@ -160,7 +160,8 @@ def _read_lines(path: PathLike) -> list[tuple[str, str]]:
             raise DataError(
                 f"{path}:{number}: expected UTF-8, found {line!r}"
             ) from error
-        lines.append([*words, "", ""][:2])
+        key, value = [*words, "", ""][:2]
+        lines.append((key, value))
     return lines if content else []
 
 

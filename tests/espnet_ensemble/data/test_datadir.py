@@ -2,8 +2,16 @@ import re
 
 import pytest
 
-from espnet_ensemble.data.datadir import combine, fix, split, subset, validate, write
-from espnet_ensemble.data.tables import DataError, read_table
+from espnet_ensemble.data.datadir import (
+    combine,
+    fix,
+    segments_of,
+    split,
+    subset,
+    validate,
+    write,
+)
+from espnet_ensemble.data.tables import DataError, Segment, read_table
 
 
 def contents(folder):
@@ -35,7 +43,30 @@ def test_text_may_be_empty_or_not_needed(files, write_files):
 
 def test_features_instead_of_audio(files, write_files):
     files["feats.scp"] = files.pop("wav.scp")
-    assert "feats.scp" in validate(write_files(files))
+    folder = write_files(files)
+    assert "feats.scp" in validate(folder)
+    with pytest.raises(
+        DataError, match="train/wav.scp: expected this file, found none"
+    ):
+        validate(folder, required=["wav.scp"])
+
+
+def test_required_files(files, write_files):
+    folder = write_files(files)
+    assert "spk2gender" in validate(folder, required=["wav.scp", "spk2gender"])
+    message = "utt2num_samples: expected this file, found none; format_wav_scp makes it"
+    with pytest.raises(DataError, match=message):
+        validate(folder, required=["utt2num_samples"])
+
+
+def test_an_utterance_is_a_segment_or_a_recording(files, segmented, write_files):
+    tables = validate(write_files(segmented))
+    assert segments_of(tables, ["a2", "b1"]) == {
+        "a2": Segment("one", 1.5),
+        "b1": Segment("two", 0.25, 3),
+    }
+    tables = validate(write_files(files, "whole"))
+    assert segments_of(tables, ["a2"]) == {"a2": Segment("a2")}
 
 
 @pytest.mark.parametrize(
