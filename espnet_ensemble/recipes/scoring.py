@@ -9,7 +9,8 @@ Numbers only: :mod:`espnet_ensemble.recipes.sclite` lays them out.
 """
 
 import string
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -194,7 +195,7 @@ def align(ref: list[str], hyp: list[str]) -> list[Pair]:
     return pairs[::-1]
 
 
-def count(pairs: list[Pair] | tuple[Pair, ...]) -> Counts:
+def count(pairs: Sequence[Pair]) -> Counts:
     """Count the errors of an utterance.
 
     Example:
@@ -202,11 +203,18 @@ def count(pairs: list[Pair] | tuple[Pair, ...]) -> Counts:
         Counts(sentences=1, words=3, correct=2, substitutions=0, deletions=1,
                insertions=1, errors=2, wrong_sentences=1)
     """
-    kinds = [pair.kind for pair in pairs]
-    correct, sub, dele, ins = (kinds.count(kind) for kind in "CSDI")
-    errors = sub + dele + ins
-    words = correct + sub + dele
-    return Counts(1, words, correct, sub, dele, ins, errors, int(errors > 0))
+    kinds = Counter(pair.kind for pair in pairs)
+    errors = kinds["S"] + kinds["D"] + kinds["I"]
+    return Counts(
+        sentences=1,
+        words=kinds["C"] + kinds["S"] + kinds["D"],
+        correct=kinds["C"],
+        substitutions=kinds["S"],
+        deletions=kinds["D"],
+        insertions=kinds["I"],
+        errors=errors,
+        wrong_sentences=int(errors > 0),
+    )
 
 
 def fold_case(text: str) -> str:

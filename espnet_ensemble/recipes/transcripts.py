@@ -51,12 +51,12 @@ def read_transcripts(ref: PathLike, hyp: PathLike, utt2spk: PathLike) -> Transcr
     for utt_id in hyps:
         if utt_id not in refs:
             raise EnsembleError(
-                f"{at(hyp, hyps, utt_id)} expected an utterance of {ref}"
+                f"{at(Path(hyp), hyps, utt_id)} expected an utterance of {ref}"
             )
     for utt_id, text in refs.items():
         if not text:
             raise EnsembleError(
-                f"{at(ref, refs, utt_id)} expected a transcript, found none"
+                f"{at(Path(ref), refs, utt_id)} expected a transcript, found none"
             )
         if utt_id not in hyps:
             raise EnsembleError(

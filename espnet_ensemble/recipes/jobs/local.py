@@ -48,7 +48,8 @@ def run_local(
     """
     waiting = deque(submission.jobs())
     at_once = max_jobs_run or len(os.sched_getaffinity(0))
-    running, ended = [], []
+    running: list[_Run] = []
+    ended: list[_Run] = []
     with caught_signals() as signals:
         try:
             while waiting or running:
@@ -65,9 +66,9 @@ def run_local(
             _stop(running)
     ended.sort(key=lambda run: run.job.number or 0)
     return [
-        FailedJob(run.job.log, f"exit code {run.code()}", run.code(), (run.job.log,))
+        FailedJob(run.job.log, f"exit code {code}", code, (run.job.log,))
         for run in ended
-        if run.code() != 0
+        if (code := run.code())
     ]
 
 

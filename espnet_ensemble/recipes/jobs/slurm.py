@@ -218,8 +218,7 @@ def run_slurm(
     with caught_signals() as signals:
         _submit(arguments, conf, signals)
         _wait_for_files([_file(base, job, "exit") for job in jobs], signals)
-    failures = (_failure(job, base) for job in jobs)
-    return [failure for failure in failures if failure]
+    return [failed for job in jobs if (failed := _failed(job, base))]
 
 
 def _base(submission: Submission) -> Path:
@@ -257,14 +256,14 @@ def _prepare(jobs: list[LoggedCommand], base: Path) -> None:
 
 def _script(submission: Submission, base: Path, submitted: list[str]) -> str:
     command = [sys.executable, "-m", "espnet_ensemble.bin.submit", "--backend", "local"]
-    command, exit_file = shlex.join(command), shlex.quote(str(base))
+    program, exit_file = shlex.join(command), shlex.quote(str(base))
     if submission.array:
-        command += f' {submission.array.variable}="${{SLURM_ARRAY_TASK_ID}}"'
+        program += f' {submission.array.variable}="${{SLURM_ARRAY_TASK_ID}}"'
         exit_file += '."${SLURM_ARRAY_TASK_ID}"'
     return _SCRIPT.format(
         submitted=shlex.join(submitted),
         folder=shlex.quote(os.getcwd()),
-        command=f"{command} {shlex.join([submission.log, *submission.command])}",
+        command=f"{program} {shlex.join([submission.log, *submission.command])}",
         exit_file=f"{exit_file}.exit",
     )
 
@@ -355,7 +354,7 @@ def _wait_for_files(paths: list[Path], signals: list[int]) -> None:
     raise JobsStopped(signals[0])
 
 
-def _failure(job: LoggedCommand, base: Path) -> FailedJob | None:
+def _failed(job: LoggedCommand, base: Path) -> FailedJob | None:
     exit_file = _file(base, job, "exit")
     if not exit_file.exists():
         reason = (

@@ -46,8 +46,17 @@ def is_there(pid):
     [
         ["JOB=1:2", "{}/JOB.log", *COMMAND],
         ["--gpu", "1", "--max-jobs-run", "1", "JOB=1:2", "{}/JOB.log", *COMMAND],
-        ["--name=x", "JOB=1:2", "--mem", "4G", "--num-threads", "2", "{}/JOB.log"]
-        + COMMAND,
+        [
+            "--name",
+            "x",
+            "JOB=1:2",
+            "--mem",
+            "4G",
+            "--num-threads",
+            "2",
+            "{}/JOB.log",
+            *COMMAND,
+        ],
     ],
 )
 def test_options_go_before_the_log_and_around_the_array(words, tmp_path):
