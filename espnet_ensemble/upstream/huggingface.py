@@ -1,18 +1,17 @@
 """Upstreams from transformers: a hub id or a local folder."""
 
 import os
-import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 from transformers.utils import logging
 
 from espnet_ensemble.layers import Layer, layer_indices
 from espnet_ensemble.upstream.base import Upstream, UpstreamError
 from espnet_ensemble.upstream.families import FAMILIES
+from espnet_ensemble.upstream.unreadable import UNREADABLE, unreadable
 
 # Parts of a checkpoint that hidden states do not need: SpecAugment and layer drop belong
 # to pre-training, the adapter subsamples what the last layer gives.
@@ -23,9 +22,6 @@ _INFERENCE = dict(
     layerdrop=0.0,
     add_adapter=False,
 )
-
-# What is raised for weights that are no weights, or not whole.
-_UNREADABLE = (EOFError, RuntimeError, SafetensorError, pickle.UnpicklingError)
 
 
 def load_huggingface(
@@ -88,12 +84,8 @@ def _fetch(auto_class, name: str, cache_dir: str | None, **kwargs):
     kwargs["trust_remote_code"] = False
     try:
         return auto_class.from_pretrained(name, cache_dir=cache_dir, **kwargs)
-    except _UNREADABLE as e:
-        raise UpstreamError(
-            f"upstream {name!r}: its weights cannot be read: {_first_line(e)}\nExpected "
-            "weights alone, whole: not a file that was cut off, a pointer of git-lfs, or one "
-            "that holds code, which is never run."
-        ) from e
+    except UNREADABLE as e:
+        raise unreadable(name, e) from e
     except (OSError, ValueError) as e:
         if "trust_remote_code" in str(e):
             raise UpstreamError(
@@ -113,8 +105,3 @@ def _advice(name: str) -> str:
         f"Without access to the hub, run `hf download {name} --local-dir DIR` on a machine "
         "that has it, copy DIR here, and give the folder instead of the id."
     )
-
-
-def _first_line(error: Exception) -> str:
-    # What torch goes on with is advice to load the file unsafely.
-    return str(error).partition("\n")[0].partition(". In PyTorch")[0]

@@ -19,7 +19,12 @@ from espnet_ensemble.upstream.base import (
 )
 from espnet_ensemble.upstream.fingerprint import fingerprint
 from espnet_ensemble.upstream.padding import PaddingGuard
-from espnet_ensemble.upstream.s3prl_hub import hub_entries, removed_torchaudio_names
+from espnet_ensemble.upstream.s3prl_hub import (
+    hub_entries,
+    removed_torchaudio_names,
+    safe_loading,
+)
+from espnet_ensemble.upstream.unreadable import UNREADABLE, unreadable
 
 # The S3PRL packages whose padding PaddingGuard neutralises. All others run one utterance
 # at a time: right for any architecture, but slower.
@@ -72,7 +77,10 @@ def load_s3prl(
     if download_dir is not None:
         download.set_dir(download_dir)
     try:
-        expert = getattr(hubconf, name)(**conf)
+        with safe_loading():
+            expert = getattr(hubconf, name)(**conf)
+    except UNREADABLE as e:
+        raise unreadable(name, e) from e
     except OSError as e:  # urllib's and requests' errors are
         urls = (path_or_url,) if path_or_url is not None else entry.urls
         wanted = "\n".join(

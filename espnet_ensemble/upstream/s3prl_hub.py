@@ -1,17 +1,25 @@
 """S3PRL itself: the names of its hub, read without importing it, and how to import it."""
 
+import argparse
 import ast
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import torch
 
 from espnet_ensemble.upstream.base import UpstreamError
+
+# Makes torch.load take weights alone, whatever it is asked for.
+_FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+_MOST_LAYERS = 1000
 
 
 class HubEntry(NamedTuple):
@@ -86,6 +94,67 @@ def _removed_apply_effects_tensor(*args, **kwargs):
         "S3PRL calls torchaudio.sox_effects.apply_effects_tensor, which this torchaudio no "
         "longer has; this upstream needs torchaudio < 2.9"
     )
+
+
+@contextmanager
+def safe_loading() -> Iterator[None]:
+    """Keep S3PRL from running what a checkpoint holds.
+
+    Some of its builders load pickles with ``weights_only=False``, and its models call
+    ``eval`` on strings of a checkpoint's configuration. Inside this context, torch loads
+    weights alone, in all threads, and those strings may be lists of numbers only.
+    """
+    before = os.environ.get(_FORCE)
+    os.environ[_FORCE] = "1"
+    for name, module in list(sys.modules.items()):
+        # These call it on names of their own modules and functions.
+        own = name.endswith((".expert", ".interfaces", ".extracter"))
+        if name.startswith("s3prl.upstream.") and not own:
+            module.eval = evaluate_layers
+    try:
+        # Published checkpoints of some upstreams hold the options of their training.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            yield
+    finally:
+        if before is None:
+            del os.environ[_FORCE]
+        else:
+            os.environ[_FORCE] = before
+
+
+def evaluate_layers(expression: str) -> Any:
+    """Evaluate what fairseq writes for lists of convolutions, and nothing else.
+
+    Raises:
+        UpstreamError: If it is something else.
+
+    Example:
+        >>> evaluate_layers("[(512, 10, 5)] + [(512, 3, 2)] * 2")
+        [(512, 10, 5), (512, 3, 2), (512, 3, 2)]
+    """
+    try:
+        return _evaluate(ast.parse(expression.strip(), mode="eval").body)
+    except (SyntaxError, TypeError) as error:
+        raise UpstreamError(
+            "expected lists of numbers, such as [(512,10,5)] + [(512,3,2)]*4, found "
+            f"{expression!r}"
+        ) from error
+
+
+def _evaluate(node: ast.expr) -> Any:
+    match node:
+        case ast.Constant(value=int() | float()):
+            return node.value
+        case ast.List():
+            return [_evaluate(element) for element in node.elts]
+        case ast.Tuple():
+            return tuple(_evaluate(element) for element in node.elts)
+        case ast.BinOp(op=ast.Add()):
+            return _evaluate(node.left) + _evaluate(node.right)
+        case ast.BinOp(op=ast.Mult(), right=ast.Constant(value=int(times))):
+            if times <= _MOST_LAYERS:
+                return _evaluate(node.left) * times
+    raise TypeError(ast.dump(node))
 
 
 def import_s3prl_nn():

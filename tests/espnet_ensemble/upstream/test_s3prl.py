@@ -1,14 +1,19 @@
+import os
+import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from espnet_ensemble.upstream import UpstreamConf, UpstreamError, load_upstream
 from espnet_ensemble.upstream.s3prl_hub import (
+    evaluate_layers,
     hub_entries,
     import_s3prl_nn,
     removed_torchaudio_names,
+    safe_loading,
 )
 
 NAMES = {
@@ -201,3 +206,67 @@ def test_unreachable_checkpoint_says_what_to_fetch_and_where(tmp_path, monkeypat
 def test_options_of_s3prl_are_refused_for_transformers(models):
     with pytest.raises(UpstreamError, match="path_or_url is for names of S3PRL's hub"):
         load(models("WavLM"), path_or_url="x")
+
+
+class Hostile:
+    """Opens a file for writing where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+@pytest.mark.parametrize(
+    "name",
+    "apc_local audio_albert_local cpc_local decoar2_local distiller_local "
+    "lighthubert_local mockingjay_local npc_local tera_local wav2vec_local "
+    "wavlm_local".split(),
+)
+def test_code_in_a_checkpoint_is_not_run(name, tmp_path):
+    witness, path = tmp_path / "witness", tmp_path / "hostile.ckpt"
+    with open(path, "wb") as f:
+        pickle.dump({"Config": {}, "model": Hostile(witness)}, f)
+    with pytest.raises(UpstreamError, match="holds code, which is never run"):
+        load_upstream(UpstreamConf(name, path_or_url=str(path)))
+    assert not witness.exists()
+
+
+@pytest.mark.parametrize("family", ["wavlm", "hubert", "wav2vec2", "data2vec"])
+def test_code_in_a_configuration_is_not_run(family, s3prl_checkpoints, tmp_path):
+    witness, path = tmp_path / "witness", tmp_path / "hostile.pt"
+    checkpoint = torch.load(s3prl_checkpoints(family), weights_only=True)
+    conf = checkpoint["cfg" if family == "wavlm" else "model_cfg"]
+    conf["conv_feature_layers"] = f"[(16,10,5), open({str(witness)!r}, 'w')]"
+    torch.save(checkpoint, path)
+    with pytest.raises(UpstreamError, match=r"expected lists of numbers.*found .*open"):
+        load_upstream(UpstreamConf(NAMES[family], path_or_url=str(path)))
+    assert not witness.exists()
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["", "3 ** 3", "[1] * [1]", "[(1, 2)] * 99999", "[x]", "(lambda: 1)()", "[1]; [2]"],
+)
+def test_expressions_that_are_no_layers(expression):
+    with pytest.raises(UpstreamError, match="expected lists of numbers"):
+        evaluate_layers(expression)
+
+
+def test_safe_loading_leaves_torch_as_it_was(monkeypatch):
+    for value in (None, "0"):
+        if value is not None:
+            monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", value)
+        with safe_loading():
+            assert os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] == "1"
+        assert os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD") == value
+
+
+def test_damaged_checkpoint_is_named(s3prl_checkpoints, tmp_path):
+    content = Path(s3prl_checkpoints("wavlm")).read_bytes()
+    path = tmp_path / "damaged.pt"
+    for damage in (content[: len(content) // 2], b"version https://git-lfs", b""):
+        path.write_bytes(damage)
+        with pytest.raises(UpstreamError, match="'wavlm_local': its weights cannot be"):
+            load_upstream(UpstreamConf("wavlm_local", path_or_url=str(path)))
