@@ -5,6 +5,7 @@ tail -F exp/asr_x/train.log | python -m espnet_ensemble.bin.show_epochs
 """
 
 import argparse
+import signal
 import sys
 
 from espnet_ensemble.bin.command import make_parser, run
@@ -22,6 +23,8 @@ def main(cmd: list[str] | None = None) -> None:
 
 
 def _work(args: argparse.Namespace) -> None:
+    # On Ctrl-C a filter goes at once and says nothing.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     # What programs write into a log need not be UTF-8.
     log = open(sys.stdin.fileno(), encoding="utf-8", errors="replace", closefd=False)
     for line in epoch_lines(log):

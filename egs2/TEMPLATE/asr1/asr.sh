@@ -471,9 +471,8 @@ stage_11() {
     mark_done "${asr_exp}/.done" "${settings}"
 }
 
-# Of train.log, a line for each epoch. It ends with tail, also on Ctrl-C.
+# Of train.log, a line for each epoch.
 epochs() {
-    trap '' INT
     "${python}" -m espnet_ensemble.bin.show_epochs
 }
 

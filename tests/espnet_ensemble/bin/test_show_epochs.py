@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 
@@ -19,6 +20,18 @@ def test_epochs_are_shown_while_the_log_is_written():
         assert process.stdout.readline() == expected
         assert process.communicate(b"the end")[0] == b""
     assert process.returncode == 0
+
+
+def test_ctrl_c_ends_it_without_a_word():
+    with subprocess.Popen(
+        COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdin.write(LINE)
+        process.stdin.flush()
+        assert process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == -signal.SIGINT
+        assert process.stderr.read() == b""
 
 
 def test_it_is_light():

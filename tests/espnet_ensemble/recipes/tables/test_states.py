@@ -1,6 +1,6 @@
 import pytest
 
-from espnet_ensemble.data.tables import DataError
+from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.recipes.tables.commands import Variant, experiment_dir
 from espnet_ensemble.recipes.tables.states import read_state, running
 
@@ -79,5 +79,5 @@ def test_broken_results_are_named(system, score):
     exp = score(system, 100)
     result = next(exp.glob("*/*/score_wer/result.txt"))
     result.write_text("")
-    with pytest.raises(DataError, match=f"^{result}: "):
+    with pytest.raises(EnsembleError, match=f"^{result}: "):
         read_state(exp, system)
