@@ -27,8 +27,8 @@ def encode(samples: np.ndarray) -> bytes:
         # The sign is the last bit.
         folded = np.where(residuals < 0, -2 * residuals - 1, 2 * residuals)
         bits += [_rice(int(value), k + 1) for value in folded]
-        means = means[1:] + [_mean(values[start : start + size])]
-    text = "".join(bits + [_rice(_QUIT, 2)])
+        means = [*means[1:], _mean(values[start : start + size])]
+    text = "".join([*bits, _rice(_QUIT, 2)])
     text += "0" * (-len(text) % 32)
     return b"ajkg\x02" + int(text, 2).to_bytes(len(text) // 8, "big")
 

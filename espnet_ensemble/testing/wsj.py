@@ -1,6 +1,7 @@
 """Small discs in the layout of LDC's."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,24 @@ from espnet_ensemble.testing.shorten import encode
 FS = 16000
 _DOTS0, _DOTS1 = "11-10.1/wsj0/transcrp/dots/si_tr_s", "13-34.1/wsj1/trans/wsj1"
 
-#: Of each session: the folder of its recordings, of its transcriptions, and what is said.
+
+@dataclass(frozen=True)
+class Session:
+    """A speaker's session: the folders of its recordings and of its transcriptions."""
+
+    audio_dir: str
+    dot_dir: str
+
+
 SESSIONS = {
-    "011c02": ("11-1.1/wsj0/si_tr_s/011", f"{_DOTS0}/011"),
-    "01ic02": ("11-2.1/wsj0/si_tr_s/01i", f"{_DOTS0}/01i"),
-    "46hc02": ("13-1.1/wsj1/si_tr_s/46h", f"{_DOTS1}/si_tr_s/46h"),
-    "4k0c03": ("13-16.1/WSJ1/SI_DT_20/4K0", f"{_DOTS1}/si_dt_20/4k0"),
-    "440c04": ("11-14.1/wsj0/si_et_20/440", "11-14.1/wsj0/si_et_20/440"),
-    "4oac02": ("13-33.1/wsj1/si_et_20/4oa", "13-33.1/wsj1/si_et_20/4oa"),
+    "011c02": Session("11-1.1/wsj0/si_tr_s/011", f"{_DOTS0}/011"),
+    "01ic02": Session("11-2.1/wsj0/si_tr_s/01i", f"{_DOTS0}/01i"),
+    "46hc02": Session("13-1.1/wsj1/si_tr_s/46h", f"{_DOTS1}/si_tr_s/46h"),
+    "4k0c03": Session("13-16.1/WSJ1/SI_DT_20/4K0", f"{_DOTS1}/si_dt_20/4k0"),
+    "440c04": Session("11-14.1/wsj0/si_et_20/440", "11-14.1/wsj0/si_et_20/440"),
+    "4oac02": Session("13-33.1/wsj1/si_et_20/4oa", "13-33.1/wsj1/si_et_20/4oa"),
 }
+#: The transcriptions of each session.
 SENTENCES = {
     "011c02": [
         "A profit ,comma",
@@ -33,6 +43,7 @@ SENTENCES = {
     "440c04": ["not a share", "of it"],
     "4oac02": ["seven shares", "nine"],
 }
+# The sessions that each list of recordings has.
 _INDICES = {
     "11-13.1/wsj0/doc/indices/train/tr_s_wv1.ndx": ("011c02", "01ic02"),
     "11-13.1/wsj0/doc/indices/test/nvp/si_et_20.ndx": ("440c04",),
@@ -63,29 +74,28 @@ def make_discs(
 
     Args:
         folder: ``folder/WSJ0/11-1.1/wsj0/...`` and so on are made.
-        sentences: Session -> transcriptions.
-        speak: Transcription -> samples (samples,), int16, 16 kHz.
+        sentences: The transcriptions of each session of ``SESSIONS``.
+        speak: Gives a transcription's samples, (samples,), int16, 16 kHz.
 
     Returns:
-        Utterance -> samples.
+        The samples of each recording, by ``utt_id``.
     """
     recordings = {}
-    for session, (audio_dir, dot_dir) in SESSIONS.items():
-        lines = []
-        for number, text in enumerate(sentences[session], start=1):
-            utt_id = f"{session}{number:02d}"
+    for name, session in SESSIONS.items():
+        texts = {
+            f"{name}{number:02d}": text
+            for number, text in enumerate(sentences[name], start=1)
+        }
+        for utt_id, text in texts.items():
             recordings[utt_id] = speak(text)
-            name = f"{utt_id}.wv1"
-            path = disc_path(folder, audio_dir) / (
-                name.upper() if audio_dir.isupper() else name
-            )
-            compress = not audio_dir.startswith("13-1.1")
-            write(path, sphere(utt_id, recordings[utt_id], compress))
-            lines.append(f"{text} ({utt_id})\n")
-        dot = disc_path(folder, dot_dir) / f"{session}00.dot"
-        write(dot, "".join(lines).encode())
-    for index, sessions in _INDICES.items():
-        listed = "".join(_entries(index, session, sentences) for session in sessions)
+            compress = not session.audio_dir.startswith("13-1.1")
+            data = sphere(utt_id, recordings[utt_id], compress)
+            write(_wv1(folder, session, utt_id), data)
+        lines = "".join(f"{text} ({utt_id})\n" for utt_id, text in texts.items())
+        dot = disc_path(folder, session.dot_dir) / f"{name}00.dot"
+        write(dot, lines.encode())
+    for index, names in _INDICES.items():
+        listed = "".join(_entries(index, name, sentences) for name in names)
         write(disc_path(folder, index), f";; File: {index}\n;;\n{listed}".encode())
     return recordings
 
@@ -122,8 +132,15 @@ def write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
+def _wv1(folder: Path, session: Session, utt_id: str) -> Path:
+    name = f"{utt_id}.wv1"
+    if session.audio_dir.isupper():
+        name = name.upper()
+    return disc_path(folder, session.audio_dir) / name
+
+
 def _entries(index: str, session: str, sentences: dict[str, list[str]]) -> str:
-    disc, _, folder = SESSIONS[session][0].lower().partition("/")
+    disc, _, folder = SESSIONS[session].audio_dir.lower().partition("/")
     if index.endswith("eval/h1_p0.ndx"):
         disc = "13-32.1"
     disc = disc.replace("-", "_").replace(".", "_")

@@ -1,31 +1,83 @@
-"""Get a published archive: downloads that can be interrupted, checksums, unpacking."""
+"""Find a corpus, or get it: downloads that can be interrupted, checksums, unpacking."""
 
 import gzip
 import hashlib
 import http.client
 import os
+import posixpath
 import shutil
 import tarfile
 import urllib.error
 import urllib.request
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from tqdm import tqdm
 
+from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.files import PathLike, atomic_write, remove_unfinished
+
+#: Given in place of a corpus's folder: get it.
+DOWNLOADS = "downloads"
+
 _CHUNK = 1 << 20
 _TIMEOUT = 60  # seconds without any data
 
 
-from espnet_ensemble.errors import EnsembleError
+def find_corpus(
+    option: str, value: str, name: str, folders: Sequence[str] = ()
+) -> Path:
+    """Say where a corpus is, or will be after its download.
+
+    Args:
+        option: The option that was used, for messages.
+        value: Its value: the corpus's folder, or :data:`DOWNLOADS`.
+        name: The name of the corpus's folder.
+        folders: What must be in a folder that is given.
+
+    Raises:
+        EnsembleError: If nothing was given, or some of the folders are not there.
+    """
+    if not value:
+        raise EnsembleError(
+            f"{option}: expected the folder {name}, or '{DOWNLOADS}' to get it, found "
+            "nothing: set it in db.sh"
+        )
+    if value == DOWNLOADS:
+        return Path(DOWNLOADS, name)
+    corpus_dir = Path(value)
+    missing = [folder for folder in folders if not (corpus_dir / folder).is_dir()]
+    if missing:
+        raise EnsembleError(
+            f"{corpus_dir / missing[0]}: expected this folder, found none"
+            f"{_nearby(corpus_dir, missing[0])}"
+        )
+    return corpus_dir
 
 
-class DownloadError(EnsembleError):
-    """An archive cannot be had."""
+def download_folder(url: str, checksum: str, root: PathLike, folder: str) -> None:
+    """Download an archive, unpack a folder of it and remove it; or leave what is there.
+
+    Args:
+        url: The archive's address. It is kept in ``root`` until it is unpacked.
+        checksum: As of :func:`download`.
+        root: Where to unpack it.
+        folder: As of :func:`unpack`.
+
+    Raises:
+        EnsembleError: If that fails.
+    """
+    if Path(root, folder).is_dir():
+        return
+    archive = Path(root, url.rpartition("/")[2])
+    download(url, archive, checksum)
+    unpack(archive, root, folder)
+    archive.unlink()
 
 
-def download(url: str, path: Path, checksum: str) -> None:
+def download(url: str, path: PathLike, checksum: str) -> None:
     """Download a file, or what is missing of it.
 
     Data goes to ``<path>.part``. When the connection breaks, or in the next run, it goes
@@ -37,66 +89,75 @@ def download(url: str, path: Path, checksum: str) -> None:
         checksum: What it must have, such as ``"md5:42e2234ba48799c1f50f24a7926300a1"``.
 
     Raises:
-        DownloadError: If the server refuses, or sends nothing more; or if the file has
+        EnsembleError: If the server refuses, or sends nothing more; or if the file has
             another checksum, in which case it is removed.
     """
+    path = Path(path)
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
+    # No atomic_write: another run must find it under the same name.
     part = path.with_name(f"{path.name}.part")
-    size = -1
-    while size < _size(part):
-        size = _size(part)
-        try:
-            _receive(url, part)
-            break
-        except urllib.error.HTTPError as error:
-            raise DownloadError(f"{url}: {error}") from error
-        except (OSError, http.client.HTTPException) as error:
-            reason = error
-    else:
-        raise DownloadError(
-            f"{url}: {reason}; {part} has {size} bytes, and another run goes on from there"
-        )
+    _receive_all(url, part)
     found = _checksum(part, checksum.partition(":")[0])
     if found != checksum:
         part.unlink()
-        raise DownloadError(
+        raise EnsembleError(
             f"{url}: expected {checksum}, found {found}; it was removed, and another run "
             "starts anew"
         )
     os.replace(part, path)
 
 
-def unpack(archive: Path, folder: Path, wanted: str) -> None:
-    """Unpack a tar archive.
+def unpack(archive: Path, root: PathLike, folder: str) -> None:
+    """Unpack one folder of a tar archive.
 
-    What is unpacked gets its name when it is complete.
+    It gets its name when it is complete.
 
     Args:
         archive: The archive.
-        folder: Where to.
-        wanted: The folder that the archive is about, such as ``"LibriSpeech/dev-clean"``.
+        root: Where to unpack it.
+        folder: The folder that the archive is about, such as ``"LibriSpeech/dev-clean"``.
             Files beside it, such as the licence, are kept, too.
 
     Raises:
-        DownloadError: If the archive is damaged, lacks what is wanted, or has a member that
+        EnsembleError: If the archive is damaged, lacks the folder, or has a member that
             would be written elsewhere, which is not done.
     """
-    unfinished = folder / f".{archive.name}.tmp"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        _extract(archive, unfinished)
-        if not (unfinished / wanted).is_dir():
-            raise DownloadError(f"{archive}: expected a folder {wanted}, found none")
-        target = folder / wanted
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for path in (unfinished / wanted).parent.iterdir():
-            if path.is_file():
-                os.replace(path, target.parent / path.name)
-        (unfinished / wanted).rename(target)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    target = Path(root, folder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(target.parent)  # gigabytes, if a run was killed
+    with atomic_write(target) as part:
+        beside = _extract(archive, folder, part)
+        if not part.is_dir():
+            raise EnsembleError(f"{archive}: expected a folder {folder}, found none")
+        for name, content in beside.items():
+            (target.parent / name).write_bytes(content)
+
+
+def _nearby(corpus_dir: Path, folder: str) -> str:
+    """A hint, where what was given is the corpus's parent or one of its parts."""
+    if not corpus_dir.is_dir():
+        return ""
+    places = [corpus_dir.resolve().parent, *sorted(corpus_dir.iterdir())]
+    found = [place for place in places if (place / folder).is_dir()]
+    return f"; it is in {found[0]}: give that folder" if found else ""
+
+
+def _receive_all(url: str, part: Path) -> None:
+    """Receive a file, again and again as long as each time brings more of it."""
+    size = None
+    while size is None or size < _size(part):
+        size = _size(part)
+        try:
+            return _receive(url, part)
+        except urllib.error.HTTPError as error:
+            raise EnsembleError(f"{url}: {error}") from error
+        except (OSError, http.client.HTTPException) as error:
+            reason = error
+    raise EnsembleError(
+        f"{url}: {reason}; {part} has {size} bytes, and another run goes on from there"
+    )
 
 
 def _receive(url: str, part: Path) -> None:
@@ -126,40 +187,55 @@ def _copy(response: http.client.HTTPResponse, file: BinaryIO, name: str) -> None
         raise OSError(f"the connection broke at {file.tell()} of {total} bytes")
 
 
-def _extract(archive: Path, folder: Path) -> None:
+def _extract(archive: Path, folder: str, target: Path) -> dict[str, bytes]:
+    """Write what is in a folder of an archive; return the files beside it, by name."""
+    beside = {}
     with _progress(f"unpack {archive.name}", 0, _size(archive)) as progress:
         try:
             with archive.open("rb") as file, tarfile.open(fileobj=file) as tar:
                 for member in tar:
-                    _write_member(archive, tar, member, folder)
+                    name = _check_member(archive, member)
+                    if name == folder or name.startswith(f"{folder}/"):
+                        _write_member(tar, member, target / name[len(folder) + 1 :])
+                    elif posixpath.dirname(name) == posixpath.dirname(folder):
+                        if member.isfile():
+                            beside[posixpath.basename(name)] = _read(tar, member)
                     progress.update(file.tell() - progress.n)
         except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise DownloadError(f"{archive}: damaged: {error}") from error
+            raise EnsembleError(f"{archive}: damaged: {error}") from error
+    return beside
 
 
-def _write_member(
-    archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path
-) -> None:
-    """Write a file or make a folder: what corpora consist of, and nothing else.
+def _check_member(archive: Path, member: tarfile.TarInfo) -> str:
+    """The path of a file or folder: what corpora consist of, and nothing else.
 
-    Not by ``tar.extract``: Python 3.10 and 3.11 have its filters from 3.11.4 on only.
+    Not by tarfile's filters: Python 3.10 and 3.11 have them from 3.11.4 on only.
     """
-    path = (folder / member.name).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise DownloadError(
+    name = posixpath.normpath(member.name)
+    if name.startswith(("/", "../")) or name == "..":
+        raise EnsembleError(
             f"{archive}: refused: {member.name} would be written outside"
         )
-    if member.isdir():
-        path.mkdir(parents=True, exist_ok=True)
-    elif member.isfile():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tar.extractfile(member) as source, path.open("wb") as target:
-            shutil.copyfileobj(source, target, _CHUNK)
-    else:
-        raise DownloadError(
+    if not (member.isdir() or member.isfile()):
+        raise EnsembleError(
             f"{archive}: refused: {member.name}: expected files and folders, found a link "
             "or a device"
         )
+    return name
+
+
+def _write_member(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+    if member.isdir():
+        path.mkdir(parents=True, exist_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tar.extractfile(member) as source, path.open("wb") as target:
+        shutil.copyfileobj(source, target, _CHUNK)
+
+
+def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    with tar.extractfile(member) as source:
+        return source.read()
 
 
 def _checksum(path: Path, algorithm: str) -> str:

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """LibriSpeech: English audiobooks, read by volunteers, in 16 kHz FLAC.
 
 https://www.openslr.org/12, licence CC BY 4.0. Layout::
@@ -6,333 +5,284 @@ https://www.openslr.org/12, licence CC BY 4.0. Layout::
     LibriSpeech/dev-clean/84/121123/84-121123-0000.flac   reader, chapter, number
     LibriSpeech/dev-clean/84/121123/84-121123.trans.txt   texts of the chapter, upper case
 
-Makes Kaldi-style data directories of some of its parts. As in Kaldi's and ESPnet's
-recipes, an utterance is called ``84-121123-0000``, and its speaker ``84-121123``: each
-chapter of a reader counts as one. Where both dev parts are asked for, ``dev`` joins them.
+As in Kaldi's and ESPnet's recipes, an utterance is called ``84-121123-0000``, and its
+speaker ``84-121123``: each chapter of a reader counts as one.
 """
 
-import argparse
-import os
-from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import (
-    NamedTuple,
-)
 
 import soundfile
-from lhotse import recipes
-from tqdm import tqdm
 
-from espnet_ensemble.data.datadir import combine, write
-from espnet_ensemble.data.tables import DataError, Tables, read_table
-from espnet_ensemble.recipes.corpora.download import DownloadError, download, unpack
+from espnet_ensemble.data import datadir
+from espnet_ensemble.data.audio import AudioError
+from espnet_ensemble.data.tables import read_table
+from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.files import PathLike
+from espnet_ensemble.recipes.corpora.data_dir import DataDir, Utterance, write_data_dir
+from espnet_ensemble.recipes.corpora.download import download_folder
+from espnet_ensemble.recipes.corpora.parallel import map_threads
 
 URL = "https://www.openslr.org/resources/12"
-#: As a corpus's folder: get it.
-DOWNLOADS = "downloads"
 
 
-class Part(NamedTuple):
-    """A part of LibriSpeech.
+@dataclass(frozen=True)
+class PublishedPart:
+    """One of the archives that LibriSpeech consists of.
 
     Attributes:
-        name: Its name, which is that of its folder and of its archive.
-        checksum: Of its archive, as OpenSLR's ``md5sum.txt`` has it.
-        num_utterances: What it has when it is complete.
+        name: Its name, which is that of its folder, too.
+        checksum: As OpenSLR's ``md5sum.txt`` has it.
+        num_utts: The number of utterances in it.
     """
 
     name: str
     checksum: str
-    num_utterances: int
+    num_utts: int
 
 
-#: By the name of the data directory.
+#: The parts that recipes use, by the names of their data directories.
 PARTS = {
-    "train_clean_100": Part(
+    "train_clean_100": PublishedPart(
         "train-clean-100", "md5:2a93770f6d5c6c964bc36631d331a522", 28539
     ),
-    "dev_clean": Part("dev-clean", "md5:42e2234ba48799c1f50f24a7926300a1", 2703),
-    "dev_other": Part("dev-other", "md5:c8d0bcc9cca99d4f8b62fcc847357931", 2864),
-    "test_clean": Part("test-clean", "md5:32fa31d27d2e1cad72775fee3f4849a9", 2620),
-    "test_other": Part("test-other", "md5:fb5a50374b501bb3bac4815ee91d3135", 2939),
+    "dev_clean": PublishedPart(
+        "dev-clean", "md5:42e2234ba48799c1f50f24a7926300a1", 2703
+    ),
+    "dev_other": PublishedPart(
+        "dev-other", "md5:c8d0bcc9cca99d4f8b62fcc847357931", 2864
+    ),
+    "test_clean": PublishedPart(
+        "test-clean", "md5:32fa31d27d2e1cad72775fee3f4849a9", 2620
+    ),
+    "test_other": PublishedPart(
+        "test-other", "md5:fb5a50374b501bb3bac4815ee91d3135", 2939
+    ),
 }
 
 
-class Source(NamedTuple):
-    """What a data directory is made of.
+@dataclass(frozen=True)
+class Selection:
+    """Folders of a corpus in LibriSpeech's layout that make one data directory.
 
     Attributes:
-        corpus_dir: A corpus in LibriSpeech's layout.
+        corpus_dir: The corpus.
         folders: Its folders that hold the readers' folders.
-        num_utterances: What they have when they are complete.
+        num_utts: The number of utterances in them when they are complete.
     """
 
     corpus_dir: Path
     folders: tuple[str, ...]
-    num_utterances: int
+    num_utts: int
 
 
-def librispeech_sources(corpus_dir: Path, names: Collection[str]) -> dict[str, Source]:
-    """What data directories of LibriSpeech are made of.
+@dataclass(frozen=True)
+class Reading:
+    """An utterance of the corpus: its audio file and its text."""
+
+    flac: Path
+    text: str
+
+    @property
+    def utt_id(self) -> str:
+        """Reader, chapter and number: ``84-121123-0000``."""
+        return self.flac.stem
+
+    @property
+    def spk(self) -> str:
+        """Reader and chapter: ``84-121123``."""
+        return self.utt_id.rpartition("-")[0]
+
+
+@dataclass(frozen=True)
+class _Transcript:
+    """A text, and the file that has it."""
+
+    text: str
+    path: Path
+
+
+def prepare_librispeech(
+    corpus_dir: PathLike,
+    output_dir: PathLike,
+    sets: Collection[str] = tuple(PARTS),
+    nj: int = 1,
+    partial: bool = False,
+) -> dict[str, DataDir]:
+    """Make data directories of LibriSpeech, after having checked all that they need.
+
+    Args:
+        corpus_dir: The folder ``LibriSpeech``. ``wav.scp`` names files by it as given.
+        output_dir: The data directories' parent.
+        sets: Those to make, of :data:`PARTS`. Where both dev sets are among them, ``dev``
+            joins the two.
+        nj: Number of files read at a time.
+        partial: Whether to take less than the whole corpus.
+
+    Returns:
+        What was made of each set.
+
+    Raises:
+        EnsembleError: If an utterance lacks text or audio, a file is damaged, or utterances
+            are missing. It names the path.
+    """
+    selections = select_parts(corpus_dir, sets)
+    return prepare_selections(selections, output_dir, nj, partial)
+
+
+def select_parts(corpus_dir: PathLike, sets: Collection[str]) -> dict[str, Selection]:
+    """Select the folders of LibriSpeech that make data directories.
 
     Example:
-        >>> librispeech_sources(Path("LibriSpeech"), ["dev_clean"])["dev_clean"].folders
+        >>> select_parts("LibriSpeech", ["dev_clean"])["dev_clean"].folders
         ('dev-clean',)
     """
-    parts = {name: PARTS[name] for name in names}
     return {
-        name: Source(corpus_dir, (part.name,), part.num_utterances)
-        for name, part in parts.items()
+        name: Selection(Path(corpus_dir), (PARTS[name].name,), PARTS[name].num_utts)
+        for name in sets
     }
 
 
-def find_corpus(option: str, value: str, name: str, folders: Sequence[str]) -> Path:
-    """Where a corpus is, or will be after its download.
+def prepare_selections(
+    selections: Mapping[str, Selection],
+    output_dir: PathLike,
+    nj: int = 1,
+    partial: bool = False,
+) -> dict[str, DataDir]:
+    """Make data directories of any corpora in LibriSpeech's layout.
 
     Args:
-        option: The option that was used, for messages.
-        value: Its value: the corpus's folder, or "downloads".
-        name: The name of the corpus's folder.
-        folders: What must be in a folder that is given.
-
-    Raises:
-        DataError: If it is not.
+        selections: What they are made of, by the name of the data directory.
+        output_dir: As of :func:`prepare_librispeech`, and so are the others.
     """
-    if not value:
-        raise DataError(
-            f"{option}: expected the folder {name}, or '{DOWNLOADS}' to get it, found "
-            "nothing: set it in db.sh"
+    output_dir = Path(output_dir)
+    readings = {name: find_readings(s, partial) for name, s in selections.items()}
+    flacs = [reading.flac for found in readings.values() for reading in found]
+    lengths = map_threads(measure, flacs, nj, "check audio")
+    seconds = dict(zip(flacs, lengths, strict=True))
+    made = {
+        name: write_data_dir(
+            output_dir / name,
+            [
+                Utterance(r.utt_id, r.spk, r.flac, seconds[r.flac], r.text)
+                for r in found
+            ],
         )
-    if value == DOWNLOADS:
-        return Path(DOWNLOADS, name)
-    corpus_dir = Path(value)
-    missing = [folder for folder in folders if not (corpus_dir / folder).is_dir()]
-    if missing:
-        raise DataError(
-            f"{corpus_dir / missing[0]}: expected this folder, found none"
-            f"{_nearby(corpus_dir, missing[0])}"
-        )
-    return corpus_dir
+        for name, found in readings.items()
+    }
+    if {"dev_clean", "dev_other"} <= made.keys():
+        halves = (made["dev_clean"].path, made["dev_other"].path)
+        datadir.combine(output_dir / "dev", *halves)
+    return made
 
 
-def download_librispeech(corpus_dir: Path, names: Collection[str], url: str) -> None:
+def download_librispeech(
+    corpus_dir: PathLike, sets: Collection[str], url: str = URL
+) -> None:
     """Download the parts that are not there yet, and unpack them.
 
     Args:
         corpus_dir: The folder ``LibriSpeech``. Archives are kept beside it until they are
             unpacked.
-        names: Of :data:`PARTS`.
-        url: Where the archives are.
+        sets: Of :data:`PARTS`.
+        url: The folder of the archives.
 
     Raises:
-        DownloadError: If that fails.
+        EnsembleError: If that fails.
     """
-    for part in (PARTS[name] for name in names):
-        if not (corpus_dir / part.name).is_dir():
-            archive = corpus_dir.parent / f"{part.name}.tar.gz"
-            download(f"{url}/{archive.name}", archive, part.checksum)
-            unpack(archive, corpus_dir.parent, f"{corpus_dir.name}/{part.name}")
-            archive.unlink()
+    corpus_dir = Path(corpus_dir)
+    for part in (PARTS[name] for name in sets):
+        archive, folder = f"{part.name}.tar.gz", f"{corpus_dir.name}/{part.name}"
+        download_folder(f"{url}/{archive}", part.checksum, corpus_dir.parent, folder)
 
 
-def prepare(
-    sources: Mapping[str, Source], output_dir: Path, nj: int = 1, partial: bool = False
-) -> None:
-    """Make data directories, after having checked all that they are made of.
+def find_readings(selection: Selection, partial: bool = False) -> list[Reading]:
+    """Find the utterances, each of which must have text and audio.
 
     Args:
-        sources: By the name of the data directory.
-        output_dir: Where the data directories go.
-        nj: Files read at a time.
-        partial: Whether to take less than the whole.
+        selection: The folders to look in.
+        partial: Whether fewer than in the complete corpus are enough.
 
     Raises:
-        DataError: If an utterance lacks text or audio, a file is damaged, or utterances
-            are missing. It names the path.
+        EnsembleError: At the first thing that is wrong.
     """
-    audio = [path for source in sources.values() for path in check(source, partial)]
-    check_audio(audio, nj)
-    for name, source in sources.items():
-        tables = read(source, nj)
-        write(output_dir / name, tables)
-        hours = sum(map(float, tables["utt2dur"].values())) / 3600
-        print(f"{output_dir / name}: {len(tables['text'])} utterances, {hours:.2f} h")
-    if {"dev_clean", "dev_other"} <= sources.keys():
-        combine(output_dir / "dev", output_dir / "dev_clean", output_dir / "dev_other")
-
-
-def check(source: Source, partial: bool = False) -> list[Path]:
-    """Check that each utterance has text and audio, and that all are there.
-
-    Returns:
-        The audio files.
-
-    Raises:
-        DataError: At the first thing that is wrong.
-    """
-    audio: dict[str, Path] = {}
-    texts: dict[str, Path] = {}
-    for folder in (source.corpus_dir / name for name in source.folders):
-        here = _read_texts(folder)
-        for utterance, path in _find_audio(folder).items():
-            if utterance not in here:
-                raise DataError(
-                    f"{path}: expected its text in a .trans.txt beside it, found none"
-                )
-            if utterance in audio:
-                raise DataError(
-                    f"{path}: expected every utterance once, found {audio[utterance]}, too"
-                )
-            audio[utterance] = path
-        texts.update(here)
+    readings: dict[str, Reading] = {}
+    transcripts: dict[str, _Transcript] = {}
+    for folder in (selection.corpus_dir / name for name in selection.folders):
+        here = _read_transcripts(folder)
+        for flac in _find_flacs(folder):
+            _add(readings, flac, here)
+        transcripts.update(here)
     # Only now: Libri-Light has moved utterances of a chapter from one folder to another.
-    for utterance in texts.keys() - audio.keys():
-        raise DataError(
-            f"{texts[utterance]}: {utterance}: expected {utterance}.flac beside it, found "
+    for utt_id in transcripts.keys() - readings.keys():
+        raise EnsembleError(
+            f"{transcripts[utt_id].path}: {utt_id}: expected {utt_id}.flac beside it, found "
             "none"
         )
-    if len(audio) != source.num_utterances and not partial:
-        raise DataError(
-            f"{source.corpus_dir} ({', '.join(source.folders)}): expected "
-            f"{source.num_utterances} utterances, found {len(audio)}; with --partial, they "
+    if len(readings) != selection.num_utts and not partial:
+        raise EnsembleError(
+            f"{selection.corpus_dir} ({', '.join(selection.folders)}): expected "
+            f"{selection.num_utts} utterances, found {len(readings)}; with --partial, they "
             "are taken as they are"
         )
-    return list(audio.values())
+    return list(readings.values())
 
 
-def check_audio(paths: Sequence[Path], nj: int = 1) -> None:
-    """Check that audio files can be read to their end.
+def measure(flac: Path) -> float:
+    """The length of an audio file in seconds, which must be readable to its end.
 
     Raises:
-        DataError: If some cannot.
+        AudioError: If it is not.
     """
-    with ThreadPoolExecutor(nj) as pool:
-        found = tqdm(
-            pool.map(_problem, paths),
-            desc="check audio",
-            total=len(paths),
-            unit="file",
-            mininterval=1,
-        )
-        problems = [problem for problem in found if problem]
-    if problems:
-        first = "\n  ".join(problems[:10])
-        raise DataError(
-            f"{len(problems)} of {len(paths)} audio files are damaged:\n  {first}"
-        )
-
-
-def read(source: Source, nj: int = 1) -> Tables:
-    """Read a data directory's ``text``, ``utt2dur``, ``utt2spk`` and ``wav.scp``."""
-    manifests = recipes.prepare_librispeech(
-        source.corpus_dir, dataset_parts=source.folders, num_jobs=nj
-    )
-    tables: Tables = {"text": {}, "utt2dur": {}, "utt2spk": {}, "wav.scp": {}}
-    for manifest in manifests.values():
-        for supervision in manifest["supervisions"]:
-            tables["text"][supervision.id] = supervision.text
-            tables["utt2dur"][supervision.id] = f"{supervision.duration:.3f}"
-            tables["utt2spk"][supervision.id] = supervision.id.rpartition("-")[0]
-        for recording in manifest["recordings"]:
-            tables["wav.scp"][recording.id] = str(recording.sources[0].source)
-    return tables
-
-
-def _nearby(corpus_dir: Path, folder: str) -> str:
-    """A hint, where what was given is the corpus's parent or one of its parts."""
-    if not corpus_dir.is_dir():
-        return ""
-    places = [corpus_dir.resolve().parent, *sorted(corpus_dir.iterdir())]
-    found = [place for place in places if (place / folder).is_dir()]
-    return f"; it is in {found[0]}: give that folder" if found else ""
-
-
-def _read_texts(folder: Path) -> dict[str, Path]:
-    """The file that has the text of each utterance."""
-    files: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*.trans.txt")):
-        for utterance, text in read_table(path).items():
-            if not text:
-                raise DataError(f"{path}: {utterance}: expected its text, found none")
-            if utterance in files:
-                raise DataError(
-                    f"{path}: {utterance}: expected one text, found one in "
-                    f"{files[utterance]}, too"
-                )
-            files[utterance] = path
-    if not files:
-        raise DataError(f"{folder}: expected .trans.txt files, found none")
-    return files
-
-
-def _find_audio(folder: Path) -> dict[str, Path]:
-    found = {}
-    for path in sorted(folder.rglob("*.flac")):
-        place = folder.joinpath(*path.stem.split("-")[:-1], path.name)
-        if path != place:
-            raise DataError(f"{path}: expected it to be {place}")
-        found[path.stem] = path
-    return found
-
-
-def _problem(path: Path) -> str | None:
     # A file that was cut short has all of its header, but not its last sample.
     try:
-        with soundfile.SoundFile(path) as audio:
+        with soundfile.SoundFile(flac) as audio:
             audio.seek(audio.frames - 1)
             audio.read(1)
+            return audio.frames / audio.samplerate
     except soundfile.LibsndfileError as error:
-        return f"{path}: {error.error_string} (a truncated file?)"
-    return None
+        reason = error.error_string
+        raise AudioError(f"{flac}: {reason} (a truncated file?)") from error
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Options of the command."""
-    parser = argparse.ArgumentParser(
-        description="Make data directories of LibriSpeech, after getting it if asked for. "
-        "A download that was cut short goes on where it stopped.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    add_options(parser)
-    parser.add_argument("sets", nargs="+", choices=PARTS, help="what to make")
-    return parser
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that the recipes share."""
-    parser.add_argument(
-        "--librispeech",
-        default="",
-        metavar="DIR",
-        help=f"the folder LibriSpeech, or '{DOWNLOADS}' to get it",
-    )
-    parser.add_argument("--librispeech_url", default=URL, help="OpenSLR, or a mirror")
-    parser.add_argument("--output_dir", default="data", help="for data directories")
-    parser.add_argument(
-        "--partial", action="store_true", help="take less than the whole corpus"
-    )
-    parser.add_argument(
-        "--nj", type=int, default=len(os.sched_getaffinity(0)), help="files at a time"
-    )
-
-
-def main(cmd: list[str] | None = None) -> None:
-    """Make them."""
-    parser = get_parser()
-    args = parser.parse_args(cmd)
-    folders = [PARTS[name].name for name in args.sets]
-    try:
-        corpus_dir = find_corpus(
-            "--librispeech", args.librispeech, "LibriSpeech", folders
+def _add(
+    readings: dict[str, Reading], flac: Path, transcripts: Mapping[str, _Transcript]
+) -> None:
+    utt_id = flac.stem
+    if utt_id not in transcripts:
+        raise EnsembleError(
+            f"{flac}: expected its text in a .trans.txt beside it, found none"
         )
-        if args.librispeech == DOWNLOADS:
-            download_librispeech(corpus_dir, args.sets, args.librispeech_url)
-        sources = librispeech_sources(corpus_dir, args.sets)
-        prepare(sources, Path(args.output_dir), args.nj, args.partial)
-    except (DataError, DownloadError) as error:
-        parser.exit(1, f"prepare_librispeech: {error}\n")
+    if utt_id in readings:
+        raise EnsembleError(
+            f"{flac}: expected every utterance once, found {readings[utt_id].flac}, too"
+        )
+    readings[utt_id] = Reading(flac, transcripts[utt_id].text)
 
 
-if __name__ == "__main__":
-    main()
+def _read_transcripts(folder: Path) -> dict[str, _Transcript]:
+    """Read the texts below a folder, by their utterances' ids."""
+    transcripts: dict[str, _Transcript] = {}
+    for path in sorted(folder.rglob("*.trans.txt")):
+        for utt_id, text in read_table(path).items():
+            if not text:
+                raise EnsembleError(f"{path}: {utt_id}: expected its text, found none")
+            if utt_id in transcripts:
+                raise EnsembleError(
+                    f"{path}: {utt_id}: expected one text, found one in "
+                    f"{transcripts[utt_id].path}, too"
+                )
+            transcripts[utt_id] = _Transcript(text, path)
+    if not transcripts:
+        raise EnsembleError(f"{folder}: expected .trans.txt files, found none")
+    return transcripts
+
+
+def _find_flacs(folder: Path) -> list[Path]:
+    flacs = sorted(folder.rglob("*.flac"))
+    for path in flacs:
+        place = folder.joinpath(*path.stem.split("-")[:-1], path.name)
+        if path != place:
+            raise EnsembleError(f"{path}: expected it to be {place}")
+    return flacs

@@ -22,7 +22,11 @@ import soundfile
 from espnet_ensemble.data.tables import DataError, read_table
 from espnet_ensemble.files import write_text
 from espnet_ensemble.recipes.tables.systems import System
-from espnet_ensemble.testing.librispeech import make_librilight, make_librispeech
+from espnet_ensemble.testing.librispeech import (
+    Speech,
+    make_librilight,
+    make_librispeech,
+)
 from espnet_ensemble.testing.recipes import clone_recipe, run_script
 from espnet_ensemble.testing.upstreams import save_huggingface, tiny_huggingface
 from espnet_ensemble.testing.wsj import SESSIONS, make_discs
@@ -34,13 +38,6 @@ _SPEECH = "--train_minutes 6 --dev_minutes 0.1 --test_minutes 0.1"
 _RUN_ARGS = "--ngpu 0 --gpu_inference false --nj 1 --inference_nj 1".split()
 # Less than a whole corpus is an error without it; of WSJ, it is a warning.
 _PARTIAL = ["--local_data_opts", "--partial"]
-
-
-class Utterance(NamedTuple):
-    """A sentence, and its speech, (samples,), float32 in [-1, 1], 16 kHz."""
-
-    text: str
-    samples: np.ndarray
 
 
 class Sandbox(NamedTuple):
@@ -121,18 +118,18 @@ def _make_corpora(repository: Path, root: Path, folder: Path) -> None:
     utterances = _mini_synth(clone_recipe(repository, root, "mini_synth"))
     turns = cycle(utterances)
 
-    def speak(_rng) -> tuple[str, np.ndarray]:
+    def reader(_rng) -> Speech:
         utterance = next(turns)
-        return utterance.text.upper(), utterance.samples
+        return Speech(utterance.text.upper(), utterance.samples)
 
-    make_librispeech(folder / "LibriSpeech", speak=speak)
-    make_librilight(folder / "librispeech_finetuning", speak)
+    make_librispeech(folder / "LibriSpeech", reader=reader)
+    make_librilight(folder / "librispeech_finetuning", reader)
     sentences = {session: [next(turns).text for _ in range(3)] for session in SESSIONS}
     spoken = {u.text: np.int16(32767 * u.samples) for u in utterances}
     make_discs(folder, sentences, spoken.__getitem__)
 
 
-def _mini_synth(recipe: Path) -> list[Utterance]:
+def _mini_synth(recipe: Path) -> list[Speech]:
     done = run_script(
         recipe, "./run.sh", "--stop_stage", "1", "--local_data_opts", _SPEECH
     )
@@ -142,7 +139,7 @@ def _mini_synth(recipe: Path) -> list[Utterance]:
         read_table(recipe / "data" / "train" / f) for f in ("wav.scp", "text")
     )
     return [
-        Utterance(text, soundfile.read(recipe / wavs[utt_id], dtype="float32")[0])
+        Speech(text, soundfile.read(recipe / wavs[utt_id], dtype="float32")[0])
         for utt_id, text in texts.items()
     ]
 

@@ -4,7 +4,8 @@ import math
 import zlib
 
 import numpy as np
-from scipy.signal import fftconvolve, resample_poly
+
+from espnet_ensemble.extras import import_extra
 
 
 def utterance_rng(seed: int, utt_id: str) -> np.random.Generator:
@@ -14,8 +15,11 @@ def utterance_rng(seed: int, utt_id: str) -> np.random.Generator:
 
 def resample(wav: np.ndarray, fs: int, new_fs: int) -> np.ndarray:
     """Change the sample rate of (samples,)."""
+    signal = import_extra("scipy.signal", "recipes")
     divisor = math.gcd(fs, new_fs)
-    return resample_poly(wav.astype(np.float64), new_fs // divisor, fs // divisor)
+    return signal.resample_poly(
+        wav.astype(np.float64), new_fs // divisor, fs // divisor
+    )
 
 
 def reverberate(wav: np.ndarray, fs: int, rng: np.random.Generator) -> np.ndarray:
@@ -27,17 +31,18 @@ def reverberate(wav: np.ndarray, fs: int, rng: np.random.Generator) -> np.ndarra
     Args:
         wav: (samples,)
         fs: Sample rate in Hz.
-        rng: Where the room comes from.
+        rng: Draws the room.
 
     Returns:
         (samples,)
     """
+    signal = import_extra("scipy.signal", "recipes")
     rt60 = rng.uniform(0.1, 0.4)
     direct_to_reverberant = rng.uniform(3, 15)
     time = np.arange(int(rt60 * fs)) / fs
     tail = rng.standard_normal(len(time)) * 10 ** (-3 * time / rt60)
     tail *= 10 ** (-direct_to_reverberant / 20) / np.sqrt(np.sum(tail**2))
-    return wav + fftconvolve(wav, tail)[: len(wav)]
+    return wav + signal.fftconvolve(wav, tail)[: len(wav)]
 
 
 def add_noise(wav: np.ndarray, fs: int, rng: np.random.Generator) -> np.ndarray:
@@ -46,7 +51,7 @@ def add_noise(wav: np.ndarray, fs: int, rng: np.random.Generator) -> np.ndarray:
     Args:
         wav: (samples,)
         fs: Sample rate in Hz.
-        rng: Where the noise comes from.
+        rng: Draws the noise.
 
     Returns:
         (samples,)

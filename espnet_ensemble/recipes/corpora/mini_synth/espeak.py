@@ -13,8 +13,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
+
+from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.extras import import_extra
 
 # From eSpeak NG's speak_lib.h.
 _OUTPUT_SYNCHRONOUS = 2
@@ -26,10 +30,6 @@ _CALLBACK = ctypes.CFUNCTYPE(
 )
 
 _one_at_a_time = threading.Lock()
-
-
-class SynthesisError(RuntimeError):
-    """eSpeak NG is missing, or refuses."""
 
 
 def synthesize(
@@ -51,7 +51,8 @@ def synthesize(
 
     Raises:
         ValueError: If the text is blank, the voice unknown, or a number out of range.
-        SynthesisError: If eSpeak NG is not installed, or fails.
+        EnsembleError: If eSpeak NG is not installed, or already in use in this process.
+        RuntimeError: If it fails.
 
     Example:
         >>> samples, fs = synthesize("good morning", "en-us+m3")
@@ -98,17 +99,11 @@ def _check_range(name: str, value: int, low: int, high: int) -> None:
 
 def _must(status: int, what: str) -> None:
     if status != 0:
-        raise SynthesisError(f"eSpeak NG: {what}: failed with status {status}")
+        raise RuntimeError(f"eSpeak NG: {what}: failed with status {status}")
 
 
-def _loader():
-    try:
-        import espeakng_loader
-    except ImportError as e:
-        raise SynthesisError(
-            "eSpeak NG is not installed; run `pip install espeakng-loader`"
-        ) from e
-    return espeakng_loader
+def _loader() -> ModuleType:
+    return import_extra("espeakng_loader", "recipes")
 
 
 @contextmanager
@@ -120,7 +115,7 @@ def _espeak() -> Iterator[tuple[ctypes.CDLL, int]]:
     """
     path, data = _loader().get_library_path(), str(_loader().get_data_path())
     if _is_loaded(path):
-        raise SynthesisError(
+        raise EnsembleError(
             f"{path} is in use by another part of this program, whose state would show "
             "in the speech; synthesize in a process of its own"
         )
@@ -130,7 +125,7 @@ def _espeak() -> Iterator[tuple[ctypes.CDLL, int]]:
             _OUTPUT_SYNCHRONOUS, 0, data.encode(), _DONT_EXIT
         )
         if fs <= 0:
-            raise SynthesisError(f"eSpeak NG cannot read its data in {data}")
+            raise RuntimeError(f"eSpeak NG cannot read its data in {data}")
         try:
             library.espeak_ng_SetRandSeed(ctypes.c_long(1))
             yield library, fs

@@ -56,7 +56,7 @@ def sentences(split: str, seed: int, stream: str = "") -> Iterator[str]:
     rng = random.Random(f"{split}/{stream}/{seed}")
     seen = set()
     while True:
-        (template,) = rng.choices(*zip(*_TEMPLATES))
+        (template,) = rng.choices(list(_TEMPLATES), list(_TEMPLATES.values()))
         sentence = template(rng)
         if split_of(sentence) == split and sentence not in seen:
             seen.add(sentence)
@@ -201,14 +201,14 @@ def _politely(rng: random.Random, command: str) -> str:
 
 
 _Template = Callable[[random.Random], str]
-# How often each comes: a template, its weight.
-_TEMPLATES: tuple[tuple[_Template, int], ...] = (
-    (_digits, 2),
-    (_number, 2),
-    (_spelling, 5),
-    (_date, 4),
-    (_switching, 2),
-    (_setting, 1),
-    (_going, 1),
-    (_playing, 2),
-)
+# The templates and their weights: how often each comes.
+_TEMPLATES: dict[_Template, int] = {
+    _digits: 2,
+    _number: 2,
+    _spelling: 5,
+    _date: 4,
+    _switching: 2,
+    _setting: 1,
+    _going: 1,
+    _playing: 2,
+}

@@ -3,6 +3,8 @@
 Variants that are whispered, robotic, or nearly the same as another are left out.
 """
 
+from collections.abc import Sequence
+
 ACCENTS = (
     "en-us",
     "en",
@@ -23,7 +25,7 @@ _DEV = "Andrea Storm belinda david ed f5 m8 victor".split()
 _TEST = "Annie Lee f2 gustave linda m3 pablo paul".split()
 
 
-def _with_accents(variants) -> dict[str, str]:
+def _with_accents(variants: Sequence[str]) -> dict[str, str]:
     return {
         variant.lower(): f"{ACCENTS[i % len(ACCENTS)]}+{variant}"
         for i, variant in enumerate(variants)

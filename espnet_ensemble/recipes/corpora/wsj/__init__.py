@@ -1,1 +1,1 @@
-"""WSJ, from its discs."""
+"""The Wall Street Journal corpus, from LDC's discs."""

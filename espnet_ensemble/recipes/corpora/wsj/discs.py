@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_ensemble.data.tables import DataError
+from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.recipes.corpora.wsj.transcripts import read_lines
 
 _SUFFIXES = (".wv1", ".dot", ".ndx")
@@ -21,14 +21,14 @@ class Discs:
             names may be in upper case, as on some copies of disc 13-16.1.
 
     Raises:
-        DataError: If a root is not a folder.
+        EnsembleError: If a root is not a folder.
     """
 
     def __init__(self, roots: Sequence[Path]):
         self._paths: dict[str, list[str]] = {}
         for root in roots:
             if not Path(root).is_dir():
-                raise DataError(f"{root}: expected a folder with discs, found none")
+                raise EnsembleError(f"{root}: expected a folder with discs, found none")
             for path in _walk(root):
                 name = os.path.basename(path).lower()
                 self._paths.setdefault(name, []).append(path)
@@ -59,7 +59,7 @@ def read_index(path: Path) -> list[str]:
         ``11-1.1/wsj0/si_tr_s/01i/01ic0201.wv1``.
 
     Raises:
-        DataError: If a line is no path, or there is none.
+        EnsembleError: If a line is no path, or there is none.
     """
     listed = []
     for number, line in enumerate(read_lines(path), start=1):
@@ -67,7 +67,7 @@ def read_index(path: Path) -> list[str]:
             continue
         match = _ENTRY.fullmatch(line)
         if not match:
-            raise DataError(
+            raise EnsembleError(
                 f"{path}:{number}: expected a disc and a file, such as "
                 f"11_1_1:wsj0/si_tr_s/01i/01ic0201.wv1, found {line!r}"
             )
@@ -76,7 +76,7 @@ def read_index(path: Path) -> list[str]:
         name = name if name.lower().endswith(".wv1") else f"{name}.wv1"
         listed.append("{}-{}.{}/{}".format(*disc, name))
     if not listed:
-        raise DataError(f"{path}: expected a list of recordings, found none")
+        raise EnsembleError(f"{path}: expected a list of recordings, found none")
     return listed
 
 

@@ -1,13 +1,13 @@
 """NIST SPHERE files, as they are or compressed with shorten."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-import av
 import numpy as np
 
 from espnet_ensemble.data.audio import AudioError
+from espnet_ensemble.extras import import_extra
 
 FS = 16000
 _MAGIC = b"NIST_1A\n"
@@ -16,9 +16,14 @@ _EXPECTED = {"channel_count": "1", "sample_rate": str(FS), "sample_n_bytes": "2"
 _PCM, _SHORTEN = "pcm", "pcm,embedded-shorten"
 
 
-class Header(NamedTuple):
-    """What a file says about itself: the number of its samples, and their sum modulo
-    65536."""
+@dataclass(frozen=True)
+class Header:
+    """A file's own account of its samples.
+
+    Attributes:
+        num_samples: Their number.
+        checksum: Their sum modulo 65536; None: it does not say.
+    """
 
     num_samples: int
     checksum: int | None
@@ -63,7 +68,9 @@ def decode(path: Path) -> np.ndarray:
     Raises:
         AudioError: If it is not a file that :func:`read_header` accepts, or its samples are
             not as many, or not those, that its header promises.
+        EnsembleError: If PyAV is not installed.
     """
+    av = import_extra("av", "recipes")
     header = read_header(path)
     try:
         with av.open(str(path), format="nistsphere") as container:

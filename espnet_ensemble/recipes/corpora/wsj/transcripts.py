@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from espnet_ensemble.data.tables import DataError
+from espnet_ensemble.errors import EnsembleError
 
 NOISE = "<NOISE>"
 
@@ -39,10 +39,10 @@ def read_dot(path: Path) -> dict[str, str]:
     """Read the transcriptions of a session.
 
     Returns:
-        Utterance -> transcription as it is in the file.
+        The transcriptions as they are in the file, by ``utt_id``.
 
     Raises:
-        DataError: If a line is not a transcription and an utterance.
+        EnsembleError: If a line is not a transcription and an utterance.
     """
     transcripts = {}
     for number, line in enumerate(read_lines(path), start=1):
@@ -50,7 +50,7 @@ def read_dot(path: Path) -> dict[str, str]:
         if match:
             transcripts[match[2].lower()] = match[1].strip()
         elif line:
-            raise DataError(
+            raise EnsembleError(
                 f"{path}:{number}: expected a transcription and an utterance in "
                 f"parentheses, found {line!r}"
             )
@@ -61,12 +61,14 @@ def read_lines(path: Path) -> list[str]:
     """The lines of a text of the discs, stripped.
 
     Raises:
-        DataError: If the file cannot be read.
+        EnsembleError: If the file cannot be read.
     """
     try:
         text = Path(path).read_text(encoding="latin-1")
     except OSError as error:
-        raise DataError(f"{path}: expected a file, found {error.strerror}") from error
+        raise EnsembleError(
+            f"{path}: expected a file, found {error.strerror}"
+        ) from error
     return [line.strip() for line in text.split("\n")]
 
 

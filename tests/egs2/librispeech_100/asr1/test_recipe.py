@@ -37,8 +37,8 @@ def test_stage_1(run, tmp_path):
     data = tmp_path / "egs2/librispeech_100/asr1/data"
     assert {path.name for path in data.iterdir()} == set(SETS)
     for name, parts in SETS.items():
-        made = {key: text for part in parts for key, (text, _) in corpus[part].items()}
-        assert validate(data / name)["text"] == made
+        texts = {key: text for part in parts for key, text in corpus[part].items()}
+        assert validate(data / name)["text"] == texts
 
 
 def test_wrong_folder_stops_the_recipe(run, tmp_path):

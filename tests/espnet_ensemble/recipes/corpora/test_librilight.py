@@ -8,6 +8,9 @@ import torchaudio
 from torchaudio.datasets import librilight_limited
 
 from espnet_ensemble.data.datadir import validate
+from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.recipes.corpora import librilight as module
+from espnet_ensemble.recipes.corpora.librilight import prepare_librilight
 from espnet_ensemble.testing.librispeech import (
     make_chapter,
     make_librilight,
@@ -31,34 +34,29 @@ def librispeech(tmp_path):
 
 
 @pytest.fixture
-def prepare(local, tmp_path, monkeypatch):
-    """Run the command in tmp_path: prepare(option, ...) -> the data directories."""
-    monkeypatch.chdir(tmp_path)
+def prepare(librilight, librispeech, tmp_path):
+    """Make the data directories: prepare(partial) -> their parent."""
 
-    def call(*options):
-        local("prepare_librilight_10h").main([*map(str, options), "--nj", "2"])
-        return tmp_path / "data"
-
-    return call
-
-
-@pytest.fixture
-def refused(prepare, tmp_path, capsys):
-    """Run the command, which fails: refused(option, ...) -> its message."""
-
-    def call(*options):
-        with pytest.raises(SystemExit) as exit:
-            prepare(*options)
-        assert exit.value.code == 1 and not (tmp_path / "data").exists()
-        message = capsys.readouterr().err
-        return message[message.index("prepare_librilight_10h: ") :]
+    def call(partial=True):
+        data = tmp_path / "data"
+        made = prepare_librilight(librilight, data, librispeech, 2, partial)
+        assert made["train_10h"].num_utts == 36
+        return data
 
     return call
 
 
 @pytest.fixture
-def corpora(librilight, librispeech):
-    return ["--librilight", librilight, "--librispeech", librispeech, "--partial"]
+def refused(prepare, tmp_path):
+    """Prepare corpora that are not as they should be: refused() -> the message."""
+
+    def call(partial=True):
+        with pytest.raises(EnsembleError) as error:
+            prepare(partial)
+        assert not (tmp_path / "data").exists()
+        return str(error.value)
+
+    return call
 
 
 def check_data(data, librilight):
@@ -77,11 +75,11 @@ def check_data(data, librilight):
     assert dev == [14, 7, 7]
 
 
-def test_data_directories(librilight, corpora, prepare):
-    check_data(prepare(*corpora), librilight)
+def test_data_directories(librilight, prepare):
+    check_data(prepare(), librilight)
 
 
-def test_texts_of_utterances_that_moved_to_another_folder(librilight, corpora, prepare):
+def test_texts_of_utterances_that_moved_to_another_folder(librilight, prepare):
     """Each folder may have the texts of the whole chapter."""
     for reader in (*range(60, 66), *range(70, 76)):
         files = list(librilight.rglob(f"{reader}-5.trans.txt"))
@@ -89,12 +87,12 @@ def test_texts_of_utterances_that_moved_to_another_folder(librilight, corpora, p
         whole = "".join(path.read_text() for path in files)
         for path in files:
             path.write_text(whole)
-    check_data(prepare(*corpora), librilight)
+    check_data(prepare(), librilight)
 
 
-def test_utterance_twice(librilight, corpora, refused):
+def test_utterance_twice(librilight, refused):
     make_chapter(librilight / "9h" / "clean", 60, 5, [0, 2])
-    message = refused(*corpora)
+    message = refused()
     assert (
         f"{librilight}/9h/clean/60/5/60-5-0000.flac: expected every utterance"
         in message
@@ -102,57 +100,41 @@ def test_utterance_twice(librilight, corpora, refused):
     assert f"{librilight}/1h/0/clean/60/5/60-5-0000.flac, too" in message
 
 
-def test_audio_is_nowhere(librilight, corpora, refused):
+def test_audio_is_nowhere(librilight, refused):
     (librilight / "1h/3/other/73/5/73-5-0001.flac").unlink()
-    message = refused(*corpora)
+    message = refused()
     assert (
         f"{librilight}/1h/3/other/73/5/73-5.trans.txt: 73-5-0001: expected" in message
     )
 
 
-def test_whole_corpora_are_expected(corpora, refused):
-    assert "9h/other): expected 2763 utterances, found 36" in refused(*corpora[:4])
+def test_whole_corpora_are_expected(refused):
+    message = refused(partial=False)
+    assert "9h/other): expected 2763 utterances, found 36" in message
 
 
-def test_folders_are_checked_before_any_download(librilight, librispeech, refused):
-    downloads = [
-        "--librispeech",
-        "downloads",
-        "--librispeech_url",
-        "http://127.0.0.1:9",
-    ]
-    assert "--librilight: expected the folder librispeech_finetuning" in refused(
-        *downloads
-    )
-    wrong = refused(*downloads, "--librilight", librilight.parent)
-    assert "1h/0/clean: expected this folder, found none; it is in" in wrong
-    downloads = ["--librilight", "downloads", "--librilight_url", "http://127.0.0.1:9"]
-    wrong = refused(*downloads, "--librispeech", librispeech / "dev-clean")
-    assert f"found none; it is in {librispeech}: give that folder" in wrong
-
-
-def test_download(
-    local, librilight, librispeech, prepare, refused, tmp_path, monkeypatch
-):
-    """From a folder: servers are what tests/local/test_download.py is about."""
-    module = local("prepare_librilight_10h")
+def test_download(librilight, tmp_path, monkeypatch):
+    """From a folder: servers are what test_download.py is about."""
     (tmp_path / "served").mkdir()
     archive = tmp_path / "served" / "librispeech_finetuning.tgz"
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(librilight, librilight.name)
-    options = ["--librilight", "downloads", "--librilight_url", archive.parent.as_uri()]
-    options += ["--librispeech", librispeech, "--partial"]
-    assert f".tgz: expected {module.CHECKSUM}, found sha256:" in refused(*options)
+    corpus_dir = tmp_path / "downloads" / "librispeech_finetuning"
+    expected = f".tgz: expected {module.CHECKSUM}, found sha256:"
+    with pytest.raises(EnsembleError, match=expected):
+        module.download_librilight(corpus_dir, archive.parent.as_uri())
     checksum = f"sha256:{hashlib.sha256(archive.read_bytes()).hexdigest()}"
     monkeypatch.setattr(module, "CHECKSUM", checksum)
-    check_data(prepare(*options), librilight)
-    downloads = tmp_path / "downloads"
-    assert [path.name for path in downloads.iterdir()] == ["librispeech_finetuning"]
-    assert (downloads / "librispeech_finetuning/phones/10h_phones.txt").is_file()
+    module.download_librilight(corpus_dir, archive.parent.as_uri())
+    assert [path.name for path in corpus_dir.parent.iterdir()] == [corpus_dir.name]
+    files = [path for path in librilight.rglob("*") if path.is_file()]
+    assert len(files) == 36 + 24 + 1
+    for path in files:
+        copy = corpus_dir / path.relative_to(librilight)
+        assert copy.read_bytes() == path.read_bytes()
 
 
-def test_archive_is_the_published_one(local):
-    module = local("prepare_librilight_10h")
+def test_archive_is_the_published_one():
     assert module.CHECKSUM == f"sha256:{librilight_limited._CHECKSUM}"
     assert f"{module.URL}/{module.NAME}.tgz" == librilight_limited._URL
     assert len(module.FOLDERS) == 14

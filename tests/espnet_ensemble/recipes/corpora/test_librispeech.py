@@ -1,15 +1,23 @@
 """Data directories of LibriSpeech, from small corpora in its layout."""
 
-import doctest
 import hashlib
 import tarfile
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import soundfile
 import torchaudio
 
 from espnet_ensemble.data.datadir import validate
-from espnet_ensemble.data.tables import DataError
+from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.recipes.corpora.librispeech import (
+    PARTS,
+    Selection,
+    download_librispeech,
+    find_readings,
+    prepare_librispeech,
+)
 from espnet_ensemble.testing.librispeech import make_librispeech
 
 SETS = ["train_clean_100", "dev_clean", "dev_other", "test_clean", "test_other"]
@@ -22,86 +30,58 @@ def corpus(tmp_path):
 
 
 @pytest.fixture
-def prepare(local, tmp_path, monkeypatch):
-    """Run the command in tmp_path: prepare("--partial", ..., sets=SETS)."""
+def refused(tmp_path):
+    """Prepare a corpus that is not as it should be: refused(corpus) -> the message."""
+
+    def call(corpus, partial=True):
+        with pytest.raises(EnsembleError) as error:
+            prepare_librispeech(corpus, tmp_path / "data", nj=2, partial=partial)
+        assert not (tmp_path / "data").exists()
+        return str(error.value)
+
+    return call
+
+
+def test_data_directories(corpus, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-    def call(*options, sets=SETS):
-        local("prepare_librispeech").main([*options, "--nj", "2", *sets])
-        return tmp_path / "data"
-
-    return call
-
-
-@pytest.fixture
-def refused(prepare, tmp_path, capsys):
-    """Run the command, which fails: refused(option, ...) -> its message."""
-
-    def call(*options, sets=SETS):
-        with pytest.raises(SystemExit) as exit:
-            prepare(*options, sets=sets)
-        assert exit.value.code == 1 and not (tmp_path / "data").exists()
-        message = capsys.readouterr().err
-        return message[message.index("prepare_librispeech: ") :]
-
-    return call
-
-
-def test_data_directories(corpus, prepare, capsys):
-    data = prepare("--librispeech", "LibriSpeech", "--partial")
+    made = prepare_librispeech("LibriSpeech", "data", nj=2, partial=True)
+    assert list(made) == SETS
+    data = Path("data")
     assert sorted(path.name for path in data.iterdir()) == sorted([*SETS, "dev"])
     for name in SETS:
         tables = validate(data / name)
         part = name.replace("_", "-")
         theirs = torchaudio.datasets.LIBRISPEECH(corpus.parent, part)
-        assert len(tables["text"]) == len(theirs) == 7
+        assert len(tables["text"]) == len(theirs) == made[name].num_utts == 7
         for number in range(len(theirs)):
-            path, _, text, *ids = theirs.get_metadata(number)
-            utterance = "%d-%d-%04d" % tuple(ids)
-            assert tables["text"][utterance] == text
-            assert tables["utt2spk"][utterance] == "%d-%d" % tuple(ids[:2])
-            assert tables["wav.scp"][utterance] == f"LibriSpeech/{path}"
+            path, _, text, reader, chapter, utt = theirs.get_metadata(number)
+            utt_id = f"{reader}-{chapter}-{utt:04d}"
+            assert tables["text"][utt_id] == text
+            assert tables["utt2spk"][utt_id] == f"{reader}-{chapter}"
+            assert tables["wav.scp"][utt_id] == f"LibriSpeech/{path}"
             seconds = soundfile.info(corpus / path).duration
-            assert tables["utt2dur"][utterance] == f"{seconds:.3f}"
+            assert tables["utt2dur"][utt_id] == f"{seconds:.3f}"
     joined = validate(data / "dev")
     halves = [validate(data / name) for name in ("dev_clean", "dev_other")]
     for name in ("text", "wav.scp", "utt2spk", "utt2dur"):
         assert joined[name] == {**halves[0][name], **halves[1][name]}
-    assert "data/train_clean_100: 7 utterances, 0.00 h\n" in capsys.readouterr().out
 
 
-def test_some_sets(prepare, corpus):
-    data = prepare("--librispeech", str(corpus), "--partial", sets=["dev_clean"])
-    assert [path.name for path in data.iterdir()] == ["dev_clean"]
-    wavs = validate(data / "dev_clean")["wav.scp"].values()
+def test_some_sets(corpus, tmp_path):
+    made = prepare_librispeech(corpus, tmp_path / "data", ["dev_clean"], partial=True)
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["dev_clean"]
+    wavs = validate(made["dev_clean"].path)["wav.scp"].values()
     assert all(path.startswith(f"{corpus}/dev-clean/") for path in wavs)
 
 
-def test_whole_corpus_is_expected(local, corpus, prepare, refused, monkeypatch):
+def test_whole_corpus_is_expected(corpus, refused, tmp_path, monkeypatch):
+    message = refused(corpus, partial=False)
     assert (
-        "LibriSpeech (train-clean-100): expected 28539 utterances, found 7"
-        in refused("--librispeech", str(corpus))
+        "LibriSpeech (train-clean-100): expected 28539 utterances, found 7" in message
     )
-    parts = local("prepare_librispeech").PARTS
-    for name, part in parts.items():
-        monkeypatch.setitem(parts, name, part._replace(num_utterances=7))
-    prepare("--librispeech", str(corpus))
-
-
-def test_wrong_folders(corpus, refused):
-    assert (
-        "--librispeech: expected the folder LibriSpeech, or 'downloads' to get"
-        in refused()
-    )
-    assert "nowhere/train-clean-100: expected this folder, found none\n" in refused(
-        "--librispeech", "nowhere"
-    )
-    hint = f"found none; it is in {corpus}: give that folder"
-    assert hint in refused("--librispeech", str(corpus.parent))
-    assert hint in refused("--librispeech", str(corpus / "dev-clean"))
-    (corpus / "dev-other").rename(corpus / "dev-another")
-    message = refused("--librispeech", str(corpus))
-    assert f"{corpus}/dev-other: expected this folder, found none\n" in message
+    for name, part in PARTS.items():
+        monkeypatch.setitem(PARTS, name, replace(part, num_utts=7))
+    prepare_librispeech(corpus, tmp_path / "data")
 
 
 CHAPTER = "test-other/419/227"
@@ -156,7 +136,7 @@ def remove(name):
         ),
         (
             damage("419-227-0001.flac", lambda content: content[: len(content) // 2]),
-            f"1 of 35 audio files are damaged:\n  {{}}/{CHAPTER}/419-227-0001.flac: ",
+            f"1 of 35 recordings cannot be used:\n    {{}}/{CHAPTER}/419-227-0001.flac: ",
         ),
         (
             damage("419-227-0001.flac", lambda content: content[:-1]),
@@ -170,64 +150,52 @@ def remove(name):
 )
 def test_damaged_corpora(corpus, refused, spoil, message):
     spoil(corpus)
-    found = refused("--librispeech", str(corpus), "--partial")
+    found = refused(corpus)
     assert message.format(corpus) in found and str(corpus / "test-other") in found
 
 
-def test_part_without_readers(local, corpus):
+def test_part_without_readers(corpus):
     (corpus / "empty").mkdir()
-    source = local("prepare_librispeech").Source(corpus, ("empty",), 1)
-    with pytest.raises(DataError, match="empty: expected .trans.txt files, found none"):
-        local("prepare_librispeech").check(source)
+    with pytest.raises(EnsembleError, match="empty: expected .trans.txt files, found"):
+        find_readings(Selection(corpus, ("empty",), 1))
 
 
 @pytest.fixture
-def openslr(local, server, tmp_path, monkeypatch):
+def openslr(server, tmp_path, monkeypatch):
     """The corpus as OpenSLR serves it, in an archive for each part."""
     make_librispeech(tmp_path / "all" / "LibriSpeech")
-    parts = local("prepare_librispeech").PARTS
-    for name, part in parts.items():
+    for name, part in PARTS.items():
         archive = server.folder / f"{part.name}.tar.gz"
         with tarfile.open(archive, "w:gz") as tar:
             for path in (part.name, "LICENSE.TXT", "README.TXT"):
                 tar.add(tmp_path / "all/LibriSpeech" / path, f"LibriSpeech/{path}")
         checksum = f"md5:{hashlib.md5(archive.read_bytes()).hexdigest()}"
-        monkeypatch.setitem(
-            parts, name, part._replace(checksum=checksum, num_utterances=7)
-        )
+        monkeypatch.setitem(PARTS, name, replace(part, checksum=checksum))
     return server
 
 
-def test_download(openslr, prepare, tmp_path):
-    options = ["--librispeech", "downloads", "--librispeech_url", openslr.url]
+def test_download(openslr, tmp_path):
+    corpus_dir = tmp_path / "downloads" / "LibriSpeech"
     openslr.breaks_after = 50000
-    data = prepare(*options)
+    download_librispeech(corpus_dir, SETS, openslr.url)
     assert any(asked == "bytes=50000-" for _, asked in openslr.requests)
-    assert len(validate(data / "dev")["text"]) == 14
-    assert {path.name for path in (tmp_path / "downloads").iterdir()} == {"LibriSpeech"}
-    names = {path.name for path in (tmp_path / "downloads/LibriSpeech").iterdir()}
-    assert names == {name.replace("_", "-") for name in SETS} | {
-        "LICENSE.TXT",
-        "README.TXT",
-    }
+    assert [path.name for path in corpus_dir.parent.iterdir()] == ["LibriSpeech"]
+    folders = {name.replace("_", "-") for name in SETS}
+    names = {path.name for path in corpus_dir.iterdir()}
+    assert names == folders | {"LICENSE.TXT", "README.TXT"}
+    assert len(list(corpus_dir.rglob("*.flac"))) == 35
 
     openslr.requests.clear()
-    prepare(*options)
+    download_librispeech(corpus_dir, SETS, openslr.url)
     assert openslr.requests == []
 
 
-def test_download_goes_on_with_the_parts_that_are_missing(openslr, refused, prepare):
-    options = ["--librispeech", "downloads", "--librispeech_url", openslr.url]
+def test_download_goes_on_with_the_parts_that_are_missing(openslr, tmp_path):
     hidden = (openslr.folder / "test-clean.tar.gz").rename(openslr.folder / "hidden")
-    assert "test-clean.tar.gz: HTTP Error 404" in refused(*options)
+    with pytest.raises(EnsembleError, match="test-clean.tar.gz: HTTP Error 404"):
+        download_librispeech(tmp_path / "LibriSpeech", SETS, openslr.url)
     hidden.rename(openslr.folder / "test-clean.tar.gz")
     openslr.requests.clear()
-    prepare(*options)
+    download_librispeech(tmp_path / "LibriSpeech", SETS, openslr.url)
     asked = [path for path, _ in openslr.requests]
     assert asked == ["/test-clean.tar.gz", "/test-other.tar.gz"]
-
-
-def test_examples(local):
-    module = local("prepare_librispeech")
-    assert doctest.testmod(module).attempted > 0
-    assert doctest.testmod(module).failed == 0

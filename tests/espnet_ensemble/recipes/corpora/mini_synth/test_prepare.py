@@ -1,6 +1,5 @@
 """The corpus of the quick-start recipe."""
 
-import doctest
 import os
 import shutil
 import signal
@@ -8,31 +7,33 @@ import subprocess
 import sys
 import time
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-LOCAL = Path(__file__).parents[4] / "egs2" / "mini_synth" / "asr1" / "local"
-SMALL = ["--train_minutes", "0.8", "--dev_minutes", "0.4", "--test_minutes", "0.4"]
+from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.recipes.corpora.mini_synth import augment
+from espnet_ensemble.recipes.corpora.mini_synth.espeak import synthesize, variants
+from espnet_ensemble.recipes.corpora.mini_synth.language import sentences
+from espnet_ensemble.recipes.corpora.mini_synth.prepare import prepare_mini_synth
+from espnet_ensemble.recipes.corpora.mini_synth.voices import VOICES, speakers
+
 SETS = ("train", "dev", "test")
+SMALL = {"train": 0.8, "dev": 0.4, "test": 0.4}
 
 
 @pytest.fixture(scope="module")
-def corpus(local, tmp_path_factory):
+def corpus(tmp_path_factory):
     """A small corpus, made by one process."""
     folder = tmp_path_factory.mktemp("mini_synth")
-    prepare(local, folder, *SMALL)
+    prepare(folder)
     return folder
 
 
-def prepare(local, folder, *options):
-    local("prepare_mini_synth").main(
-        ["--output_dir", f"{folder}/data", "--corpus_dir", f"{folder}/wav"]
-        + (["--nj", "1"] if "--nj" not in options else [])
-        + list(options)
-    )
+def prepare(folder, minutes=SMALL, **options):
+    """Make folder/wav and folder/data."""
+    return prepare_mini_synth(folder / "wav", folder / "data", minutes, **options)
 
 
 def contents(folder):
@@ -52,20 +53,20 @@ def table(path):
 
 
 @pytest.mark.parametrize("nj", [1, 2])
-def test_same_bytes_again_and_with_any_number_of_processes(local, corpus, tmp_path, nj):
-    prepare(local, tmp_path, *SMALL, "--nj", str(nj))
+def test_same_bytes_again_and_with_any_number_of_processes(corpus, tmp_path, nj):
+    prepare(tmp_path, nj=nj)
     assert contents(tmp_path) == contents(corpus)
 
 
-def test_other_seed_is_other_speech(local, corpus, tmp_path):
-    prepare(local, tmp_path, *SMALL, "--seed", "1")
+def test_other_seed_is_other_speech(corpus, tmp_path):
+    prepare(tmp_path, seed=1)
     texts = [table(folder / "data" / "train" / "text") for folder in (corpus, tmp_path)]
     assert texts[0].keys() == texts[1].keys()
     assert texts[0] != texts[1]
 
 
-def test_smaller_corpus_is_a_part_of_the_larger(local, corpus, tmp_path):
-    prepare(local, tmp_path, *SMALL, "--train_minutes", "0.3")
+def test_smaller_corpus_is_a_part_of_the_larger(corpus, tmp_path):
+    prepare(tmp_path, {**SMALL, "train": 0.3})
     smaller, larger = (contents(folder / "wav") for folder in (tmp_path, corpus))
     assert smaller.items() < larger.items()
 
@@ -94,18 +95,17 @@ def test_data_directory_is_as_kaldi_wants_it(corpus, name):
         assert 0.15 < np.abs(samples).max() / 32768 < 0.95
 
 
-def test_sets_share_no_voice_and_no_sentence(local, corpus):
+def test_sets_share_no_voice_and_no_sentence(corpus):
     for key in ("text", "utt2spk"):
         values = [set(table(corpus / "data" / name / key).values()) for name in SETS]
         assert len(set.union(*values)) == sum(map(len, values))
-    voices = [set(local("voices").VOICES[name].values()) for name in SETS]
-    variants = {voice.partition("+")[2] for voice in set.union(*voices)}
-    assert len(variants) == sum(map(len, voices))
-    assert variants <= set(local("espeak").variants())
+    voices = [set(VOICES[name].values()) for name in SETS]
+    used = {voice.partition("+")[2] for voice in set.union(*voices)}
+    assert len(used) == sum(map(len, voices))
+    assert used <= set(variants())
 
 
-def test_language_is_small_in_words_and_large_in_sentences(local):
-    sentences = local("language").sentences
+def test_language_is_small_in_words_and_large_in_sentences():
     first = list(islice(sentences("train", seed=0), 5000))
     words = {word for sentence in first for word in sentence.split()}
     assert len(words) == 133
@@ -121,22 +121,21 @@ def test_language_is_small_in_words_and_large_in_sentences(local):
     assert not (others[0] | others[1]) & (others[2] | others[3])
 
 
-def test_finetune_has_training_voices_and_other_utterances(local, corpus, tmp_path):
-    prepare(local, tmp_path, "--finetune", "--hours", "0.02")
+def test_finetune_has_training_voices_and_other_utterances(corpus, tmp_path):
+    prepare(tmp_path, {"finetune": 1.2})
     folder = tmp_path / "data" / "finetune"
-    speakers = set(table(folder / "utt2spk").values())
-    assert speakers <= set(local("voices").speakers("train"))
+    assert set(table(folder / "utt2spk").values()) <= set(speakers("train"))
     texts = list(table(folder / "text").values())
     training = list(table(corpus / "data" / "train" / "text").values())
     assert texts and texts[:10] != training[:10]
 
 
-def test_unlabelled_has_training_voices_and_no_text(local, corpus, tmp_path):
-    prepare(local, tmp_path, "--unlabelled", "--hours", "0.02")
+def test_unlabelled_has_training_voices_and_no_text(corpus, tmp_path):
+    prepare(tmp_path, {"unlabelled": 1.2})
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["unlabelled"]
     folder = tmp_path / "data" / "unlabelled"
     assert not (folder / "text").exists()
-    assert set(table(folder / "spk2utt")) <= set(local("voices").VOICES["train"])
+    assert set(table(folder / "spk2utt")) <= set(VOICES["train"])
     assert 40 < sum(map(float, table(folder / "utt2dur").values())) < 100
     assert not set(table(folder / "utt2spk")) & set(
         table(corpus / "data/train/utt2spk")
@@ -144,14 +143,11 @@ def test_unlabelled_has_training_voices_and_no_text(local, corpus, tmp_path):
 
 
 def test_killed_run_goes_on(corpus, tmp_path):
-    command = [
-        sys.executable,
-        str(LOCAL / "prepare_mini_synth.py"),
-        *SMALL,
-        "--nj",
-        "2",
-    ]
+    command = [sys.executable, "-m", "espnet_ensemble.bin.prepare_mini_synth"]
     command += ["--output_dir", f"{tmp_path}/data", "--corpus_dir", f"{tmp_path}/wav"]
+    command += ["--nj", "2"]
+    for name, minutes in SMALL.items():
+        command += [f"--{name}_minutes", str(minutes)]
     run = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
     while run.poll() is None and len(list(tmp_path.rglob("*.wav"))) < 5:
         time.sleep(0.005)
@@ -161,49 +157,48 @@ def test_killed_run_goes_on(corpus, tmp_path):
     assert 5 <= len(recorded) < len(list(corpus.rglob("*.wav")))
     assert not list(tmp_path.rglob("wav.scp"))
     before = {path: path.stat().st_mtime_ns for path in recorded}
-    subprocess.run(command, check=True)
+    prepare(tmp_path)
     assert contents(tmp_path) == contents(corpus)
     assert before == {path: path.stat().st_mtime_ns for path in recorded}
 
 
-def test_run_with_everything_there_does_nothing(local, corpus, capfd):
+def test_run_with_everything_there_does_nothing(corpus, capfd):
     def times():
         return {path: path.stat().st_mtime_ns for path in corpus.rglob("*")}
 
     before = times()
-    prepare(local, corpus, *SMALL)
+    prepare(corpus)
     assert times() == before
     assert capfd.readouterr().err == ""
 
 
-def test_lost_and_empty_recordings_are_made_again(local, corpus, tmp_path):
+def test_lost_and_empty_recordings_are_made_again(corpus, tmp_path):
     shutil.copytree(corpus, tmp_path, dirs_exist_ok=True)
     lost, empty, *_ = sorted(tmp_path.rglob("*.wav"))
     lost.unlink()
     empty.write_bytes(b"")
-    prepare(local, tmp_path, *SMALL)
+    prepare(tmp_path)
     assert contents(tmp_path / "wav") == contents(corpus / "wav")
 
 
-def test_recordings_of_another_seed_are_refused(local, corpus):
+def test_recordings_of_another_seed_are_refused(corpus):
     with pytest.raises(
-        ValueError, match=r"settings.json: .*'seed': 0.*'seed': 1.*remove"
+        EnsembleError, match=r"settings.json: .*'seed': 0.*'seed': 1.*remove"
     ):
-        prepare(local, corpus, *SMALL, "--seed", "1")
+        prepare(corpus, seed=1)
 
 
 @pytest.mark.parametrize(
     "minutes, message",
     [({"eval": 1}, "expected train, dev.*'eval'"), ({"dev": 0}, "dev.*more than 0")],
 )
-def test_senseless_minutes_are_refused(local, tmp_path, minutes, message):
-    with pytest.raises(ValueError, match=message):
-        local("prepare_mini_synth").prepare_mini_synth(tmp_path, tmp_path, minutes)
+def test_senseless_minutes_are_refused(tmp_path, minutes, message):
+    with pytest.raises(EnsembleError, match=message):
+        prepare(tmp_path, minutes)
     assert not list(tmp_path.iterdir())
 
 
-def test_speech_does_not_depend_on_what_was_said_before(local):
-    synthesize = local("espeak").synthesize
+def test_speech_does_not_depend_on_what_was_said_before():
     first, fs = synthesize("nine of may", "en-us+f2")
     synthesize("switch off the hall light", "en-gb-scotland+m1", rate=150, pitch=20)
     again, _ = synthesize("nine of may", "en-us+f2")
@@ -223,39 +218,25 @@ def test_speech_does_not_depend_on_what_was_said_before(local):
         (dict(pitch_range=-1), "pitch_range: expected 0 to 99, got -1"),
     ],
 )
-def test_synthesis_errors_name_the_cause(local, options, message):
+def test_synthesis_errors_name_the_cause(options, message):
     with pytest.raises(ValueError, match=message):
-        local("espeak").synthesize(**{"text": "one", "voice": "en-us", **options})
+        synthesize(**{"text": "one", "voice": "en-us", **options})
 
 
-def test_missing_espeak_says_what_to_install(local, monkeypatch):
-    monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    espeak = local("espeak")
-    with pytest.raises(espeak.SynthesisError, match="pip install espeakng-loader"):
-        espeak.synthesize("one", "en-us")
+@pytest.mark.parametrize("name", ["espeakng_loader", "scipy.signal"])
+def test_missing_package_says_what_to_install(tmp_path, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(
+        EnsembleError, match=r"pip install 'espnet-ensemble\[recipes\]'"
+    ):
+        prepare(tmp_path)
 
 
-def test_reverberation_and_noise_are_mild(local):
-    augment, rng = local("augment"), np.random.default_rng(0)
+def test_reverberation_and_noise_are_mild():
+    rng = np.random.default_rng(0)
     wav = np.sin(np.arange(16000) / 5) * np.hanning(16000)
     for _ in range(20):
         tail = augment.reverberate(wav, 16000, rng) - wav
         noise = augment.add_noise(wav, 16000, rng) - wav
         assert 12 <= -10 * np.log10(np.mean(noise**2) / np.mean(wav**2)) <= 30
         assert 0 < np.mean(tail**2) < np.mean(wav**2)
-
-
-def test_data_sh(tmp_path):
-    for name in ("local", "db.sh"):
-        (tmp_path / name).symlink_to(LOCAL.parent / name)
-    command = ["local/data.sh", *SMALL, "--train_minutes", "0.1", "--nj", "1"]
-    environment = {**os.environ, "python": sys.executable}
-    subprocess.run(command, check=True, cwd=tmp_path, env=environment)
-    path = next(iter(table(tmp_path / "data" / "train" / "wav.scp").values()))
-    assert (tmp_path / path).is_file()
-
-
-@pytest.mark.parametrize("name", ["espeak", "language"])
-def test_examples_in_docstrings(local, name):
-    results = doctest.testmod(local(name))
-    assert results.attempted and not results.failed

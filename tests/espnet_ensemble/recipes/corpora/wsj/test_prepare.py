@@ -1,10 +1,7 @@
 """From discs to data directories."""
 
 import os
-import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +9,14 @@ import pytest
 
 from espnet_ensemble.data.audio import open_audio
 from espnet_ensemble.data.datadir import validate
+from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.recipes.corpora.wsj.prepare import (
+    Recording,
+    balanced_subset,
+    prepare_wsj,
+)
 from espnet_ensemble.testing.wsj import SENTENCES, disc_path, make_discs
 
-RECIPE = Path(__file__).parents[4] / "egs2" / "wsj" / "asr1"
 TEXTS = {
     "011c0201": "A PROFIT ,COMMA",
     "011c0202": "OF FOUR POINT TWO PERCENT .PERIOD <NOISE>",
@@ -46,11 +48,10 @@ def discs(tmp_path):
     return tmp_path
 
 
-def prepare(local, folder, *options, wsj0="WSJ0", wsj1="WSJ1"):
-    """Run the command with one process, and give its status and what it printed."""
-    command = ["--wsj0", f"{folder}/{wsj0}", "--wsj1", f"{folder}/{wsj1}", "--nj", "1"]
-    command += ["--output_dir", f"{folder}/data", "--flac_dir", f"{folder}/flac"]
-    local("prepare_wsj").main([*command, *options])
+def prepare(folder, wsj0="WSJ0", wsj1="WSJ1", **options):
+    """Make folder/data and folder/flac."""
+    roots = (folder / wsj0, folder / wsj1)
+    return prepare_wsj(*roots, folder / "data", folder / "flac", **options)
 
 
 def check(folder, recordings):
@@ -79,74 +80,79 @@ def merge(folder):
         shutil.rmtree(folder / name)
 
 
-def test_discs(local, tmp_path, capsys):
+def test_discs(tmp_path, caplog):
     recordings = make_discs(tmp_path)
-    prepare(local, tmp_path)
+    assert len(recordings) == sum(map(len, SENTENCES.values()))
+    made = prepare(tmp_path)
     check(tmp_path, recordings)
     assert (tmp_path / "data" / "nlsyms.txt").read_text() == "<NOISE>\n"
-    output = capsys.readouterr().out
-    assert "train_si284: 7 utt, 3 speakers, 0.00 h" in output
-    assert "warning: train_si284: 37416 utterances are in the complete" in output
+    assert (made["train_si284"].num_utts, made["train_si284"].num_spks) == (7, 3)
+    assert "train_si284: 37416 utterances are in the complete" in caplog.text
 
 
-def test_merged_discs(local, tmp_path):
+def test_with_several_processes(tmp_path):
     recordings = make_discs(tmp_path)
-    merge(tmp_path)
-    prepare(local, tmp_path, wsj0="wsj0", wsj1="wsj1")
+    prepare(tmp_path, nj=2)
     check(tmp_path, recordings)
 
 
-def test_one_folder_for_both_with_links_to_discs(local, tmp_path):
+def test_merged_discs(tmp_path):
+    recordings = make_discs(tmp_path)
+    merge(tmp_path)
+    prepare(tmp_path, wsj0="wsj0", wsj1="wsj1")
+    check(tmp_path, recordings)
+
+
+def test_one_folder_for_both_with_links_to_discs(tmp_path):
     recordings = make_discs(tmp_path)
     (tmp_path / "both").mkdir()
     for disc in tmp_path.glob("WSJ?/*"):
         (tmp_path / "both" / disc.name).symlink_to(disc)
     (tmp_path / "both" / "again").symlink_to(tmp_path / "both")
-    prepare(local, tmp_path, wsj0="both", wsj1="both")
+    prepare(tmp_path, wsj0="both", wsj1="both")
     check(tmp_path, recordings)
 
 
-def test_run_with_everything_there_decodes_nothing(local, discs, capfd):
-    prepare(local, discs)
+def test_run_with_everything_there_decodes_nothing(discs, capfd):
+    prepare(discs)
     flacs = list(discs.glob("flac/**/*.flac"))
     assert len(flacs) == len(TEXTS)
     before = {path: path.stat().st_mtime_ns for path in flacs}
     lost = flacs.pop()
     lost.unlink()
     capfd.readouterr()
-    prepare(local, discs)
+    prepare(discs)
     assert "decode: 100%" in capfd.readouterr().err
     assert all(path.stat().st_mtime_ns == before[path] for path in flacs)
     assert lost.exists()
-    prepare(local, discs)
+    prepare(discs)
     assert "decode" not in capfd.readouterr().err
 
 
-def test_subset_is_balanced_and_the_same_everywhere(local):
-    module = local("prepare_wsj")
+def test_subset_is_balanced_and_the_same_everywhere():
     rng = np.random.default_rng(0)
     names = [f"{s:03d}c{n:04d}" for s in range(20) for n in range(100)]
     # The last speaker has little.
-    utterances = [module.Utterance(u, None, Path(u), "") for u in names[:-95]]
-    num_samples = {u.flac: int(16000 * rng.uniform(1, 15)) for u in utterances}
-    chosen = module.balanced_subset(utterances, num_samples, hours=1)
+    recordings = [Recording(u, None, Path(u), "") for u in names[:-95]]
+    num_samples = {u.flac: int(16000 * rng.uniform(1, 15)) for u in recordings}
+    chosen = balanced_subset(recordings, num_samples, hours=1)
     assert len({u.utt_id for u in chosen}) == len(chosen)
-    assert chosen == module.balanced_subset(utterances[::-1], num_samples, hours=1)
+    assert chosen == balanced_subset(recordings[::-1], num_samples, hours=1)
     seconds = {}
-    for utterance in chosen:
-        length = num_samples[utterance.flac] / 16000
-        seconds[utterance.speaker] = seconds.get(utterance.speaker, 0) + length
+    for recording in chosen:
+        length = num_samples[recording.flac] / 16000
+        seconds[recording.spk] = seconds.get(recording.spk, 0) + length
     assert 3600 <= sum(seconds.values()) < 3615
     assert len(seconds) == 20
     last = seconds.pop("019")
     assert last == sum(num_samples[Path(u)] for u in names[-100:-95]) / 16000
     assert max(seconds.values()) - min(seconds.values()) < 15
-    # Which utterances of a speaker: not the first ones.
-    assert sorted(u.utt_id for u in chosen if u.speaker == "000") != names[:20]
+    # Which recordings of a speaker: not the first ones.
+    assert sorted(u.utt_id for u in chosen if u.spk == "000") != names[:20]
 
 
-def test_subset_directory(local, discs):
-    prepare(local, discs, "--hours", "0.0015")
+def test_subset_directory(discs):
+    prepare(discs, hours=0.0015)
     subset = validate(discs / "data" / "train_0.0015h")
     whole = validate(discs / "data" / "train_si284")
     assert set(subset["utt2spk"].values()) == {"011", "01i", "46h"}
@@ -191,7 +197,7 @@ BROKEN = {
     "empty list": (cut_off(INDEX, 0), "si_tr_s.ndx: expected a list of recordings"),
     "no recording": (
         remove(PLAIN),
-        rf"train_si284: recordings are listed .*\n.*si_tr_s.ndx: {PLAIN}\n$",
+        rf"train_si284: recordings are listed .*\n.*si_tr_s.ndx: {PLAIN}$",
     ),
     "no transcriptions": (
         remove(DOT),
@@ -199,7 +205,7 @@ BROKEN = {
     ),
     "no transcription": (
         edit(DOT, b"01ic0202", b"01ic0203"),
-        r"train_si284: recordings are in no .dot file:\n.*01i/01ic0202.wv1\n$",
+        r"train_si284: recordings are in no .dot file:\n.*01i/01ic0202.wv1$",
     ),
     "broken transcription": (
         edit(DOT, b"(01ic0202)", b""),
@@ -207,29 +213,28 @@ BROKEN = {
     ),
     "cut-off recording": (
         cut_off(PLAIN, 3000),
-        r"recordings cannot be used:\n.*46hc0202.wv1: cut off: .* found 1976\n$",
+        r"recordings cannot be used:\n.*46hc0202.wv1: cut off: .* found 1976$",
     ),
     "empty recording": (cut_off(PLAIN, 0), "46hc0202.wv1: expected a SPHERE file"),
 }
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_discs_before_anything_is_decoded(local, discs, capsys, name):
+def test_broken_discs_before_anything_is_decoded(discs, name):
     change, message = BROKEN[name]
     change(discs)
-    with pytest.raises(SystemExit) as error:
-        prepare(local, discs)
-    assert error.value.code == 1
-    output = capsys.readouterr().err
-    assert re.search(message, output[output.index("prepare_wsj.py: ") :])
+    with pytest.raises(EnsembleError, match=message):
+        prepare(discs)
     assert not list(discs.glob("flac/**/*.flac")) and not (discs / "data").exists()
 
 
-def test_recordings_cut_off_in_compressed_samples(local, discs, capsys):
+def test_recordings_cut_off_in_compressed_samples(discs):
     cut_off(COMPRESSED, 3000)(discs)
-    with pytest.raises(SystemExit):
-        prepare(local, discs)
-    assert "011c0201.wv1: cut off: expected 12000 samples" in capsys.readouterr().err
+    message = (
+        "1 of 13 recordings cannot be used:\n.*011c0201.wv1: cut off: expected 12000"
+    )
+    with pytest.raises(EnsembleError, match=message):
+        prepare(discs)
     assert len(list(discs.glob("flac/**/*.flac"))) == len(TEXTS) - 1
     assert not (discs / "data").exists()
 
@@ -242,33 +247,6 @@ def test_recordings_cut_off_in_compressed_samples(local, discs, capsys):
         ({"wsj1": "WSJ0"}, "train_si284: expected the list 13-34.1/.*disc 13-34.1"),
     ],
 )
-def test_wrong_folders(local, discs, capsys, folders, message):
-    with pytest.raises(SystemExit):
-        prepare(local, discs, **folders)
-    assert re.search(message, capsys.readouterr().err)
-
-
-def test_empty_folder_name(local, tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        local("prepare_wsj").main(["--wsj0", "", "--wsj1", ""])
-    assert "found ''; set WSJ0 in db.sh" in capsys.readouterr().err
-
-
-def test_data_sh(tmp_path):
-    recordings = make_discs(tmp_path)
-    (tmp_path / "local").symlink_to(RECIPE / "local")
-    (tmp_path / "db.sh").write_text(f"WSJ0={tmp_path}/WSJ0\nWSJ1={tmp_path}/WSJ1\n")
-    subprocess.run(
-        ["local/data.sh", "--flac_dir", f"{tmp_path}/flac", "--nj", "2"],
-        check=True,
-        cwd=tmp_path,
-        env={**os.environ, "python": sys.executable},
-    )
-    check(tmp_path, recordings)
-    assert len(recordings) == sum(map(len, SENTENCES.values()))
-
-
-def test_links_lead_somewhere():
-    links = [path for path in RECIPE.rglob("*") if path.is_symlink()]
-    assert len(links) >= 10
-    assert all(path.exists() and not os.path.isabs(os.readlink(path)) for path in links)
+def test_wrong_folders(discs, folders, message):
+    with pytest.raises(EnsembleError, match=message):
+        prepare(discs, **folders)

@@ -1,10 +1,14 @@
 """SPHERE files, with and without compression."""
 
+import sys
+
 import numpy as np
 import pytest
 import soundfile
 
 from espnet_ensemble.data.audio import AudioError
+from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.recipes.corpora.wsj.sphere import decode, read_header
 from espnet_ensemble.testing.wsj import sphere, tones
 
 SAMPLES = tones("four hundred")
@@ -15,10 +19,10 @@ RANDOM = np.random.default_rng(0).integers(-32768, 32768, 5000).astype(np.int16)
 @pytest.mark.parametrize(
     "samples", [SAMPLES, SAMPLES[:1], RANDOM, np.full(700, -321, np.int16)]
 )
-def test_samples_are_exact(local, tmp_path, samples, compress):
+def test_samples_are_exact(tmp_path, samples, compress):
     path = tmp_path / "utt.wv1"
     path.write_bytes(sphere("utt", samples, compress))
-    np.testing.assert_array_equal(local("sphere").decode(path), samples)
+    np.testing.assert_array_equal(decode(path), samples)
 
 
 def test_compression_compresses():
@@ -52,7 +56,7 @@ def test_plain_files_are_those_that_libsndfile_knows(tmp_path):
         (b" pcm", b" ulaw", "sample_coding: expected pcm or .*, found ulaw"),
     ],
 )
-def test_wrong_headers(local, tmp_path, compress, old, new, message):
+def test_wrong_headers(tmp_path, compress, old, new, message):
     path = tmp_path / "utt.wv1"
     data = sphere("utt", SAMPLES, compress)
     assert data.count(old) == 1
@@ -60,7 +64,7 @@ def test_wrong_headers(local, tmp_path, compress, old, new, message):
     header = data[:1024].replace(old, new).ljust(1024)[:1024]
     path.write_bytes(header + data[1024:])
     with pytest.raises(AudioError, match=f"{path}: {message}"):
-        local("sphere").read_header(path)
+        read_header(path)
 
 
 @pytest.mark.parametrize(
@@ -72,31 +76,41 @@ def test_wrong_headers(local, tmp_path, compress, old, new, message):
         (False, 5000, "cut off: expected at least 19200 bytes of samples, found 3976"),
     ],
 )
-def test_cut_off_as_the_header_shows(local, tmp_path, compress, size, message):
+def test_cut_off_as_the_header_shows(tmp_path, compress, size, message):
     path = tmp_path / "utt.wv1"
     path.write_bytes(sphere("utt", SAMPLES, compress)[:size])
     with pytest.raises(AudioError, match=f"{path}: {message}"):
-        local("sphere").read_header(path)
+        read_header(path)
 
 
 @pytest.mark.parametrize("size", [1025, 1040, 2000, 10000])
-def test_cut_off_as_decoding_shows(local, tmp_path, size):
+def test_cut_off_as_decoding_shows(tmp_path, size):
     path = tmp_path / "utt.wv1"
     path.write_bytes(sphere("utt", SAMPLES, compress=True)[:size])
-    local("sphere").read_header(path)
+    read_header(path)
     with pytest.raises(AudioError, match=f"{path}: .*cut off"):
-        local("sphere").decode(path)
+        decode(path)
 
 
-def test_damaged_samples(local, tmp_path):
+def test_damaged_samples(tmp_path):
     path = tmp_path / "utt.wv1"
     data = bytearray(sphere("utt", SAMPLES, compress=False))
     data[3000] ^= 1
     path.write_bytes(data)
     with pytest.raises(AudioError, match=f"{path}: damaged: .*sample_checksum"):
-        local("sphere").decode(path)
+        decode(path)
 
 
-def test_missing_file(local, tmp_path):
+def test_missing_file(tmp_path):
     with pytest.raises(AudioError, match="utt.wv1: not readable: No such file"):
-        local("sphere").read_header(tmp_path / "utt.wv1")
+        read_header(tmp_path / "utt.wv1")
+
+
+def test_missing_decoder_says_what_to_install(tmp_path, monkeypatch):
+    path = tmp_path / "utt.wv1"
+    path.write_bytes(sphere("utt", SAMPLES, compress=True))
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(
+        EnsembleError, match=r"pip install 'espnet-ensemble\[recipes\]'"
+    ):
+        decode(path)

@@ -1,10 +1,9 @@
 """What becomes of the marks in the transcriptions."""
 
-import doctest
-
 import pytest
 
-from espnet_ensemble.data.tables import DataError
+from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.recipes.corpora.wsj.transcripts import normalize, read_dot
 
 
 @pytest.mark.parametrize(
@@ -36,24 +35,21 @@ from espnet_ensemble.data.tables import DataError
         ("*sold* !sold so:ld so- (s)old", "*SOLD* !SOLD SO:LD SO- (S)OLD"),
     ],
 )
-def test_normalize(local, transcript, text):
-    assert local("transcripts").normalize(transcript) == text
+def test_normalize(transcript, text):
+    assert normalize(transcript) == text
 
 
-def test_read_dot(local, tmp_path):
+def test_read_dot(tmp_path):
     path = tmp_path / "01ic0200.dot"
     path.write_bytes(b"A (b) c (01ic0201)\r\n\r\ncaf\xe9 (01IC020A) \n")
     expected = {"01ic0201": "A (b) c", "01ic020a": "caf\xe9"}
-    assert local("transcripts").read_dot(path) == expected
+    assert read_dot(path) == expected
 
 
-def test_a_line_without_utterance_is_named(local, tmp_path):
+def test_a_line_without_utterance_is_named(tmp_path):
     path = tmp_path / "01ic0200.dot"
     path.write_text("one (01ic0201)\ntwo 01ic0202\n")
-    with pytest.raises(DataError, match=r"01ic0200.dot:2: expected .*'two 01ic0202'"):
-        local("transcripts").read_dot(path)
-
-
-def test_examples_in_docstrings(local):
-    results = doctest.testmod(local("transcripts"))
-    assert results.attempted and not results.failed
+    with pytest.raises(
+        EnsembleError, match=r"01ic0200.dot:2: expected .*'two 01ic0202'"
+    ):
+        read_dot(path)

@@ -1,21 +1,10 @@
-"""The recipes' shared modules, which are no package, and a server of files."""
+"""A server of files, as publishers of corpora have."""
 
 import re
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from threading import Thread
 
 import pytest
-from local_modules import importing_from
-
-LOCAL = Path(__file__).parents[2] / "local"
-
-
-@pytest.fixture(scope="module")
-def local():
-    """Import a shared module of the recipes: local("download")."""
-    with importing_from(LOCAL) as import_module:
-        yield import_module
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -52,7 +41,8 @@ def server(tmp_path):
     server.folder.mkdir()
     server.requests, server.resumes, server.breaks_after = [], True, None
     server.url = f"http://127.0.0.1:{server.server_port}"
-    thread = Thread(target=server.serve_forever, daemon=True)
+    # It looks every 10 ms whether it is to stop.
+    thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield server
     server.shutdown()

@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""Make data directories of LibriSpeech, after getting it if asked for.
+
+A download that was cut short goes on where it stopped.
+"""
+
+import argparse
+import os
+
+from espnet_ensemble.bin.command import make_parser, run
+from espnet_ensemble.recipes.corpora.download import DOWNLOADS, find_corpus
+from espnet_ensemble.recipes.corpora.librispeech import (
+    PARTS,
+    URL,
+    download_librispeech,
+    prepare_librispeech,
+)
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Options of ``prepare_librispeech``."""
+    parser = make_parser(
+        "prepare_librispeech",
+        __doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add_options(parser)
+    parser.add_argument("sets", nargs="+", choices=PARTS, help="what to make")
+    return parser
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that the commands for corpora in LibriSpeech's layout share."""
+    parser.add_argument(
+        "--librispeech",
+        default="",
+        metavar="DIR",
+        help=f"the folder LibriSpeech, or '{DOWNLOADS}' to get it",
+    )
+    parser.add_argument("--librispeech_url", default=URL, help="OpenSLR, or a mirror")
+    parser.add_argument("--output_dir", default="data", help="for data directories")
+    parser.add_argument(
+        "--partial", action="store_true", help="take less than the whole corpus"
+    )
+    parser.add_argument(
+        "--nj", type=int, default=len(os.sched_getaffinity(0)), help="files at a time"
+    )
+
+
+def main(cmd: list[str] | None = None) -> None:
+    """Make the data directories, and print what they have."""
+    run(get_parser(), _work, cmd)
+
+
+def _work(args: argparse.Namespace) -> None:
+    folders = [PARTS[name].name for name in args.sets]
+    corpus_dir = find_corpus("--librispeech", args.librispeech, "LibriSpeech", folders)
+    if args.librispeech == DOWNLOADS:
+        download_librispeech(corpus_dir, args.sets, args.librispeech_url)
+    made = prepare_librispeech(
+        corpus_dir, args.output_dir, args.sets, args.nj, args.partial
+    )
+    for data_dir in made.values():
+        print(
+            f"{data_dir.path}: {data_dir.num_utts} utterances, {data_dir.hours:.2f} h"
+        )
+
+
+if __name__ == "__main__":
+    main()

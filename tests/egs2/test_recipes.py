@@ -1,0 +1,29 @@
+"""What all recipes have in common."""
+
+from pathlib import Path
+
+import pytest
+
+EGS2 = Path(__file__).parents[2] / "egs2"
+TEMPLATE = EGS2 / "TEMPLATE" / "asr1"
+RECIPES = sorted(path for path in EGS2.glob("*/asr1") if path != TEMPLATE)
+
+
+@pytest.fixture(params=RECIPES, ids=lambda path: path.parent.name)
+def recipe(request):
+    return request.param
+
+
+def test_what_a_user_edits_is_the_recipes_own(recipe):
+    """An edit for one recipe is none for the others."""
+    for name in ("cmd.sh", "db.sh"):
+        assert (recipe / name).is_file() and not (recipe / name).is_symlink()
+
+
+def test_jobs_run_everywhere_as_the_template_says(recipe):
+    assert (recipe / "cmd.sh").read_text() == (TEMPLATE / "cmd.sh").read_text()
+
+
+def test_what_nobody_edits_is_the_templates(recipe):
+    for name in ("asr.sh", "path.sh", "utils"):
+        assert (recipe / name).samefile(TEMPLATE / name)

@@ -1,0 +1,34 @@
+import pytest
+
+from espnet_ensemble.bin.prepare_mini_synth import main
+from espnet_ensemble.data.datadir import validate
+
+SMALL = "--train_minutes 0.1 --dev_minutes 0.1 --test_minutes 0.1 --nj 1".split()
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "data"
+
+
+def test_three_sets(folder):
+    main(SMALL)
+    assert {path.name for path in folder.iterdir()} == {"train", "dev", "test"}
+    wavs = validate(folder / "dev")["wav.scp"].values()
+    assert all(wav.startswith("downloads/mini_synth/dev/") for wav in wavs)
+
+
+@pytest.mark.parametrize("name", ["unlabelled", "finetune"])
+def test_another_set_alone(folder, name):
+    main([f"--{name}", "--hours", "0.002", *SMALL])
+    assert [path.name for path in folder.iterdir()] == [name]
+    assert (folder / name / "text").exists() == (name == "finetune")
+
+
+def test_says_what_is_wrong(capsys):
+    main(SMALL)
+    with pytest.raises(SystemExit, match="1"):
+        main([*SMALL, "--seed", "1"])
+    message = capsys.readouterr().err
+    assert "prepare_mini_synth: downloads/mini_synth/settings.json: the rec" in message
