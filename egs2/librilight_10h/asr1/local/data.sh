@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Stage 1: get the corpora, if db.sh says so, check them and make data directories. Options
-# are those of local/prepare_librilight_10h.py, such as --librispeech_url, --partial or
-# --nj 4.
+# are those of espnet_ensemble.bin.prepare_librilight, such as --librispeech_url, --partial
+# or --nj 4.
 
 set -euo pipefail
 
@@ -11,6 +11,6 @@ set -euo pipefail
 . ./db.sh
 python=${python:-python3}
 
-"${python}" -m espnet_ensemble.recipes.corpora.librilight --output_dir data \
+"${python}" -m espnet_ensemble.bin.prepare_librilight --output_dir data \
     --librilight "${LIBRILIGHT:-}" --librispeech "${LIBRISPEECH:-}" "$@"
 echo "$(date '+%Y-%m-%dT%H:%M:%S') (data.sh) data directories are in data"

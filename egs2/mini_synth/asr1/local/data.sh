@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Stage 1: make the corpus and its data directories. Options are those of
-# local/prepare_mini_synth.py, such as --train_minutes 5, --nj 4 or --unlabelled.
+# espnet_ensemble.bin.prepare_mini_synth, such as --train_minutes 5, --nj 4 or --unlabelled.
 
 set -euo pipefail
 
+# shellcheck source=../path.sh
+. ./path.sh
 # shellcheck source=../db.sh
 . ./db.sh
 python=${python:-python3}
 
-"${python}" -m espnet_ensemble.recipes.corpora.mini_synth.prepare --output_dir data --corpus_dir "${MINI_SYNTH}" "$@"
+"${python}" -m espnet_ensemble.bin.prepare_mini_synth --output_dir data \
+    --corpus_dir "${MINI_SYNTH}" "$@"
 echo "$(date '+%Y-%m-%dT%H:%M:%S') (data.sh) data directories are in data"
