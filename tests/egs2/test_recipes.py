@@ -1,10 +1,9 @@
 """What all recipes have in common."""
 
-from pathlib import Path
-
 import pytest
+from repository import REPOSITORY
 
-EGS2 = Path(__file__).parents[2] / "egs2"
+EGS2 = REPOSITORY / "egs2"
 TEMPLATE = EGS2 / "TEMPLATE" / "asr1"
 RECIPES = sorted(path for path in EGS2.glob("*/asr1") if path != TEMPLATE)
 

@@ -3,8 +3,10 @@
 import os
 import shlex
 
+from repository import REPOSITORY
+
 from espnet_ensemble.data.datadir import validate
-from espnet_ensemble.testing.recipes import REPOSITORY, clone_recipe, run_script
+from espnet_ensemble.testing.recipes import clone_recipe, run_script
 from espnet_ensemble.testing.wsj import SENTENCES, make_discs
 
 RECIPE = REPOSITORY / "egs2" / "wsj" / "asr1"
@@ -12,7 +14,7 @@ RECIPE = REPOSITORY / "egs2" / "wsj" / "asr1"
 
 def test_stage_1(tmp_path):
     make_discs(tmp_path)
-    recipe = clone_recipe(tmp_path, "wsj")
+    recipe = clone_recipe(REPOSITORY, tmp_path, "wsj")
     (recipe / "db.sh").unlink()
     wsj = {name: shlex.quote(f"{tmp_path}/{name}") for name in ("WSJ0", "WSJ1")}
     (recipe / "db.sh").write_text("".join(f"{k}={v}\n" for k, v in wsj.items()))
@@ -29,7 +31,7 @@ def test_stage_1(tmp_path):
 
 
 def test_folders_are_asked_for(tmp_path):
-    recipe = clone_recipe(tmp_path, "wsj")
+    recipe = clone_recipe(REPOSITORY, tmp_path, "wsj")
     done = run_script(recipe, "local/data.sh")
     assert done.returncode == 1
     assert "prepare_wsj: WSJ0: expected" in done.stdout
