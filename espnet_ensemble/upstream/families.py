@@ -4,13 +4,12 @@ To add one, give it a line in :data:`FAMILIES`; where no class here fits, write 
 """
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import Module
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedModel
-from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from espnet_ensemble.frames import padding_mask
 from espnet_ensemble.upstream.base import (
@@ -22,6 +21,10 @@ from espnet_ensemble.upstream.base import (
 )
 from espnet_ensemble.upstream.fingerprint import fingerprint
 from espnet_ensemble.upstream.padding import PaddingGuard
+
+if TYPE_CHECKING:  # it takes seconds to import
+    from transformers import PreTrainedModel
+    from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 
 class HuggingFaceUpstream(Upstream):
@@ -39,8 +42,8 @@ class HuggingFaceUpstream(Upstream):
     def __init__(
         self,
         name: str,
-        model: PreTrainedModel,
-        extractor: FeatureExtractionMixin,
+        model: "PreTrainedModel",
+        extractor: "FeatureExtractionMixin",
         layers: tuple[int, ...],
         hop_length: int,
     ):

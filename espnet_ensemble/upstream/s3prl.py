@@ -2,6 +2,7 @@
 
 import importlib
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from espnet_ensemble.upstream.base import (
     cut_layers,
     pad_to,
 )
+from espnet_ensemble.upstream.families import FAMILIES
 from espnet_ensemble.upstream.fingerprint import fingerprint
 from espnet_ensemble.upstream.padding import PaddingGuard
 from espnet_ensemble.upstream.s3prl_hub import (
@@ -30,15 +32,17 @@ from espnet_ensemble.upstream.unreadable import UNREADABLE, unreadable
 # at a time: right for any architecture, but slower.
 BATCHED = (
     "data2vec",
-    "hf_hubert",
-    "hf_wav2vec2",
     "hubert",
     "unispeech_sat",
     "wav2vec2",
     "wavlm",
 )
+# Those whose models are transformers'.
+HUGGINGFACE = ("hf_hubert", "hf_wav2vec2")
 FS = 16000
 MIN_SAMPLES = 800  # s3prl.nn.upstream.MIN_SECOND
+
+Encode = Callable[[Tensor, Tensor], tuple[list[Tensor], Tensor]]
 
 
 def load_s3prl(
@@ -47,7 +51,7 @@ def load_s3prl(
     path_or_url: str | None = None,
     extra_conf: dict[str, Any] | None = None,
     download_dir: str | None = None,
-) -> "S3prlUpstream":
+) -> Upstream:
     """Load an upstream with S3PRL.
 
     Args:
@@ -92,6 +96,8 @@ def load_s3prl(
             f"that can, download the last of these and copy it to the path shown:\n"
             f"{wanted}\nor give it as path_or_url of the name that ends in _local."
         ) from e
+    if entry.package in HUGGINGFACE:
+        return S3prlHuggingFaceUpstream(name, expert, layer)
     return S3prlUpstream(name, expert, layer, batched=entry.package in BATCHED)
 
 
@@ -123,14 +129,7 @@ class S3prlUpstream(Upstream):
             hop_length=_single(name, "hop", _hop_lengths(expert), layers),
             feature_size=_single(name, "size", [h.size(-1) for h in probe], layers),
             layers=layers,
-            fingerprint=fingerprint(
-                {
-                    key: weight
-                    for key, weight in expert.state_dict().items()
-                    # Random where a checkpoint lacks it, and not used without masking.
-                    if not key.endswith("masked_spec_embed")
-                }
-            ),
+            fingerprint=_fingerprint(expert),
         )
         self.expert = expert
         self._lock = CopyableLock()
@@ -145,37 +144,16 @@ class S3prlUpstream(Upstream):
             )
         # It is 0, gradients stop before the feature extractor; ESPnet's frontend sets it.
         model.feature_grad_mult = 1.0
-        # transformers models, behind S3PRL's hf_* names, say it in their configuration.
-        pre_norm = getattr(model.encoder, "layer_norm_first", False) or getattr(
-            getattr(model, "config", None), "do_stable_layer_norm", False
-        )
+        pre_norm = getattr(model.encoder, "layer_norm_first", False)
         cut_layers(model.encoder, max(self.layers), norm_follows=pre_norm)
         return guard
 
     def forward(self, wavs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """Compute hidden states, see :meth:`Upstream.forward`."""
-        num_frames = (lengths - 1).div(self.hop_length, rounding_mode="floor") + 1
-        wavs = pad_to(wavs.to(self._dtype), MIN_SAMPLES)
-        lengths = lengths.clamp(min=MIN_SAMPLES)
-        if self._guard is None:
-            states, encoded = self._encode_one_by_one(wavs, lengths)
-        else:
-            states, encoded = self._encode(wavs, lengths)
-        # Frame t of an utterance, or its last one where S3PRL counts more.
-        frames = torch.arange(int(num_frames.max()), device=wavs.device)
-        index = torch.minimum(frames, encoded.unsqueeze(1) - 1).unsqueeze(-1)
-        states = [h.gather(1, index.expand(-1, -1, h.size(-1))) for h in states]
-        return states, num_frames
-
-    def _apply(self, fn, recurse=True):
-        super()._apply(fn, recurse)
-        # S3PRL's hf_* names take the waveforms through numpy, as float32.
-        if hasattr(self.expert, "extracter") and self._dtype != torch.float32:
-            raise UpstreamError(
-                f"upstream {self.name!r} computes in float32 only; give its folder or id "
-                "as name, without S3PRL, for another dtype"
-            )
-        return self
+        encode = self._encode_one_by_one if self._guard is None else self._encode
+        return _with_s3prl_lengths(
+            encode, wavs.to(self._dtype), lengths, self.hop_length
+        )
 
     def _encode(self, wavs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         with self._guard.lengths(lengths):
@@ -206,6 +184,59 @@ class S3prlUpstream(Upstream):
     @property
     def _dtype(self) -> torch.dtype:
         return next((p.dtype for p in self.parameters()), torch.float32)
+
+
+class S3prlHuggingFaceUpstream(Upstream):
+    """An upstream of S3PRL whose model is transformers', with S3PRL's lengths.
+
+    The model is run as one that transformers loads: which hidden states S3PRL would give
+    depends on the version of transformers.
+
+    Args:
+        name: Name in S3PRL's hub.
+        expert: What the hub entry returned.
+        layer: See :func:`espnet_ensemble.layers.layer_indices`.
+    """
+
+    def __init__(self, name: str, expert, layer: Layer):
+        config = expert.model.config
+        layers = layer_indices(layer, config.num_hidden_layers)
+        weights = _fingerprint(expert)
+        encoder = FAMILIES[config.model_type](
+            name, expert.model, expert.extracter, layers
+        )
+        super().__init__(
+            name, FS, encoder.hop_length, encoder.feature_size, layers, weights
+        )
+        self.encoder = encoder
+
+    def forward(self, wavs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Compute hidden states, see :meth:`Upstream.forward`."""
+        return _with_s3prl_lengths(self.encoder, wavs, lengths, self.hop_length)
+
+
+def _with_s3prl_lengths(
+    encode: Encode, wavs: Tensor, lengths: Tensor, hop_length: int
+) -> tuple[list[Tensor], Tensor]:
+    """Encode what S3PRL would, and give it the frames that S3PRL does."""
+    num_frames = (lengths - 1).div(hop_length, rounding_mode="floor") + 1
+    states, encoded = encode(pad_to(wavs, MIN_SAMPLES), lengths.clamp(min=MIN_SAMPLES))
+    # Frame t of an utterance, or its last one where S3PRL counts more.
+    frames = torch.arange(int(num_frames.max()), device=wavs.device)
+    index = torch.minimum(frames, encoded.unsqueeze(1) - 1).unsqueeze(-1)
+    states = [h.gather(1, index.expand(-1, -1, h.size(-1))) for h in states]
+    return states, num_frames
+
+
+def _fingerprint(expert) -> bytes:
+    return fingerprint(
+        {
+            key: weight
+            for key, weight in expert.state_dict().items()
+            # Random where a checkpoint lacks it, and not used without masking.
+            if not key.endswith("masked_spec_embed")
+        }
+    )
 
 
 def _hop_lengths(expert) -> list[int]:

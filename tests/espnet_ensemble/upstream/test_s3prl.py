@@ -163,12 +163,27 @@ def test_compatibility_step_changes_nothing_where_nothing_lacks(monkeypatch):
     assert sys.modules["torchaudio.sox_effects"] is sox_effects
 
 
-def test_hf_names_refuse_half_precision(models):
+@torch.no_grad()
+def test_hf_names_in_half_precision(models):
     upstream = load("hf_hubert_custom", path_or_url=models("Hubert"))
-    with pytest.raises(
-        UpstreamError, match="float32 only; give its folder or id as name"
-    ):
-        upstream.to(torch.bfloat16)
+    wavs, lengths = torch.randn(1, 4000), torch.tensor([4000])
+    (exact,), _ = upstream(wavs, lengths)
+    (half,), _ = upstream.to(torch.bfloat16)(wavs, lengths)
+    assert half.dtype == torch.bfloat16
+    assert 0 < (half - exact).norm() / exact.norm() < 0.3
+
+
+@pytest.mark.parametrize("style", ["base", "large"])
+@pytest.mark.parametrize("layer", ["last", 0, 1, 3, "weighted_sum"])
+@torch.no_grad()
+def test_hf_names_give_the_hidden_states_of_transformers(layer, style, models):
+    """S3PRL's last one lies before the final norm, with transformers 5."""
+    folder = models("Hubert", style)
+    wavs, lengths = torch.randn(1, 4000), torch.tensor([4000])
+    theirs, (frames,) = load(folder, layer)(wavs, lengths)
+    ours, _ = load("hf_hubert_custom", layer, path_or_url=folder)(wavs, lengths)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a[:, :frames], b)
 
 
 def test_extra_conf_reaches_s3prl(s3prl_checkpoints):
