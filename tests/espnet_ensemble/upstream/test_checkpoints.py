@@ -1,11 +1,11 @@
 import pytest
 import torch
-from transformers import AutoModel, HubertConfig, Wav2Vec2Config, WavLMConfig
+from transformers import HubertModel, Wav2Vec2Model, WavLMModel
 
 from espnet_ensemble.upstream.checkpoints import CHECKPOINTS
 from espnet_ensemble.upstream.s3prl_hub import hub_entries
 
-FAMILIES = {"wav2vec2": Wav2Vec2Config, "hubert": HubertConfig, "wavlm": WavLMConfig}
+FAMILIES = {"wav2vec2": Wav2Vec2Model, "hubert": HubertModel, "wavlm": WavLMModel}
 # The published architectures, but for what CHECKPOINTS says of each.
 HEADS = {768: 12, 1024: 16, 1280: 16}
 
@@ -15,7 +15,8 @@ def test_size_of_the_published_architecture(checkpoint):
     family = checkpoint.huggingface.split("/")[1].split("-")[0]
     size = checkpoint.feature_size
     large = dict(feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=True)
-    config = FAMILIES[family](
+    model_class = FAMILIES[family]
+    config = model_class.config_class(
         hidden_size=size,
         num_hidden_layers=checkpoint.num_layers,
         num_attention_heads=HEADS[size],
@@ -24,7 +25,7 @@ def test_size_of_the_published_architecture(checkpoint):
         **(large if size > 768 else {}),
     )
     with torch.device("meta"):
-        model = AutoModel.from_config(config)
+        model = model_class(config)
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
     assert parameters == pytest.approx(checkpoint.parameters, abs=0.06)
 
