@@ -32,7 +32,7 @@ class Ensemble(Module):
 
     Frozen upstreams are in evaluation mode always and hidden from the model that holds
     this module: they are in no ``state_dict``, no optimizer and no DDP broadcast, and are
-    initialized by nobody. They follow this module's device. Its ``state_dict`` holds a
+    initialized by nobody. They follow this module's device from the first speech on. Its ``state_dict`` holds a
     fingerprint of their weights instead, and loading it over other weights is refused.
 
     Args:
@@ -81,6 +81,8 @@ class Ensemble(Module):
                 # extract() runs them without gradients. Not by requires_grad_(False):
                 # torch.matmul looks at it, and WavLM's attention would take a slower path.
                 upstream.eval()
+            # None: none of them has run yet.
+            self._upstreams_device: torch.device | None = None
             self.register_buffer(
                 "fingerprints",
                 torch.stack([to_tensor(u.fingerprint) for u in upstreams]),
@@ -150,7 +152,8 @@ class Ensemble(Module):
                 f"{tuple(speech.shape)}"
             )
         check_batch(speech, speech_lengths)
-        self._check_device(speech.device)
+        if self.frozen:
+            self._move_upstreams(speech.device)
         padding = padding_mask(speech_lengths, speech.size(1))
         wavs = speech.float().masked_fill(padding, 0)
         _check_finite(wavs)
@@ -219,23 +222,29 @@ class Ensemble(Module):
             return self.fingerprints.dtype
         return next(self.upstreams.parameters()).dtype
 
-    def _check_device(self, device: torch.device) -> None:
-        if not self.frozen:
-            return
-        parameters = (p for u in self.upstreams for p in u.parameters())
-        theirs = next(parameters, self.fingerprints).device
-        if theirs != device:
+    def _move_upstreams(self, device: torch.device) -> None:
+        """Bring frozen upstreams to this module's device, where the speech must be, too.
+
+        Not before there is speech: who trains from features on disk never runs them.
+        """
+        if getattr(self, "_is_replica", False):
             raise RuntimeError(
-                f"speech is on {device} but the frozen upstreams on {theirs}. With several "
-                "GPUs, use --multiprocessing_distributed true: DataParallel cannot "
-                "replicate them."
+                "DataParallel cannot replicate frozen upstreams; with several GPUs, use "
+                "--multiprocessing_distributed true"
             )
+        if self.fingerprints.device != device:
+            raise RuntimeError(
+                f"speech is on {device} but the model on {self.fingerprints.device}"
+            )
+        if self._upstreams_device != device:
+            for upstream in self.upstreams:
+                upstream.to(device)
+            self._upstreams_device = device
 
     def _apply(self, fn, recurse=True):
         super()._apply(fn, recurse)
-        if self.frozen:
-            for upstream in self.upstreams:
-                upstream.to(self.fingerprints.device)
+        if self.frozen and self._upstreams_device is not None:
+            self._move_upstreams(self.fingerprints.device)
         return self
 
     def _load_from_state_dict(

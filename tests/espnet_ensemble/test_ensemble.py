@@ -1,3 +1,4 @@
+import contextlib
 import copy
 import json
 import shutil
@@ -233,24 +234,40 @@ class TestFrozen:
         for upstream in ensemble.upstreams:
             assert all(p.grad is None for p in upstream.parameters())
 
-    def test_follows_the_device_and_not_the_type(self, pair):
+    @torch.no_grad()
+    def test_follows_the_device_from_the_first_speech_on(self, pair, speech):
         model = Model(build(pair))
-        model.half()
+        upstream = model.ensemble.upstreams[0]
+        model.to("meta")
+        assert _device(upstream) == "cpu"
+        with contextlib.suppress(NotImplementedError, RuntimeError):
+            # There is nothing to compute with, but they have moved.
+            model.ensemble(speech[0].to("meta"), speech[1])
+        assert _device(upstream) == "meta"
+
+    @torch.no_grad()
+    def test_follows_the_device_back(self, pair, speech):
+        model = Model(build(pair))
+        model.ensemble(*speech)
+        model.to("meta")
+        assert all(_device(u) == "meta" for u in model.ensemble.upstreams)
+
+    def test_does_not_follow_the_type(self, pair):
+        model = Model(build(pair)).half()
         (upstream, _) = model.ensemble.upstreams
         assert next(upstream.parameters()).dtype == torch.float32
-        model.to("meta")
-        assert next(upstream.parameters()).device.type == "meta"
 
     def test_speech_on_another_device(self, pair, speech):
         ensemble = build(pair).to("meta")
-        with pytest.raises(RuntimeError, match="--multiprocessing_distributed true"):
+        with pytest.raises(
+            RuntimeError, match="speech is on cpu but the model on meta"
+        ):
             ensemble(*speech)
 
     def test_replica_of_data_parallel_is_refused(self, pair, speech):
         replica = build(pair)._replicate_for_data_parallel()
-        replica.fingerprints = replica.fingerprints.to("meta")  # stands for cuda:1
-        with pytest.raises(RuntimeError, match="DataParallel cannot replicate"):
-            replica(speech[0].to("meta"), speech[1])
+        with pytest.raises(RuntimeError, match="--multiprocessing_distributed true"):
+            replica(*speech)
 
     def test_copy_computes_the_same(self, tiny_wavlm, tiny_hubert, speech):
         upstreams = [{"name": tiny_wavlm, "layer": [1, 2]}, tiny_hubert]
@@ -381,6 +398,10 @@ class TestBadInput:
             build([tiny_wavlm, str(folder)])
         upstream = load_upstream(UpstreamConf(str(folder)))
         assert upstream.fs == 8000
+
+
+def _device(upstream):
+    return next(upstream.parameters()).device.type
 
 
 class TestParts:
