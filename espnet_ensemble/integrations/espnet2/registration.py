@@ -27,12 +27,15 @@ TASKS = (
 # These bring an encoder `identity` of their own.
 TASKS_WITH_IDENTITY = ("lid", "spk")
 
+# Where ESPnet's beam search is: to 202511, and from 202611 on.
+BEAM_SEARCHES = ("espnet.nets.beam_search", "espnet2.legacy.nets.beam_search")
+
 
 def register() -> None:
     """Offer ``frontend: ensemble`` and ``encoder: identity`` in ESPnet's tasks.
 
     And the data type ``feature_cache`` in its data sets, with a check of the options
-    before training from one.
+    before training from one; and what :mod:`.ctc_only` mends.
 
     A module that is already imported gets them now, any other at the moment it is
     imported: importing all tasks takes long and needs packages that one task alone does
@@ -46,6 +49,9 @@ def register() -> None:
         wrapt.register_post_import_hook(_add_choices, f"espnet2.tasks.{task}")
     wrapt.register_post_import_hook(_add_data_type, "espnet2.train.dataset")
     wrapt.register_post_import_hook(_check_before_training, "espnet2.tasks.abs_task")
+    for module in BEAM_SEARCHES:
+        wrapt.register_post_import_hook(_decode_by_ctc, module)
+    wrapt.register_post_import_hook(_report_true_cer, "espnet2.asr.espnet_model")
 
 
 def _add_data_type(dataset: ModuleType) -> None:
@@ -83,6 +89,18 @@ def _check_before_training(module: ModuleType) -> None:
 
     main_worker.checks_feature_cache = True
     task.main_worker = classmethod(main_worker)
+
+
+def _decode_by_ctc(module: ModuleType) -> None:
+    from espnet_ensemble.integrations.espnet2.ctc_only import decode_by_ctc
+
+    decode_by_ctc(module)
+
+
+def _report_true_cer(module: ModuleType) -> None:
+    from espnet_ensemble.integrations.espnet2.ctc_only import report_true_cer
+
+    report_true_cer(module)
 
 
 def _add_choices(task: ModuleType) -> None:

@@ -40,7 +40,7 @@ def test_equals_espnet_s3prl_frontend_on_one_utterance(s3prl_checkpoints):
     ).eval()
     ours = EnsembleFrontend([{"name": "wavlm_local", "path_or_url": path}])
     wavs, lengths = torch.randn(1, 4000), torch.tensor([4000])
-    for a, b in zip(ours(wavs, lengths), theirs(wavs, lengths)):
+    for a, b in zip(ours(wavs, lengths), theirs(wavs, lengths), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
@@ -59,18 +59,21 @@ def test_equals_espnet_fused_on_utterances_of_one_length(s3prl_checkpoints):
                 download_dir=None,
                 multilayer_feature=False,
             )
-            for name, path in zip(names, paths)
+            for name, path in zip(names, paths, strict=True)
         ],
         proj_dim=8,
     ).eval()
     ours = EnsembleFrontend(
-        [dict(name=name, path_or_url=path) for name, path in zip(names, paths)],
+        [
+            dict(name=name, path_or_url=path)
+            for name, path in zip(names, paths, strict=True)
+        ],
         fusion="projection",
         fusion_conf={"proj_dim": 8},
     )
     ours.fusion.projections.load_state_dict(theirs.projection_layers.state_dict())
     wavs, lengths = torch.randn(3, 4000), torch.tensor([4000] * 3)
-    for a, b in zip(ours(wavs, lengths), theirs(wavs, lengths)):
+    for a, b in zip(ours(wavs, lengths), theirs(wavs, lengths), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
@@ -82,7 +85,7 @@ def test_features_computed_before_give_the_same(fusion, layer, pair, speech):
     frontend = EnsembleFrontend(upstreams, fusion=fusion)
     states, lens = frontend.extract(*speech)
     computed_before = torch.cat([s for member in states for s in member], dim=-1)
-    for a, b in zip(frontend(computed_before, lens), frontend(*speech)):
+    for a, b in zip(frontend(computed_before, lens), frontend(*speech), strict=True):
         torch.testing.assert_close(a, b)
 
 

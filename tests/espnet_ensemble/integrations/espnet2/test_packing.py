@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -358,39 +357,6 @@ numpy.savez(output, text=speech2text(speech)[0][0], log_probs=log_probs.detach()
 """
 
 
-def build_model(folder: Path, upstreams) -> None:
-    """Write a config.yaml and a checkpoint as ESPnet's training does."""
-    from espnet2.tasks.asr import ASRTask
-
-    import espnet_ensemble  # noqa: F401
-
-    folder.mkdir(parents=True, exist_ok=True)
-    generator = np.random.default_rng(0)
-    feats = generator.standard_normal((100, 64))
-    stats = dict(count=100, sum=feats.sum(0), sum_square=np.square(feats).sum(0))
-    np.savez(folder / "feats_stats.npz", **stats)
-    config = {
-        **ASRTask.get_default_config(),
-        "token_list": ["<blank>", "<unk>", "a", "b", "c", "<sos/eos>"],
-        "token_type": "char",
-        "frontend": "ensemble",
-        "frontend_conf": {"upstreams": upstreams},
-        "normalize": "global_mvn",
-        "normalize_conf": {"stats_file": str(folder / "feats_stats.npz")},
-        "encoder": "transformer",
-        "encoder_conf": dict(
-            input_layer="linear", output_size=32, linear_units=64, num_blocks=2
-        ),
-        "decoder": None,
-        "model_conf": {"ctc_weight": 1.0},
-    }
-    torch.manual_seed(0)
-    model = ASRTask.build_model(Namespace(**config)).eval()
-    model.ctc.ctc_lo.bias.data[0] = -1.0  # less blank, for a text to compare
-    torch.save(model.state_dict(), folder / "valid.ave_2best.pth")
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-
-
 def transcribe(exp: Path, speech: np.ndarray):
     from espnet2.bin.asr_inference import Speech2Text
 
@@ -405,7 +371,7 @@ def transcribe(exp: Path, speech: np.ndarray):
 
 
 def test_packed_model_works_where_nothing_else_is(
-    upstream, tmp_path, tiny_hubert, monkeypatch
+    build_model, upstream, tmp_path, tiny_hubert, monkeypatch
 ):
     hubert = tmp_path / "outside" / "hubert"
     shutil.copytree(tiny_hubert, hubert)
