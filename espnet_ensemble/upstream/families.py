@@ -56,6 +56,10 @@ class HuggingFaceUpstream(Upstream):
             fingerprint=fingerprint(model.state_dict()),
         )
         self.model = model
+        for key, parameter in model.named_parameters():
+            # DDP waits for the gradient of every parameter that trains.
+            if key.startswith(_not_in_use(model.config.model_type)):
+                parameter.requires_grad_(False)
         self._call = CallState()
         config, top = model.config, max(layers)
         cut_layers(
@@ -89,6 +93,13 @@ class HuggingFaceUpstream(Upstream):
     @property
     def _dtype(self) -> torch.dtype:
         return next(self.model.parameters()).dtype
+
+
+def _not_in_use(model_type: str) -> tuple[str, ...]:
+    """Beginnings of the names of weights that no hidden state depends on."""
+    if model_type == "wav2vec2-conformer":
+        return "masked_spec_embed", "encoder.pos_conv_embed."
+    return ("masked_spec_embed",)
 
 
 class WaveformUpstream(HuggingFaceUpstream):

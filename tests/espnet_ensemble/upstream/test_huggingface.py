@@ -1,4 +1,6 @@
 import json
+import pickle
+import re
 import shutil
 
 import pytest
@@ -191,7 +193,6 @@ def test_layer_out_of_range_comes_before_weights(models, tmp_path):
 
 def test_code_in_a_downloaded_checkpoint_is_not_run(models, tmp_path):
     import json
-    import pickle
 
     folder = shutil.copytree(models("WavLM"), tmp_path / "hostile")
     config = json.loads((folder / "config.json").read_text())
@@ -246,3 +247,15 @@ def test_damaged_weights_are_named(name, damage, models, tmp_path):
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(UpstreamError, match=f"{folder}.*its weights cannot be read"):
         load(str(folder))
+
+
+@pytest.mark.parametrize("layer", ["last", 1])
+@pytest.mark.parametrize("family,style", FAMILIES)
+def test_all_that_trains_gets_a_gradient(family, style, layer, models, speech):
+    upstream = load(models(family, style), layer).train()
+    (states,), _ = upstream(*speech)
+    states.square().sum().backward()
+    trains = {k: p for k, p in upstream.named_parameters() if p.requires_grad}
+    assert [key for key, p in trains.items() if p.grad is None] == []
+    fixed = set(dict(upstream.named_parameters())) - set(trains)
+    assert all(re.search("masked_spec_embed|conformer|pos_conv", key) for key in fixed)
