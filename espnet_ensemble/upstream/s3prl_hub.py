@@ -107,8 +107,8 @@ def safe_loading() -> Iterator[None]:
     before = os.environ.get(_FORCE)
     os.environ[_FORCE] = "1"
     for name, module in list(sys.modules.items()):
-        # These call it on names of their own modules and functions.
-        own = name.endswith((".expert", ".interfaces", ".extracter"))
+        # These call it on names of their own modules and functions, or not at all.
+        own = name.endswith((".expert", ".interfaces", ".extracter", ".hubconf"))
         if name.startswith("s3prl.upstream.") and not own:
             module.eval = evaluate_layers
     try:

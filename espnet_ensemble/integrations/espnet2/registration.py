@@ -6,8 +6,10 @@ from types import ModuleType
 import wrapt
 
 # ESPnet's tasks that take speech and let the user choose its frontend. `enh_s2t` shares
-# the choices of `asr` and `diar`; `mt` chooses embeddings of text, not speech.
+# the choices of `asr` and `diar`; `mt` chooses embeddings of text, not speech. `aqa` is
+# there from ESPnet 202611 on.
 TASKS = (
+    "aqa",
     "asr",
     "asr_transducer",
     "asvspoof",

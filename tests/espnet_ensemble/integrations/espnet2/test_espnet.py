@@ -13,12 +13,13 @@ import torch
 import yaml
 from espnet2.bin import asr_inference, asr_train
 from espnet2.tasks.asr import ASRTask
+from repository import REPOSITORY
 
 import espnet_ensemble  # noqa: F401
 
 FS = 16000
 PITCHES = {"a": 300, "b": 700, "c": 1500}
-CONF = Path(__file__).parents[2] / "conf"
+CONF = REPOSITORY / "conf"
 
 
 def say(text: str, generator: np.random.Generator) -> np.ndarray:

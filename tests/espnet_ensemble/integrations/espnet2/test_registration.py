@@ -23,6 +23,8 @@ def run(code):
 
 @pytest.mark.parametrize("task", registration.TASKS)
 def test_every_task_has_the_frontend(task):
+    if task == "aqa":
+        pytest.importorskip("espnet2.tasks.aqa", reason="from ESPnet 202611 on")
     module = importlib.import_module(f"espnet2.tasks.{task}")
     assert module.frontend_choices.get_class("ensemble") is EnsembleFrontend
 
