@@ -58,7 +58,8 @@ def tones(text: str) -> np.ndarray:
     rng = np.random.default_rng(list(text.encode()))
     pitch = np.repeat(rng.uniform(0.05, 0.5, len(text)), 800)
     noise = rng.normal(scale=0.01, size=len(pitch))
-    return np.int16(12000 * (np.sin(np.cumsum(pitch)) + noise) + 5)
+    samples = 12000 * (np.sin(np.cumsum(pitch)) + noise) + 5
+    return samples.astype(np.int16)
 
 
 def make_discs(

@@ -10,9 +10,9 @@ import tarfile
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from tqdm import tqdm
 
@@ -178,7 +178,7 @@ def _receive(url: str, part: Path) -> None:
 def _copy(response: http.client.HTTPResponse, file: BinaryIO, name: str) -> None:
     # Python ends quietly where a connection does, so its length must be compared.
     length = response.headers["Content-Length"]
-    total = length and file.tell() + int(length)
+    total = file.tell() + int(length) if length else None
     with _progress(name, file.tell(), total) as progress:
         while chunk := response.read(_CHUNK):
             file.write(chunk)
@@ -190,20 +190,30 @@ def _copy(response: http.client.HTTPResponse, file: BinaryIO, name: str) -> None
 def _extract(archive: Path, folder: str, target: Path) -> dict[str, bytes]:
     """Write what is in a folder of an archive; return the files beside it, by name."""
     beside = {}
-    with _progress(f"unpack {archive.name}", 0, _size(archive)) as progress:
-        try:
-            with archive.open("rb") as file, tarfile.open(fileobj=file) as tar:
-                for member in tar:
-                    name = _check_member(archive, member)
-                    if name == folder or name.startswith(f"{folder}/"):
-                        _write_member(tar, member, target / name[len(folder) + 1 :])
-                    elif posixpath.dirname(name) == posixpath.dirname(folder):
-                        if member.isfile():
-                            beside[posixpath.basename(name)] = _read(tar, member)
-                    progress.update(file.tell() - progress.n)
-        except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise EnsembleError(f"{archive}: damaged: {error}") from error
+    try:
+        for tar, member in _members(archive):
+            name = _check_member(archive, member)
+            if name == folder or name.startswith(f"{folder}/"):
+                _write_member(tar, member, target / name[len(folder) + 1 :])
+            elif member.isfile() and posixpath.dirname(name) == posixpath.dirname(
+                folder
+            ):
+                beside[posixpath.basename(name)] = _read(tar, member)
+    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise EnsembleError(f"{archive}: damaged: {error}") from error
     return beside
+
+
+def _members(archive: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """The open archive with each of its members, while these can be read."""
+    with (
+        _progress(f"unpack {archive.name}", 0, _size(archive)) as progress,
+        archive.open("rb") as file,
+        tarfile.open(fileobj=file) as tar,
+    ):
+        for member in tar:
+            yield tar, member
+            progress.update(file.tell() - progress.n)
 
 
 def _check_member(archive: Path, member: tarfile.TarInfo) -> str:
@@ -229,13 +239,19 @@ def _write_member(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> 
         path.mkdir(parents=True, exist_ok=True)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tar.extractfile(member) as source, path.open("wb") as target:
+    with _open(tar, member) as source, path.open("wb") as target:
         shutil.copyfileobj(source, target, _CHUNK)
 
 
 def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    with tar.extractfile(member) as source:
+    with _open(tar, member) as source:
         return source.read()
+
+
+def _open(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    file = tar.extractfile(member)
+    assert file is not None  # it is a file, and no link: _check_member has seen to it
+    return file
 
 
 def _checksum(path: Path, algorithm: str) -> str:

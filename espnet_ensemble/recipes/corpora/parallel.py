@@ -67,16 +67,18 @@ def _attempt(work: Callable[[Item], Result], item: Item) -> Result | AudioError:
 def _collect(
     results: Iterable[Result | AudioError], items: Sequence[Item], desc: str
 ) -> list[Result]:
-    results = list(
-        tqdm(results, desc=desc, total=len(items), unit="utt", mininterval=1)
-    )
-    problems = [str(result) for result in results if isinstance(result, AudioError)]
+    done, problems = [], []
+    for result in tqdm(results, desc=desc, total=len(items), unit="utt", mininterval=1):
+        if isinstance(result, AudioError):
+            problems.append(str(result))
+        else:
+            done.append(result)
     if problems:
         raise EnsembleError(
             f"{len(problems)} of {len(items)} recordings cannot be used:"
             f"{list_first(problems)}"
         )
-    return results
+    return done
 
 
 def list_first(problems: Sequence[str]) -> str:

@@ -275,5 +275,6 @@ def _shuffled(recording: Recording) -> bytes:
 
 def _write_symbols(path: Path, recordings: Iterable[Recording]) -> None:
     """Write the words that are no words: one token each, not counted in scoring."""
-    found = {word for r in recordings for word in r.text.split() if "<" in word}
+    words = {word for r in recordings for word in (r.text or "").split()}
+    found = {word for word in words if "<" in word}
     write_text(path, "".join(f"{word}\n" for word in sorted(found | {NOISE})))
