@@ -37,7 +37,8 @@ def register() -> None:
     """Offer ``frontend: ensemble`` and ``encoder: identity`` in ESPnet's tasks.
 
     And the data type ``feature_cache`` in its data sets, with a check of the options
-    before training from one; and what :mod:`.ctc_only` mends.
+    before training from one; what :mod:`.ctc_only` mends; and a check of archives before
+    they are unpacked.
 
     A module that is already imported gets them now, any other at the moment it is
     imported: importing all tasks takes long and needs packages that one task alone does
@@ -54,6 +55,7 @@ def register() -> None:
     for module in BEAM_SEARCHES:
         wrapt.register_post_import_hook(_decode_by_ctc, module)
     wrapt.register_post_import_hook(_report_true_cer, "espnet2.asr.espnet_model")
+    wrapt.register_post_import_hook(_check_archives, "espnet2.main_funcs.pack_funcs")
 
 
 def _add_data_type(dataset: ModuleType) -> None:
@@ -103,6 +105,12 @@ def _report_true_cer(module: ModuleType) -> None:
     from espnet_ensemble.integrations.espnet2.ctc_only import report_true_cer
 
     report_true_cer(module)
+
+
+def _check_archives(module: ModuleType) -> None:
+    from espnet_ensemble.integrations.espnet2.unpacking import check_before_unpacking
+
+    check_before_unpacking(module)
 
 
 def _add_choices(task: ModuleType) -> None:

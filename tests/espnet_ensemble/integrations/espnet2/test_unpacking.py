@@ -1,0 +1,117 @@
+"""Archives that could do harm are refused before ESPnet unpacks them."""
+
+import io
+import stat
+import tarfile
+import zipfile
+
+import pytest
+import yaml
+from espnet2.main_funcs.pack_funcs import unpack
+
+import espnet_ensemble  # noqa: F401
+from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.integrations.espnet2 import unpacking
+from espnet_ensemble.integrations.espnet2.unpacking import check_archive
+
+META = yaml.safe_dump({"yaml_files": {}, "files": {"asr_model_file": "model.pth"}})
+GOOD = {"meta.yaml": META.encode(), "model.pth": b"weights", "a/b.txt": b"text"}
+
+
+def write_zip(path, entries):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries:
+            archive.writestr(name, content)
+    return path
+
+
+def write_tar(path, entries, mode="w:gz"):
+    with tarfile.open(path, mode) as archive:
+        for name, content in entries:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+FORMATS = {"zip": write_zip, "tgz": write_tar}
+
+
+@pytest.fixture(params=FORMATS)
+def write(request, tmp_path):
+    """Write an archive: write([(name, content), ...]) -> path."""
+    name = f"model.{request.param}"
+    return lambda entries: FORMATS[request.param](tmp_path / name, entries)
+
+
+def refuses(path, reason, tmp_path):
+    there = tmp_path / "there" / "unpacked"
+    with pytest.raises(
+        EnsembleError, match=f"refused, nothing was unpacked: .*{reason}"
+    ):
+        unpack(path, there)
+    assert not there.parent.exists()
+
+
+def test_what_espnet_packs_is_unpacked(write, tmp_path):
+    path = write(GOOD.items())
+    unpacked = unpack(path, tmp_path / "unpacked")
+    assert open(unpacked["asr_model_file"], "rb").read() == b"weights"
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil", "a/../../evil", "/tmp/evil", "a\\..\\evil"]
+)
+def test_an_entry_that_would_be_written_elsewhere(name, write, tmp_path):
+    refuses(write([*GOOD.items(), (name, b"")]), "would be written outside", tmp_path)
+
+
+def test_links_and_devices_in_a_tar(tmp_path):
+    for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
+        path = write_tar(tmp_path / "model.tar", GOOD.items(), "w")
+        with tarfile.open(path, "a") as archive:
+            info = tarfile.TarInfo("link")
+            info.type, info.linkname = kind, "/etc/hostname"
+            archive.addfile(info)
+        refuses(path, "'link' is a link or a device", tmp_path)
+
+
+def test_link_in_a_zip(tmp_path):
+    path = write_zip(tmp_path / "model.zip", GOOD.items())
+    with zipfile.ZipFile(path, "a") as archive:
+        info = zipfile.ZipInfo("link")
+        info.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(info, "/etc/hostname")
+    refuses(path, "'link' is a link or a device", tmp_path)
+
+
+def test_many_entries(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(unpacking, "MAX_ENTRIES", 100)
+    entries = [(f"{number}", b"") for number in range(100)]
+    refuses(write([*GOOD.items(), *entries]), "at most 100 entries", tmp_path)
+
+
+def test_large_entries(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(unpacking, "SMALL", 1 << 20)
+    entries = [(f"{number}", bytes(1 << 20)) for number in range(4)]
+    path = write([*GOOD.items(), *entries])
+    assert path.stat().st_size < 1 << 15
+    refuses(path, "bytes, found more", tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
+def test_one_name_twice(write, tmp_path):
+    path = write([*GOOD.items(), ("model.pth", b"other")])
+    refuses(path, "'model.pth' is there twice", tmp_path)
+
+
+def test_file_over_a_folder(write, tmp_path):
+    refuses(write([*GOOD.items(), ("a", b"")]), "'a' is a file and a folder", tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04" + bytes(50)])
+def test_what_is_no_archive(content, tmp_path):
+    path = tmp_path / "model.zip"
+    path.write_bytes(content)
+    with pytest.raises(EnsembleError, match="expected an archive"):
+        check_archive(path)
