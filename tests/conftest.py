@@ -16,6 +16,16 @@ from espnet_ensemble.testing.upstreams import (
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
+def pytest_collection_modifyitems(items):
+    """Run slow tests first: no worker is left alone with one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+
+
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
     """Build and save a tiny transformers model once: models(family, style) -> folder."""

@@ -71,20 +71,13 @@ def test_data_sets_have_the_feature_cache():
     assert DATA_TYPES["feature_cache"]["func"] is FeatureCache
 
 
-@pytest.mark.parametrize("order", ["plugin first", "espnet first"])
-def test_import_order_does_not_matter(order):
-    imports = [
-        "import espnet_ensemble",
-        "from espnet2.tasks.asr import frontend_choices",
-    ]
-    if order == "espnet first":
-        imports.reverse()
-    result = run("\n".join(imports) + "\nassert 'ensemble' in frontend_choices.classes")
-    assert result.returncode == 0, result.stderr
-
-
-def test_import_is_light():
-    result = run("import sys, espnet_ensemble; assert 'torch' not in sys.modules")
+@pytest.mark.slow
+def test_espnet_may_be_imported_first():
+    result = run(
+        "from espnet2.tasks.asr import frontend_choices\n"
+        "import espnet_ensemble\n"
+        "assert 'ensemble' in frontend_choices.classes"
+    )
     assert result.returncode == 0, result.stderr
 
 
