@@ -78,7 +78,7 @@ class HuggingFaceUpstream(Upstream):
         self._call.inner_states[index] = args[0]
 
     def _hidden_states(self, *args, **kwargs) -> list[Tensor]:
-        if self.model.is_gradient_checkpointing and torch.is_grad_enabled():
+        if torch.is_grad_enabled() and self._computes_layers_again():
             raise UpstreamError(
                 f"upstream {self.name!r}: gradient checkpointing is not supported: layers "
                 "that are computed again do not know the lengths of the utterances"
@@ -89,6 +89,13 @@ class HuggingFaceUpstream(Upstream):
             return [self._call.inner_states.get(i, last) for i in self.layers]
         finally:
             del self._call.inner_states
+
+    def _computes_layers_again(self) -> bool:
+        # The property that says so has another name since transformers 5.24.
+        modules = self.model.modules()
+        return any(
+            getattr(module, "gradient_checkpointing", False) for module in modules
+        )
 
     @property
     def _dtype(self) -> torch.dtype:

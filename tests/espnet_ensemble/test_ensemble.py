@@ -343,7 +343,7 @@ class TestTrainable:
 
 
 class TestBadInput:
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def ensemble(self, tiny_wavlm):
         return build([tiny_wavlm])
 

@@ -17,6 +17,8 @@ from repository import REPOSITORY
 
 import espnet_ensemble  # noqa: F401
 
+pytestmark = pytest.mark.slow
+
 FS = 16000
 PITCHES = {"a": 300, "b": 700, "c": 1500}
 CONF = REPOSITORY / "conf"

@@ -138,7 +138,7 @@ def test_names_of_weights_are_those_of_version_0_1(pair):
 
 
 class TestBadInput:
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def frontend(self, tiny_wavlm):
         return EnsembleFrontend([tiny_wavlm])
 

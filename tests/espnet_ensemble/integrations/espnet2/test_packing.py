@@ -370,6 +370,7 @@ def transcribe(exp: Path, speech: np.ndarray):
     return speech2text(speech)[0][0], log_probs.numpy()
 
 
+@pytest.mark.slow
 def test_packed_model_works_where_nothing_else_is(
     build_model, upstream, tmp_path, tiny_hubert, monkeypatch
 ):
