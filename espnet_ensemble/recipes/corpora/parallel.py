@@ -11,7 +11,9 @@ from tqdm import tqdm
 from espnet_ensemble.data.audio import AudioError
 from espnet_ensemble.errors import EnsembleError
 
+#: What is worked on.
 Item = TypeVar("Item")
+#: What comes of it.
 Result = TypeVar("Result")
 
 _NUM_SHOWN = 10

@@ -71,7 +71,7 @@ class Prompt:
         utt_id: Its utterance's id.
         spk: Its speaker's id.
         text: What is to be said.
-        voice: The voice that says it, as :func:`synthesize` takes it.
+        voice: The voice that says it, as eSpeak NG names it.
         wav: Its file in the corpus's folder.
     """
 

@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from repository import REPOSITORY
 
 from espnet_ensemble.data.datadir import validate
@@ -12,6 +13,7 @@ RECIPE = REPOSITORY / "egs2" / "librilight_10h" / "asr1"
 EVALUATION = ("dev-clean", "dev-other", "test-clean", "test-other")
 
 
+@pytest.mark.slow
 def test_stage_1(tmp_path):
     recipe = clone_recipe(REPOSITORY, tmp_path, "librilight_10h")
     train = make_librilight(tmp_path / "librispeech_finetuning")

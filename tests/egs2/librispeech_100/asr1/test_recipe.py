@@ -29,6 +29,7 @@ def run(tmp_path):
     return partial(run_script, recipe)
 
 
+@pytest.mark.slow
 def test_stage_1(run, tmp_path):
     corpus = make_librispeech(tmp_path / "LibriSpeech")
     options = f"--librispeech {tmp_path}/LibriSpeech --partial --nj 2"

@@ -1,15 +1,20 @@
-"""The recipe's own modules, which are no package."""
+"""The recipe's own scripts, which are no package."""
 
-from pathlib import Path
+import importlib.util
 
 import pytest
-from local_modules import importing_from
-
-LOCAL = Path(__file__).parents[4] / "egs2" / "mini_synth" / "asr1" / "local"
+from repository import REPOSITORY
 
 
 @pytest.fixture(scope="module")
 def local():
-    """Import a module of the recipe: local("voices")."""
-    with importing_from(LOCAL) as import_module:
-        yield import_module
+    """Load a script of the recipe's folder local: local("make_table")."""
+
+    def load(name: str):
+        path = REPOSITORY / "egs2/mini_synth/asr1/local" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(name, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load

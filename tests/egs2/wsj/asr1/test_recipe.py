@@ -3,6 +3,7 @@
 import os
 import shlex
 
+import pytest
 from repository import REPOSITORY
 
 from espnet_ensemble.data.datadir import validate
@@ -12,6 +13,7 @@ from espnet_ensemble.testing.wsj import SENTENCES, make_discs
 RECIPE = REPOSITORY / "egs2" / "wsj" / "asr1"
 
 
+@pytest.mark.slow
 def test_stage_1(tmp_path):
     make_discs(tmp_path)
     recipe = clone_recipe(REPOSITORY, tmp_path, "wsj")

@@ -142,6 +142,7 @@ def test_unlabelled_has_training_voices_and_no_text(corpus, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_killed_run_goes_on(corpus, tmp_path):
     command = [sys.executable, "-m", "espnet_ensemble.bin.prepare_mini_synth"]
     command += ["--output_dir", f"{tmp_path}/data", "--corpus_dir", f"{tmp_path}/wav"]
