@@ -164,43 +164,20 @@ check_options() {
         die "--python ${python}: expected a python that loads the plugin, such as espnet-ensemble-python"
 }
 
-# tag_of OPTIONS: what ESPnet makes of them in a folder's name.
-tag_of() { sed -e 's/--/_/g' -e 's/[ |=/]//g' <<< "$1"; }
-
-# Where everything is.
+# Where everything is: espnet_ensemble/recipes/names.py knows.
+declare data_feats token_dir token_list bpemodel packed_model
 set_names() {
-    data_feats=${dumpdir}/${feats_type}
-    case ${token_type} in
-        bpe) token_dir=bpe_${bpemode}${nbpe} ;;
-        *) token_dir=${token_type} ;;
-    esac
-    token_dir=data/${lang/noinfo/}_token_list/${token_dir}
-    token_dir=${token_dir/\/_token/\/token}
-    token_list=${token_dir}/tokens.txt
-    bpemodel=none
-    [ "${token_type}" != bpe ] || bpemodel=${token_dir}/bpe.model
-
-    local tag
-    tag=${feats_type}_${lang}_${token_type}
-    tag=${tag/_noinfo/}
-    [ "${token_type}" != bpe ] || tag+="${nbpe}"
-    asr_config=$("${python}" -m espnet_ensemble.bin.train_config --asr_config "${asr_config}" \
-        --frontend_config "${frontend_config}" --upstreams "${upstreams}" --output_dir "${expdir}/conf")
-    local sp=${speed_perturb_factors:+_sp}
-    : "${asr_tag:=$(basename "${asr_config}" .yaml)_${tag}$(tag_of "${asr_args}")${sp}}"
-    : "${asr_exp:=${expdir}/asr_${asr_tag}}"
-    if [ -z "${asr_stats_dir}" ]; then
-        asr_stats_dir=${expdir}/asr_stats_${tag}${sp}
-        # These statistics are of features.
-        [ "${feats_normalize}" != global_mvn ] ||
-            asr_stats_dir+=_$(basename "${asr_config}" .yaml)
-    fi
-    if [ -z "${inference_tag}" ]; then
-        inference_tag=inference
-        [ -z "${inference_config}" ] || inference_tag=$(basename "${inference_config}" .yaml)
-        inference_tag+=$(tag_of "${inference_args}")_asr_model_$(tag_of "${inference_asr_model%.*}")
-    fi
-    packed_model=${asr_exp}/${asr_exp##*/}_${inference_asr_model%.*}.zip
+    local names
+    names=$("${python}" -m espnet_ensemble.bin.asr_names \
+        --asr_config="${asr_config}" --frontend_config="${frontend_config}" --upstreams="${upstreams}" \
+        --dumpdir="${dumpdir}" --expdir="${expdir}" --feats_type="${feats_type}" \
+        --speed_perturb_factors="${speed_perturb_factors}" --lang="${lang}" \
+        --token_type="${token_type}" --nbpe="${nbpe}" --bpemode="${bpemode}" \
+        --asr_args="${asr_args}" --asr_tag="${asr_tag}" --asr_exp="${asr_exp}" \
+        --asr_stats_dir="${asr_stats_dir}" --feats_normalize="${feats_normalize}" \
+        --inference_config="${inference_config}" --inference_args="${inference_args}" \
+        --inference_tag="${inference_tag}" --inference_asr_model="${inference_asr_model}")
+    eval "${names}"
 
     local dset others=
     for dset in ${test_sets}; do
