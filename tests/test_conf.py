@@ -80,13 +80,13 @@ def test_frontend(file, tmp_path):
     published = {c.huggingface: c for c in CHECKPOINTS}
     upstreams = [published[name] for name in args.frontend_conf["upstreams"]]
     families = [u.huggingface.split("/")[1].split("-")[0] for u in upstreams]
-    size, _, names = (
+    _, _, names = (
         file.stem.rpartition("base_")
         if "base_" in file.stem
         else (file.stem.rpartition("large_"))
     )
     assert families == names.split("_")
-    finetuned = [u.data for u in upstreams if "fine-tuned" in u.data]
+    finetuned = [u.data for u in upstreams if u.fine_tuned]
     assert len(finetuned) == (len(upstreams) if "finetuned" in file.stem else 0)
     sizes = {768} if "base" in file.stem else {1024, 1280}
     assert {u.feature_size for u in upstreams} <= sizes
@@ -97,7 +97,9 @@ def test_decoding():
     from espnet2.bin.asr_inference import get_parser
 
     args = get_parser().parse_args(
-        ["--config", str(CONF / "decode_asr_ctc.yaml"), "--output_dir", "x"]
-        + ["--data_path_and_name_and_type", "wav.scp,speech,sound"]
+        [
+            *["--config", str(CONF / "decode_asr_ctc.yaml"), "--output_dir", "x"],
+            *["--data_path_and_name_and_type", "wav.scp,speech,sound"],
+        ]
     )
     assert (args.ctc_weight, args.lm_weight, args.beam_size) == (1.0, 0.0, 20)

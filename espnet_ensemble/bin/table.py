@@ -1,41 +1,21 @@
 #!/usr/bin/env python3
-"""``espnet-ensemble table``: list, run and collect the systems of the paper's tables."""
+"""List the systems of a table of experiments and how far each has come, run them, or
+collect their results. Run it in a checkout: conf/tables has the tables."""
 
 import argparse
 import shlex
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 
-from tabulate import tabulate
-
-from espnet_ensemble.bin.train_config import ConfigError
-from espnet_ensemble.data.tables import DataError
-from espnet_ensemble.files import write_text
+from espnet_ensemble.bin.command import make_parser, run
 from espnet_ensemble.fusion import FUSIONS
-from espnet_ensemble.recipes.tables.commands import (
-    ENCODERS,
-    Variant,
-    command,
-    experiment_dir,
-    recipe_dir,
-    training_config,
-    write_frontend_config,
-)
-from espnet_ensemble.recipes.tables.report import (
-    Report,
-    Row,
-    claims_table,
-    draw,
-    render,
-)
-from espnet_ensemble.recipes.tables.runs import Job, run_jobs
-from espnet_ensemble.recipes.tables.smoke import make_sandbox, shorten
-from espnet_ensemble.recipes.tables.smoke import run_args as sandbox_args
-from espnet_ensemble.recipes.tables.states import State, read_state
+from espnet_ensemble.recipes.checkout import find_checkout
+from espnet_ensemble.recipes.tables.experiments import ENCODERS, Experiment, Variant
+from espnet_ensemble.recipes.tables.listing import list_commands, list_experiments
+from espnet_ensemble.recipes.tables.report import collect, summary, write_report
+from espnet_ensemble.recipes.tables.runs import SystemRun, run_systems
 from espnet_ensemble.recipes.tables.systems import (
-    ExperimentTable,
-    System,
-    TableError,
+    find_experiment_table,
     read_experiment_table,
     select,
 )
@@ -43,17 +23,18 @@ from espnet_ensemble.recipes.tables.systems import (
 
 def get_parser() -> argparse.ArgumentParser:
     """Options of ``espnet-ensemble table``."""
-    parser = argparse.ArgumentParser(
-        prog="espnet-ensemble table",
-        description="List the systems of one of the paper's tables and how far each has "
-        "come, run them, or collect their results. Run it in a checkout.",
+    parser = make_parser("table", __doc__)
+    parser.add_argument(
+        "--table",
+        required=True,
+        metavar="NAME",
+        help="1, 2 or 3 of the paper, or another of conf/tables, such as mini_synth",
     )
-    parser.add_argument("--table", required=True, type=int, choices=(1, 2, 3))
     parser.add_argument(
         "--root",
         type=Path,
         help="checkout with conf/ and egs2/ (default: the one around the working "
-        "directory, else the one that the package is installed from)",
+        "directory)",
     )
 
     action = parser.add_mutually_exclusive_group()
@@ -83,7 +64,7 @@ def get_parser() -> argparse.ArgumentParser:
     which.add_argument("--corpus", help="such as wsj_10h")
     which.add_argument("--size", help="such as base")
     which.add_argument("--upstreams", help="such as wavlm+hubert")
-    which.add_argument("--head", help="such as ctc")
+    which.add_argument("--head", help="the downstream model, such as ctc")
 
     beyond = parser.add_argument_group("beyond the paper")
     beyond.add_argument(
@@ -116,170 +97,54 @@ def get_parser() -> argparse.ArgumentParser:
 
 def main(cmd: list[str] | None = None) -> None:
     """List, run or collect."""
-    parser = get_parser()
-    args = parser.parse_args(cmd)
-    try:
-        root = find_root(args.root)
-        table = read_experiment_table(
-            root / "conf" / "tables" / f"table{args.table}.yaml"
-        )
-        variant = Variant(args.layer, args.fusion, args.encoder)
-        systems = select(
-            table.systems,
-            corpus=args.corpus,
-            size=args.size,
-            upstreams=args.upstreams,
-            head=args.head,
-        )
-        if args.collect:
-            collect(root, table, variant)
-        elif args.dry_run:
-            dry_run(root, systems, variant, args.run_args)
-        elif args.run:
-            run(root, systems, variant, lambda _: args.run_args)
-        elif args.smoke:
-            smoke(root, systems, variant, args.run_args)
-        else:
-            show(root, systems, variant)
-    except (TableError, ConfigError, DataError, OSError) as error:
-        parser.exit(1, f"table: {error}\n")
-    except KeyboardInterrupt:
-        parser.exit(130, "table: interrupted; run it again to go on\n")
+    run(get_parser(), _work, cmd)
 
 
-def find_root(given: Path | None = None) -> Path:
-    """The checkout: the one that is given, around the working directory, or installed.
-
-    Raises:
-        TableError: If there is none.
-    """
-    here, installed = Path.cwd(), Path(__file__).resolve().parents[2]
-    folders = [given] if given else [here, *here.parents, installed]
-    for folder in folders:
-        if (folder / "conf" / "tables").is_dir():
-            return folder.resolve()
-    raise TableError(
-        f"{given or here}: expected a checkout, with conf/tables; give one with --root"
+def _work(args: argparse.Namespace) -> None:
+    root = find_checkout(args.root)
+    table = read_experiment_table(find_experiment_table(root, args.table))
+    variant = Variant(args.layer, args.fusion, args.encoder)
+    systems = select(
+        table.systems,
+        corpus=args.corpus,
+        size=args.size,
+        upstreams=args.upstreams,
+        head=args.head,
     )
+    experiments = [Experiment(root, system, variant) for system in systems]
+    if args.collect:
+        report = collect(root, table, variant)
+        files = write_report(report, root / "docs" / "results")
+        _print([summary(report), *map(str, files)])
+    elif args.dry_run:
+        _print(list_commands(experiments, args.run_args))
+    elif args.run:
+        _print(run_systems([SystemRun(e, args.run_args) for e in experiments]))
+    elif args.smoke:
+        _smoke(experiments, root / "exp" / "smoke", args.run_args)
+    else:
+        print(list_experiments(experiments))
 
 
-def show(root: Path, systems: list[System], variant: Variant) -> None:
-    """Print the systems and how far each has come."""
-    lines = [
-        [
-            system.corpus.name,
-            system.size,
-            system.combination,
-            system.head,
-            _describe(root, system, variant),
-        ]
-        for system in systems
-    ]
-    done = sum(_state(root, system, variant).done for system in systems)
-    print(tabulate(lines, ["corpus", "size", "upstreams", "head", "state"]))
-    print(f"{done} of {len(systems)} done")
+def _smoke(experiments: list[Experiment], sandbox: Path, run_args: list[str]) -> None:
+    # Stand-ins for corpora and models, with torch and transformers: only here.
+    from espnet_ensemble.recipes.tables.smoke import prepare_smoke_runs
 
-
-def dry_run(
-    root: Path, systems: list[System], variant: Variant, run_args: list[str]
-) -> None:
-    """Print the commands, to be run in the checkout; write the files that they name."""
-    for system in systems:
-        words = command(root, system, variant, run_args)
-        write_frontend_config(root, system, variant)
-        print(f"# {system}: {_describe(root, system, variant)}\n{shlex.join(words)}")
-
-
-def run(
-    root: Path,
-    systems: list[System],
-    variant: Variant,
-    run_args: Callable[[System], list[str]],
-    env: dict[str, str] | None = None,
-) -> None:
-    """Run what is not done.
-
-    Args:
-        root: The checkout.
-        systems: What to run.
-        variant: How they differ from the paper's.
-        run_args: Gives more options of a system's run.sh.
-        env: More environment variables.
-
-    Raises:
-        TableError: If a recipe is missing, or systems failed.
-    """
-    jobs = []
-    for system in systems:
-        script = recipe_dir(root, system) / "run.sh"
-        if not script.is_file():
-            raise TableError(f"{script}: there is no such file")
-        words = command(root, system, variant, run_args(system))
-        exp_dir = experiment_dir(root, system, variant)
-        jobs.append(Job(system, words, exp_dir, env or {}))
-    for system in systems:
-        write_frontend_config(root, system, variant)
-    failures = run_jobs(root, jobs)
-    print(f"{len(jobs) - len(failures)} of {len(jobs)} systems done")
-    if failures:
-        raise TableError("failed:\n  " + "\n  ".join(failures))
-
-
-def smoke(
-    root: Path, systems: list[System], variant: Variant, run_args: list[str]
-) -> None:
-    """Run stand-ins of the systems, and print their error rates, which mean nothing."""
-    sandbox = make_sandbox(root, root / "exp" / "smoke", systems)
-    systems = [shorten(system) for system in systems]
+    runs = prepare_smoke_runs(experiments, sandbox, run_args)
     try:
-        run(
-            sandbox.root,
-            systems,
-            variant,
-            lambda system: sandbox_args(system) + run_args,
-            sandbox.env,
-        )
+        _print(run_systems(runs))
     finally:
-        show(sandbox.root, systems, variant)
+        print(list_experiments([smoke_run.experiment for smoke_run in runs]))
 
 
-def collect(root: Path, table: ExperimentTable, variant: Variant) -> None:
-    """Write the results of the whole table, and print whether the claims hold."""
-    rows = [
-        Row(
-            system,
-            _state(root, system, variant).rates,
-            training_config(root, system, variant)["max_epoch"],
-        )
-        for system in table.systems
-    ]
-    report = Report(table, rows, _options(variant))
-    folder = root / "docs" / "results"
-    folder.mkdir(parents=True, exist_ok=True)
-    name = "_".join(filter(None, [table.name, variant.name]))
-    draw(report, folder / f"{name}.png")
-    write_text(folder / f"{name}.md", render(report, f"{name}.png"))
-    print(claims_table(report))
-    print(f"{folder / name}.md\n{folder / name}.png")
+def _print(lines: Iterable[str]) -> None:
+    """Print lines as they come, also into a pipe."""
+    for line in lines:
+        print(line, flush=True)
 
 
-def _layer(value: str):
+def _layer(value: str) -> str | int:
     return int(value) if value.lstrip("-").isdigit() else value
-
-
-def _options(variant: Variant) -> str:
-    """The options of the command that make the variant."""
-    given, paper = vars(variant), vars(Variant())
-    return " ".join(f"--{k} {v}" for k, v in given.items() if v != paper[k])
-
-
-def _state(root: Path, system: System, variant: Variant) -> State:
-    return read_state(experiment_dir(root, system, variant), system)
-
-
-def _describe(root: Path, system: System, variant: Variant) -> str:
-    max_epoch = training_config(root, system, variant)["max_epoch"]
-    return _state(root, system, variant).describe(max_epoch)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 
-
 @dataclass(frozen=True)
 class NamingOptions:
     """Those options of ``asr.sh`` that names depend on, and its defaults.

@@ -14,6 +14,7 @@ class Checkpoint(NamedTuple):
         parameters: Parameters without head, in millions.
         data: What it was pre-trained (and fine-tuned) on.
         note: What a reader of the paper should know.
+        fine_tuned: Whether it was fine-tuned for ASR; its CTC head is not used.
     """
 
     huggingface: str
@@ -23,6 +24,7 @@ class Checkpoint(NamedTuple):
     parameters: float
     data: str
     note: str = ""
+    fine_tuned: bool = False
 
 
 CHECKPOINTS: tuple[Checkpoint, ...] = (
@@ -92,6 +94,7 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
         24,
         315.4,
         "Libri-Light 60 k h; fine-tuned (self-training) on LibriSpeech 960 h",
+        fine_tuned=True,
     ),
     Checkpoint(
         "facebook/hubert-xlarge-ls960-ft",
@@ -100,5 +103,6 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
         48,
         962.5,
         "Libri-Light 60 k h; fine-tuned on LibriSpeech 960 h",
+        fine_tuned=True,
     ),
 )

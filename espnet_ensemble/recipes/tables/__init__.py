@@ -1,5 +1,5 @@
 """The tables of the paper as experiments: what to run, what has run, how it compares.
 
-``conf/tables/table<N>.yaml`` describe the systems. Configurations, commands and names of
-folders are derived from them.
+Each file of ``conf/tables`` describes the systems of one table. Configurations, commands
+and names of folders are derived from it.
 """

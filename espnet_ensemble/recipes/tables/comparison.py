@@ -1,20 +1,24 @@
 """Compares the systems of a group: relative gains, and the paper's claims."""
 
-from espnet_ensemble.recipes.tables.systems import Claims, Members, Rates, System
+from collections.abc import Sequence
 
-#: Members -> word error rate, mean over the evaluation sets; those that are known.
-Means = dict[Members, float]
+from espnet_ensemble.recipes.tables.systems import Claims, Families, Rates, System
+
+#: Families -> word error rate, mean over the evaluation sets; those that are known.
+Means = dict[Families, float]
 
 HELD, NOT_HELD, UNKNOWN = "held", "not held", "not enough data"
 
 
 def mean_rate(system: System, rates: Rates) -> float | None:
     """Mean over the system's evaluation sets; None where one is missing."""
-    values = [rates.get(name) for name in system.corpus.sets]
-    return None if None in values else sum(values) / len(values)
+    sets = system.corpus.sets
+    if not all(name in rates for name in sets):
+        return None
+    return sum(rates[name] for name in sets) / len(sets)
 
 
-def relative_gain(means: Means, members: Members) -> float | None:
+def relative_gain(means: Means, families: Families) -> float | None:
     """How much lower the rate is than that of the best single member, in percent of it.
 
     Returns:
@@ -25,15 +29,15 @@ def relative_gain(means: Means, members: Members) -> float | None:
         >>> relative_gain(means, ("a", "b"))
         10.0
     """
-    singles = [(member,) for member in members]
-    if len(members) == 1 or not all(key in means for key in (members, *singles)):
+    singles = [(family,) for family in families]
+    if len(families) == 1 or not all(key in means for key in (families, *singles)):
         return None
     best = min(means[single] for single in singles)
-    return 100 * (best - means[members]) / best
+    return 100 * (best - means[families]) / best
 
 
 def check_claims(
-    claims: Claims, means: Means, combinations: list[Members]
+    claims: Claims, means: Means, combinations: Sequence[Families]
 ) -> dict[str, str]:
     """Whether the numbers of a group are as the paper says.
 
@@ -63,18 +67,18 @@ def check_claims(
         gain = relative_gain(means, claims.best)
         verdicts[f"{best} gains about {claims.gain:g} %"] = _is_gain(gain, claims.gain)
     if claims.last is not None:
-        negative = {members: -rate for members, rate in means.items()}
-        singles = [members for members in combinations if len(members) == 1]
+        negative = {families: -rate for families, rate in means.items()}
+        singles = [key for key in combinations if len(key) == 1]
         verdicts[f"{claims.last} is last of the single ones"] = _is_lowest(
             negative, (claims.last,), singles
         )
     return verdicts
 
 
-def _is_lowest(means: Means, members: Members, rivals: list[Members]) -> str:
-    if members not in means:
+def _is_lowest(means: Means, families: Families, rivals: Sequence[Families]) -> str:
+    if families not in means:
         return UNKNOWN
-    if any(means[rival] < means[members] for rival in rivals if rival in means):
+    if any(means[rival] < means[families] for rival in rivals if rival in means):
         return NOT_HELD
     return HELD if all(rival in means for rival in rivals) else UNKNOWN
 

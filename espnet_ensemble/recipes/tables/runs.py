@@ -3,86 +3,105 @@
 import os
 import subprocess
 import sys
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from filelock import Timeout
 
+from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.recipes.tables.experiments import Experiment
 from espnet_ensemble.recipes.tables.states import read_state, running
-from espnet_ensemble.recipes.tables.systems import System
 
 
 @dataclass(frozen=True)
-class Job:
+class SystemRun:
     """A system to run.
 
     Attributes:
-        system: The system.
-        command: What runs it, in the checkout.
-        exp_dir: Folder of its experiment.
+        experiment: What is run.
+        run_args: More options of its ``run.sh``.
         env: More environment variables for it.
     """
 
-    system: System
-    command: list[str]
-    exp_dir: Path
-    env: dict[str, str] = field(default_factory=dict)
+    experiment: Experiment
+    run_args: list[str] = field(default_factory=list)
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
-def run_jobs(root: Path, jobs: list[Job]) -> list[str]:
+def run_systems(runs: Sequence[SystemRun]) -> Iterator[str]:
     """Run what is not done; go on with the next where one fails.
 
-    What ``run.sh`` prints goes to standard output behind the number and the name of the
-    system, with its stages and epochs; its error messages and progress bars go to
-    standard error.
+    Error messages and progress bars of ``run.sh`` go to standard error.
 
-    Args:
-        root: The checkout.
+    Yields:
+        Lines, as they come: what ``run.sh`` prints behind the number and the name of the
+        system, with its stages and epochs; at the end, how many are done.
 
-    Returns:
-        A line for each system that failed.
+    Raises:
+        EnsembleError: Before any is run, if a recipe is missing or an option is not for
+            the user to set; in the end, if systems failed.
     """
+    commands = [_command(run) for run in runs]
+    for run in runs:
+        run.experiment.write_frontend_config()
     failures = []
-    for number, job in enumerate(jobs, start=1):
-        prefix = f"[{number}/{len(jobs)} {job.system}]"
-        if _is_done(job):
-            print(f"{prefix} done already", flush=True)
+    for number, (run, command) in enumerate(zip(runs, commands, strict=True), start=1):
+        system = run.experiment.system
+        prefix = f"[{number}/{len(runs)} {system}]"
+        if read_state(run.experiment).done:
+            yield f"{prefix} done already"
             continue
-        job.exp_dir.parent.mkdir(exist_ok=True)
-        try:
-            with running(job.exp_dir):
-                reason = _run(root, job, prefix)
-        except Timeout:
-            reason = "another process is running it"
+        reason = yield from _run_locked(run, command, prefix)
         if reason is not None:
-            print(f"{prefix} failed: {reason}", flush=True)
-            failures.append(f"{job.system}: {reason}")
-    return failures
+            yield f"{prefix} failed: {reason}"
+            failures.append(f"\n  {system}: {reason}")
+    yield f"{len(runs) - len(failures)} of {len(runs)} systems done"
+    if failures:
+        raise EnsembleError(f"failed:{''.join(failures)}")
 
 
-def _is_done(job: Job) -> bool:
-    return read_state(job.exp_dir, job.system).done
+def _command(run: SystemRun) -> list[str]:
+    script = run.experiment.recipe_dir / "run.sh"
+    if not script.is_file():
+        raise EnsembleError(f"{script}: there is no such file")
+    return run.experiment.command(run.run_args)
 
 
-def _run(root: Path, job: Job, prefix: str) -> str | None:
+def _run_locked(
+    run: SystemRun, command: list[str], prefix: str
+) -> Generator[str, None, str | None]:
+    """Run a system, unless another process does; returns what went wrong."""
+    exp_dir = run.experiment.exp_dir
+    exp_dir.parent.mkdir(exist_ok=True)
+    try:
+        with running(exp_dir):
+            return (yield from _run(run, command, prefix))
+    except Timeout:
+        return "another process is running it"
+
+
+def _run(
+    run: SystemRun, command: list[str], prefix: str
+) -> Generator[str, None, str | None]:
     """Run a system; returns what went wrong."""
     # run.sh takes the Python that runs this, also where its environment is not activated.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
     with subprocess.Popen(
-        job.command,
-        cwd=root,
-        env={**os.environ, "PATH": path, **job.env},
+        command,
+        cwd=run.experiment.root,
+        env={**os.environ, "PATH": path, **run.env},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         encoding="utf-8",
         errors="replace",
     ) as process:
+        assert process.stdout is not None
         for line in process.stdout:
-            print(f"{prefix} {line}", end="", flush=True)
+            yield f"{prefix} " + line.rstrip("\n")
     if process.returncode < 0:
         return f"run.sh was ended by signal {-process.returncode}"
     if process.returncode:
         return f"run.sh ended with exit status {process.returncode}"
-    if not _is_done(job):
+    if not read_state(run.experiment).done:
         return "run.sh ended well, but there are evaluation sets without results"
     return None

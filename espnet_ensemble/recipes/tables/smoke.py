@@ -6,22 +6,21 @@ the numbers of layers of the published ones, and random weights; transformers fi
 where it keeps what it has downloaded.
 """
 
-import os
 import shlex
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import soundfile
 
-from espnet_ensemble.data.tables import DataError, read_table
-from espnet_ensemble.files import write_text
-from espnet_ensemble.recipes.tables.systems import System
+from espnet_ensemble.data.tables import read_table
+from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.files import atomic_write, write_text
+from espnet_ensemble.recipes.tables.experiments import Experiment
+from espnet_ensemble.recipes.tables.runs import SystemRun
 from espnet_ensemble.testing.librispeech import (
     Speech,
     make_librilight,
@@ -38,52 +37,44 @@ _SPEECH = "--train_minutes 6 --dev_minutes 0.1 --test_minutes 0.1"
 _RUN_ARGS = "--ngpu 0 --gpu_inference false --nj 1 --inference_nj 1".split()
 # Less than a whole corpus is an error without it; of WSJ, it is a warning.
 _PARTIAL = ["--local_data_opts", "--partial"]
+# Recipes that there are stand-ins for, and options that they need.
+_RECIPES = {"librispeech_100": _PARTIAL, "librilight_10h": _PARTIAL, "wsj": []}
 
 
-class Sandbox(NamedTuple):
-    """Where the systems run.
-
-    Attributes:
-        root: In place of the checkout.
-        env: Environment variables.
-    """
-
-    root: Path
-    env: dict[str, str]
-
-
-def make_sandbox(repository: Path, root: Path, systems: list[System]) -> Sandbox:
-    """Make what the systems need, unless it is there already.
+def prepare_smoke_runs(
+    experiments: Sequence[Experiment], sandbox: Path, run_args: list[str]
+) -> list[SystemRun]:
+    """Make what stand-ins of the experiments need, unless it is there already.
 
     Args:
-        repository: The checkout.
-        root: The folder.
+        experiments: What they stand for.
+        sandbox: The folder where they run, in place of the checkout.
+        run_args: More options of ``run.sh``.
+
+    Returns:
+        Runs of one epoch of the same systems.
 
     Raises:
-        DataError: If mini_synth cannot be made.
+        EnsembleError: If there is no stand-in for a recipe's corpus, or mini_synth cannot
+            be made.
     """
-    for recipe in sorted({system.corpus.recipe for system in systems}):
-        _clone(repository, root, recipe)
-    with _new(root / "corpora") as corpora:
+    for recipe, root in sorted({(e.system.corpus.recipe, e.root) for e in experiments}):
+        _clone(root, sandbox, recipe)
+    with _new(sandbox / "corpora") as corpora:
         if corpora:
-            _make_corpora(repository, root, corpora)
-    hub = root / "huggingface" / "hub"
-    for system in systems:
-        for family, checkpoint in zip(system.members, system.upstreams):
-            with _new(hub / f"models--{checkpoint.replace('/', '--')}") as folder:
-                if folder:
-                    _save_checkpoint(folder, family, checkpoint)
-    return Sandbox(root, {"HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1"})
+            _make_corpora(experiments[0].root, sandbox, corpora)
+    hub = sandbox / "huggingface" / "hub"
+    for experiment in experiments:
+        _save_checkpoints(hub, experiment)
+    return [_smoke_run(experiment, sandbox, run_args) for experiment in experiments]
 
 
-def shorten(system: System) -> System:
-    """The same system, trained for one epoch."""
-    return replace(system, max_epoch=1)
-
-
-def run_args(system: System) -> list[str]:
-    """Options of ``run.sh`` that the system needs in the sandbox."""
-    return _RUN_ARGS + (_PARTIAL if system.corpus.recipe != "wsj" else [])
+def _smoke_run(experiment: Experiment, sandbox: Path, run_args: list[str]) -> SystemRun:
+    options = [*_RUN_ARGS, *_RECIPES[experiment.system.corpus.recipe], *run_args]
+    system = replace(experiment.system, max_epoch=1)
+    hub = sandbox / "huggingface" / "hub"
+    env = {"HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1"}
+    return SystemRun(Experiment(sandbox, system, experiment.variant), options, env)
 
 
 @contextmanager
@@ -92,15 +83,19 @@ def _new(folder: Path) -> Iterator[Path | None]:
     if folder.exists():
         yield None
         return
-    part = folder.with_name(f"{folder.name}.tmp")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    yield part
-    os.replace(part, folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(folder) as part:
+        part.mkdir()
+        yield part
 
 
-def _clone(repository: Path, root: Path, recipe: str) -> None:
-    folder, corpora = clone_recipe(repository, root, recipe), root / "corpora"
+def _clone(repository: Path, sandbox: Path, recipe: str) -> None:
+    if recipe not in _RECIPES:
+        raise EnsembleError(
+            f"--smoke: expected systems of {', '.join(_RECIPES)}, found {recipe}; what "
+            "needs no corpus and no GPU is tried with --run"
+        )
+    folder, corpora = clone_recipe(repository, sandbox, recipe), sandbox / "corpora"
     places = {
         "LIBRISPEECH": corpora / "LibriSpeech",
         "LIBRILIGHT": corpora / "librispeech_finetuning",
@@ -114,19 +109,19 @@ def _clone(repository: Path, root: Path, recipe: str) -> None:
     )
 
 
-def _make_corpora(repository: Path, root: Path, folder: Path) -> None:
-    utterances = _mini_synth(clone_recipe(repository, root, "mini_synth"))
-    turns = cycle(utterances)
+def _make_corpora(repository: Path, sandbox: Path, folder: Path) -> None:
+    spoken = _mini_synth(clone_recipe(repository, sandbox, "mini_synth"))
+    turns = cycle(spoken)
 
     def reader(_rng) -> Speech:
-        utterance = next(turns)
-        return Speech(utterance.text.upper(), utterance.samples)
+        speech = next(turns)
+        return Speech(speech.text.upper(), speech.samples)
 
     make_librispeech(folder / "LibriSpeech", reader=reader)
     make_librilight(folder / "librispeech_finetuning", reader)
-    sentences = {session: [next(turns).text for _ in range(3)] for session in SESSIONS}
-    spoken = {u.text: np.int16(32767 * u.samples) for u in utterances}
-    make_discs(folder, sentences, spoken.__getitem__)
+    texts = {session: [next(turns).text for _ in range(3)] for session in SESSIONS}
+    samples = {s.text: (32767 * s.samples).astype(np.int16) for s in spoken}
+    make_discs(folder, texts, samples.__getitem__)
 
 
 def _mini_synth(recipe: Path) -> list[Speech]:
@@ -134,14 +129,23 @@ def _mini_synth(recipe: Path) -> list[Speech]:
         recipe, "./run.sh", "--stop_stage", "1", "--local_data_opts", _SPEECH
     )
     if done.returncode != 0:
-        raise DataError(f"{recipe}/run.sh failed:\n{done.stdout}")
+        raise EnsembleError(f"{recipe}/run.sh failed:\n{done.stdout}")
     wavs, texts = (
-        read_table(recipe / "data" / "train" / f) for f in ("wav.scp", "text")
+        read_table(recipe / "data" / "train" / name) for name in ("wav.scp", "text")
     )
     return [
         Speech(text, soundfile.read(recipe / wavs[utt_id], dtype="float32")[0])
         for utt_id, text in texts.items()
     ]
+
+
+def _save_checkpoints(hub: Path, experiment: Experiment) -> None:
+    """Write the upstreams' stand-ins where huggingface_hub looks for them."""
+    system = experiment.system
+    for family, checkpoint in zip(system.families, system.upstreams, strict=True):
+        with _new(hub / f"models--{checkpoint.replace('/', '--')}") as folder:
+            if folder:
+                _save_checkpoint(folder, family, checkpoint)
 
 
 def _save_checkpoint(folder: Path, family: str, name: str) -> None:
@@ -153,7 +157,7 @@ def _save_checkpoint(folder: Path, family: str, name: str) -> None:
     model = tiny_huggingface(
         _FAMILIES[family],
         "base" if published.feature_size == 768 else "large",
-        "ForCTC" if "fine-tuned" in published.data else "Model",
+        "ForCTC" if published.fine_tuned else "Model",
         num_hidden_layers=published.num_layers,
     )
     save_huggingface(folder / "snapshots" / revision, model)

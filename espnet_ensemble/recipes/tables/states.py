@@ -7,9 +7,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from espnet_ensemble.recipes.names import dataset_of
 from espnet_ensemble.recipes.results import read_results
-from espnet_ensemble.recipes.tables.commands import inference_tag
-from espnet_ensemble.recipes.tables.systems import Rates, System
+from espnet_ensemble.recipes.tables.experiments import Experiment
+from espnet_ensemble.recipes.tables.systems import Rates
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,14 @@ def running(exp_dir: Path) -> FileLock:
     return FileLock(f"{exp_dir}.lock", timeout=0)
 
 
-def read_state(exp_dir: Path, system: System) -> State:
+def read_state(experiment: Experiment) -> State:
     """Read it from the folder that ``asr.sh`` makes.
 
     Raises:
-        DataError: If a ``result.txt`` is not sclite's.
+        EnsembleError: If a ``result.txt`` is not sclite's.
     """
-    sets = system.corpus.sets
-    rates = _read_rates(exp_dir, inference_tag(system))
+    exp_dir, sets = experiment.exp_dir, experiment.system.corpus.sets
+    rates = _read_rates(exp_dir, experiment.names.inference_tag)
     rates = {name: rates[name] for name in sets if name in rates}
     return State(
         running=_is_running(exp_dir),
@@ -103,11 +104,8 @@ def _read_rates(exp_dir: Path, tag: str) -> Rates:
     """Word error rates, to more digits than sclite's tables have."""
     if not any(exp_dir.glob(f"{tag}/**/score_wer/result.txt")):
         return {}
-    # The validation set is decoded as org/<set>.
     return {
-        result.dataset.removeprefix("org/"): 100
-        * result.counts.errors
-        / result.counts.words
+        dataset_of(result.dataset): 100 * result.counts.errors / result.counts.words
         for result in read_results(exp_dir)
         if (result.inference_tag, result.metric) == (tag, "wer")
     }

@@ -1,38 +1,22 @@
 """Reads ``conf/tables``: the systems of a table, and the paper's word error rates."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from espnet_ensemble.errors import EnsembleError
-from espnet_ensemble.files import PathLike
+from espnet_ensemble.files import PathLike, check_keys, read_yaml
 
-Members = tuple[str, ...]
+#: Families of a system's upstreams, such as ("wavlm", "hubert").
+Families = tuple[str, ...]
 #: Evaluation set -> word error rate in percent; a set without one is left out.
 Rates = dict[str, float]
 
-_KEYS = (
-    "title",
-    "inference_config",
-    "max_epoch",
-    "corpora",
-    "heads",
-    "sizes",
-    "claims",
-    "systems",
-)
-_OPTIONAL = {"max_epoch"}
-
-
-class TableError(EnsembleError):
-    """A table of experiments, or what was asked of it, is not what it should be."""
-
 
 @dataclass(frozen=True)
-class Corpus:
-    """What a system is trained and evaluated on.
+class CorpusConf:
+    """An entry of ``corpora``: what a system is trained and evaluated on.
 
     Attributes:
         name: Its key in the table.
@@ -52,6 +36,22 @@ class Corpus:
     sets: tuple[str, ...]
     lang: str | None = None
 
+    @classmethod
+    def parse(cls, where: str, name: str, conf: Any) -> "CorpusConf":
+        """Read an entry of ``corpora``.
+
+        Args:
+            where: What the entry is called in messages.
+            name: Its key.
+            conf: What YAML gives.
+
+        Raises:
+            EnsembleError: If a key is missing or unknown.
+        """
+        required = ["title", "recipe", "train_set", "hours", "sets"]
+        check_keys(where, _mapping(where, conf), required, ["lang"])
+        return cls(name, **{**conf, "sets": tuple(conf["sets"])})
+
 
 @dataclass(frozen=True)
 class System:
@@ -60,17 +60,18 @@ class System:
     Attributes:
         corpus: Training and evaluation sets.
         size: Size of its upstreams, such as "base".
-        members: Families of its upstreams, such as ("wavlm", "hubert").
-        upstreams: Checkpoints, as the frontend takes them, in the order of ``members``.
-        head: What is trained: the recipe's ``conf/train_asr_<head>.yaml``.
+        families: Those of its upstreams, such as ("wavlm", "hubert").
+        upstreams: Checkpoints, as the frontend takes them, in the order of ``families``.
+        head: The downstream model, which is trained on their features: encoder and CTC
+            layer, by the recipe's ``conf/train_asr_<head>.yaml``.
         max_epoch: Epochs of training; None: as many as that file says.
         inference_config: How it is decoded.
-        paper: The paper's word error rates.
+        paper: The paper's word error rates; empty where it gives none.
     """
 
-    corpus: Corpus
+    corpus: CorpusConf
     size: str
-    members: Members
+    families: Families
     upstreams: tuple[str, ...]
     head: str
     max_epoch: int | None
@@ -79,12 +80,12 @@ class System:
 
     @property
     def combination(self) -> str:
-        """Its members as the table writes them: "wavlm+hubert"."""
-        return "+".join(self.members)
+        """Its families as the table writes them: "wavlm+hubert"."""
+        return "+".join(self.families)
 
     @property
     def group(self) -> tuple[str, str, str]:
-        """What systems have in common that differ in their members only."""
+        """What systems have in common that differ in their families only."""
         return self.corpus.name, self.size, self.head
 
     def __str__(self) -> str:
@@ -102,58 +103,97 @@ class Claims:
         last: The single upstream with the highest; None: nothing is said.
     """
 
-    best: Members
+    best: Families
     gain: float | None = None
     last: str | None = None
+
+    @classmethod
+    def parse(cls, where: str, conf: Any) -> "Claims":
+        """Read what YAML gives.
+
+        Raises:
+            EnsembleError: If a key is missing or unknown.
+        """
+        check_keys(where, _mapping(where, conf), ["best"], ["gain", "last"])
+        return cls(**{**conf, "best": _families(conf["best"])})
 
 
 @dataclass(frozen=True)
 class ExperimentTable:
-    """A table of the paper.
+    """A table of experiments, such as one of the paper's.
 
     Attributes:
-        name: Such as "table2".
+        name: Of its file, without suffix, such as "table2".
         title: What it is about.
-        heads: Head -> what a reader calls it.
-        claims: What the paper says of it.
+        heads: Downstream model -> what a reader calls it.
         systems: In the table's order.
+        claims: What the paper says of it; None: nothing.
     """
 
     name: str
     title: str
-    heads: dict[str, str]
-    claims: Claims
-    systems: list[System]
+    heads: Mapping[str, str]
+    systems: tuple[System, ...]
+    claims: Claims | None = None
+
+    @property
+    def label(self) -> str:
+        """What ``--table`` takes: "2" for table2, "mini_synth" for mini_synth."""
+        return self.name.removeprefix("table")
+
+    @property
+    def is_published(self) -> bool:
+        """Whether there are numbers of the paper to compare with."""
+        return any(system.paper for system in self.systems)
+
+
+def find_experiment_table(root: Path, name: str) -> Path:
+    """The file of a table in the checkout ``root``.
+
+    Args:
+        name: Such as "2" or "table2" for ``conf/tables/table2.yaml``, or "mini_synth".
+
+    Raises:
+        EnsembleError: If there is none.
+    """
+    files = sorted((root / "conf" / "tables").glob("*.yaml"))
+    tables = {path.stem.removeprefix("table"): path for path in files}
+    path = tables.get(name.removeprefix("table"))
+    if path is None:
+        raise EnsembleError(f"--table {name}: expected one of {', '.join(tables)}")
+    return path
 
 
 def read_experiment_table(path: PathLike) -> ExperimentTable:
     """Read a file of ``conf/tables``.
 
     Raises:
-        TableError: If it is missing or no YAML, or a key or a number is wrong.
+        EnsembleError: If it is missing or no YAML, or a key or a number is wrong.
     """
     path = Path(path)
-    try:
-        conf = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise TableError(f"{path}: {error}") from error
-    _check_keys(path, conf)
-    try:
-        corpora = {
-            name: Corpus(name, **{**corpus, "sets": tuple(corpus["sets"])})
-            for name, corpus in conf["corpora"].items()
-        }
-        claims = Claims(**{**conf["claims"], "best": _members(conf["claims"]["best"])})
-    except (TypeError, KeyError, AttributeError) as error:
-        raise TableError(f"{path}: corpora or claims: {error}") from error
-    systems = [
-        _system(path, conf, corpora, keys, rates)
-        for keys, rates in _leaves(path, conf["systems"])
-    ]
-    return ExperimentTable(path.stem, conf["title"], conf["heads"], claims, systems)
+    conf = read_yaml(path)
+    required = ["title", "inference_config", "corpora", "heads", "sizes", "systems"]
+    check_keys(str(path), conf, required, ["max_epoch", "claims"])
+    for key in ("corpora", "heads", "sizes"):
+        _mapping(f"{path}: {key}", conf[key])
+    corpora = {
+        name: CorpusConf.parse(f"{path}: corpora.{name}", name, corpus)
+        for name, corpus in conf["corpora"].items()
+    }
+    claims = conf.get("claims")
+    return ExperimentTable(
+        path.stem,
+        conf["title"],
+        conf["heads"],
+        tuple(
+            _system(path, conf, corpora, keys, rates)
+            for keys, rates in _leaves(path, conf["systems"])
+        ),
+        None if claims is None else Claims.parse(f"{path}: claims", claims),
+    )
 
 
-def select(systems: list[System], **wanted: str | None) -> list[System]:
+def select(systems: Sequence[System], **wanted: str | None) -> Sequence[System]:
     """Those systems that have what is wanted.
 
     Args:
@@ -161,7 +201,7 @@ def select(systems: list[System], **wanted: str | None) -> list[System]:
             None: all.
 
     Raises:
-        TableError: If none has it.
+        EnsembleError: If none has it.
     """
     for key, value in wanted.items():
         if value is None:
@@ -169,7 +209,7 @@ def select(systems: list[System], **wanted: str | None) -> list[System]:
         known = {_value(system, key): None for system in systems}
         found = [s for s in systems if _same(key, _value(s, key), value)]
         if not found:
-            raise TableError(
+            raise EnsembleError(
                 f"--{key} {value}: expected one of {', '.join(known)} (with the other "
                 "options given)"
             )
@@ -188,65 +228,72 @@ def _value(system: System, key: str) -> str:
 
 def _same(key: str, value: str, wanted: str) -> bool:
     if key == "upstreams":
-        return sorted(_members(value)) == sorted(_members(wanted))
+        return sorted(_families(value)) == sorted(_families(wanted))
     return value == wanted
 
 
-def _members(combination: str) -> Members:
+def _families(combination: str) -> Families:
     return tuple(name.strip() for name in combination.split("+"))
 
 
-def _check_keys(path: Path, conf: Any) -> None:
-    if not isinstance(conf, dict):
-        raise TableError(f"{path}: expected keys and values, found {conf!r}")
-    wrong = sorted(set(conf) - set(_KEYS)) + sorted(set(_KEYS) - _OPTIONAL - set(conf))
-    if wrong:
-        raise TableError(
-            f"{path}: {wrong[0]}: unknown or missing; expected {', '.join(_KEYS)}"
-        )
+def _mapping(where: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise EnsembleError(f"{where}: expected keys and values, found {value!r}")
+    return value
 
 
-def _leaves(path: Path, tree: Any, keys: tuple[str, ...] = ()):
+def _leaves(
+    path: Path, tree: Any, keys: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Go through corpus, size, upstreams and head, down to the word error rates."""
     if len(keys) == 4:
         yield keys, tree
         return
-    if not isinstance(tree, dict):
-        where = ".".join(("systems", *keys))
-        raise TableError(f"{path}: {where}: expected keys and values, found {tree!r}")
-    for key, branch in tree.items():
+    where = ".".join(("systems", *keys))
+    for key, branch in _mapping(f"{path}: {where}", tree).items():
         yield from _leaves(path, branch, (*keys, key))
 
 
-def _system(path: Path, conf: dict, corpora: dict, keys: tuple, rates: Any) -> System:
+def _system(
+    path: Path, conf: dict, corpora: dict[str, CorpusConf], keys: tuple, rates: Any
+) -> System:
     where = f"{path}: systems.{'.'.join(keys)}"
     corpus, size, combination, head = keys
-    members = _members(combination)
+    families = _families(combination)
+    checkpoints = conf["sizes"].get(size, {})
     for key, known in (
         (corpus, corpora),
         (size, conf["sizes"]),
-        *((member, conf["sizes"].get(size, {})) for member in members),
+        *((family, checkpoints) for family in families),
         (head, conf["heads"]),
     ):
         if key not in known:
-            raise TableError(f"{where}: {key}: expected one of {', '.join(known)}")
-    sets = corpora[corpus].sets
+            raise EnsembleError(f"{where}: {key}: expected one of {', '.join(known)}")
+    return System(
+        corpus=corpora[corpus],
+        size=size,
+        families=families,
+        upstreams=tuple(checkpoints[family] for family in families),
+        head=head,
+        max_epoch=conf.get("max_epoch"),
+        inference_config=conf["inference_config"],
+        paper=_rates(where, corpora[corpus].sets, rates),
+    )
+
+
+def _rates(where: str, sets: tuple[str, ...], rates: Any) -> Rates:
+    """The numbers of a system; null stands for none, for one set or for all."""
+    if rates is None:
+        return {}
     if (
         not isinstance(rates, list)
         or len(rates) != len(sets)
         or not all(rate is None or type(rate) in (int, float) for rate in rates)
     ):
-        raise TableError(
-            f"{where}: expected a number or null for each of {', '.join(sets)}, found "
-            f"{rates!r}"
+        raise EnsembleError(
+            f"{where}: expected null, or a number or null for each of "
+            f"{', '.join(sets)}, found {rates!r}"
         )
-    return System(
-        corpus=corpora[corpus],
-        size=size,
-        members=members,
-        upstreams=tuple(conf["sizes"][size][member] for member in members),
-        head=head,
-        max_epoch=conf.get("max_epoch"),
-        inference_config=conf["inference_config"],
-        paper={name: rate for name, rate in zip(sets, rates) if rate is not None},
-    )
+    return {
+        name: rate for name, rate in zip(sets, rates, strict=True) if rate is not None
+    }

@@ -2,10 +2,13 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from repository import REPOSITORY
 
 from espnet_ensemble.bin.table import main
 from espnet_ensemble.recipes.results import write_score
@@ -258,7 +261,12 @@ def test_collect_a_variant(table, tmp_path):
     ("options", "message"),
     [
         (["--size", "base"], "--size base: expected one of tiny"),
-        (["--root", "nowhere"], "nowhere: expected a checkout, with conf/tables"),
+        (
+            ["--root", "nowhere"],
+            "nowhere: expected a checkout of ESPnet-Ensemble, with",
+        ),
+        (["--table", "4"], "--table 4: expected one of 2"),
+        (["--smoke"], "--smoke: expected systems of librispeech_100, "),
         (["--run", "--run_args", "--asr_tag x"], "--run_args: --asr_tag is for the"),
     ],
 )
@@ -276,8 +284,51 @@ def test_run_without_a_recipe(table, recipe):
     assert error == f"table: {recipe / 'run.sh'}: there is no such file\n"
 
 
-def test_a_checkout_is_found_from_elsewhere(tmp_path, monkeypatch, capsys):
-    """Outside of any, it is the one that the package is installed from."""
+def test_without_a_checkout_it_says_so(tmp_path, monkeypatch, capsys):
+    """The package may be installed from a wheel, which has neither conf nor egs2."""
     monkeypatch.chdir(tmp_path)
-    main(["--table", "1", "--corpus", "librilight_10h", "--dry_run"])
+    with pytest.raises(SystemExit) as exit:
+        main(["--table", "1"])
+    assert exit.value.code == 1
+    error = capsys.readouterr().err
+    assert error.startswith(
+        f"table: {tmp_path}: expected a checkout of ESPnet-Ensemble"
+    )
+    main(["--table", "1", "--root", str(REPOSITORY), "--dry_run"])
     assert capsys.readouterr().out.count("egs2/librilight_10h/asr1/run.sh") == 3
+
+
+def test_a_table_without_the_paper_s_numbers(table, recipe, tmp_path):
+    """Ours are in one column, and there is no claim to check."""
+    conf = yaml.safe_load(TABLE)
+    del conf["claims"]
+    conf["systems"] = {
+        "words": {"tiny": {name: {"ctc": None} for name in ("wavlm", "wavlm+hubert")}}
+    }
+    (tmp_path / "conf/tables/mine.yaml").write_text(yaml.safe_dump(conf))
+    assert table("--table", "mine", "--run")[0] == 0
+    code, output, _ = table("--table", "mine", "--collect")
+    folder = tmp_path / "docs" / "results"
+    text = (folder / "mine.md").read_text()
+    assert code == 0 and (folder / "mine.png").exists()
+    assert text.startswith("# Table mine: A small table\n")
+    assert "paper" not in text
+    assert "`espnet-ensemble table --table mine --corpus words --size tiny" in text
+    assert read_rows(text) == [
+        ["wavlm", "75.00", "75.00", ""],
+        ["wavlm+hubert", "75.00", "75.00", ""],
+    ]
+    assert read_rows(output) == read_rows(text)
+
+
+def test_listing_loads_no_stand_ins(recipe):
+    """They are for smoke runs alone, and take seconds."""
+    script = (
+        "import sys; from espnet_ensemble.bin.table import main; "
+        "main(['--table', '2']); "
+        "print({n for n in sys.modules if n.startswith('espnet_ensemble.testing')})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.endswith("0 of 8 done\nset()\n")

@@ -49,7 +49,10 @@ def test_all_names_by_default():
             {"token_dir": "data/token_list/word", "asr_tag": f"{CONFIG}_raw_word"},
         ),
         (
-            {"speed_perturb_factors": "0.9 1.1", "asr_args": "--a 3 --b_conf c=0.1 d/e|f"},
+            {
+                "speed_perturb_factors": "0.9 1.1",
+                "asr_args": "--a 3 --b_conf c=0.1 d/e|f",
+            },
             {
                 "asr_tag": f"{CONFIG}_raw_char_a3_b_confc0.1def_sp",
                 "asr_stats_dir": "exp/asr_stats_raw_char_sp",

@@ -87,8 +87,8 @@ def test_help_lists_espnet_s_options_and_their_defaults(asr):
         ([*SETS, *CONFIG, "--audio_format", "mp3"], "mp3: expected wav or flac"),
         ([*SETS, *CONFIG, "--token_type", "phn"], "phn: expected char, word or bpe"),
         ([*SETS, *CONFIG, "--python", "python3"], "expected a python that loads the"),
-        ([*SETS, "--asr_config", "other.yaml"], "train_config: other.yaml: "),
-        ([*SETS, *CONFIG, "--frontend_config", "no.yaml"], "train_config: no.yaml: "),
+        ([*SETS, "--asr_config", "other.yaml"], "asr_names: other.yaml: "),
+        ([*SETS, *CONFIG, "--frontend_config", "no.yaml"], "asr_names: no.yaml: "),
     ],
 )
 def test_wrong_options_are_refused_at_once(options, message, asr, recipe):
@@ -124,7 +124,7 @@ def test_names_of_folders_say_what_was_asked_for(asr):
     options = ["--upstreams", "hubert_base wavlm_base", "--token_type", "bpe", "--nbpe"]
     options += ["50", "--asr_args", "--max_epoch 3 --optim_conf lr=0.1", "--lang", "en"]
     options += ["--speed_perturb_factors", "0.9 1.1", "--stage", "12"]
-    code, output = asr(*SETS, *CONFIG, *options)
+    _, output = asr(*SETS, *CONFIG, *options)
     name = "asr_train_hubert_base_wavlm_base_raw_en_bpe50_max_epoch3_optim_conflr0.1_sp"
     assert f"exp/{name}/config.yaml is missing" in output
     _, output = asr(*SETS, *CONFIG, *options[:-1], "11")

@@ -1,12 +1,20 @@
-"""The recipe's table and its chart."""
+"""The miniature's table, from the results that its stage script leaves."""
 
-import doctest
+from repository import REPOSITORY
 
-import pytest
-
+from espnet_ensemble.bin.table import main
 from espnet_ensemble.recipes.results import write_score
+from espnet_ensemble.testing.recipes import clone_recipe
 
 TAG = "decode_asr_ctc_asr_model_valid.cer_ctc.ave"
+FAMILIES = ["wav2vec2", "hubert", "wavlm"]
+COMBINATIONS = [
+    *([family] for family in FAMILIES),
+    ["wav2vec2", "hubert"],
+    ["wavlm", "wav2vec2"],
+    ["wavlm", "hubert"],
+    FAMILIES,
+]
 
 
 def make_result(exp, name, errors, words=20):
@@ -16,34 +24,32 @@ def make_result(exp, name, errors, words=20):
     write_score(exp / name / TAG / "test" / "score_wer", ref, hyp, {"utt1": "alice"})
 
 
-def test_table_and_chart(local, tmp_path, capsys):
-    make_table = local("make_table")
-    errors = {("wav2vec2",): 10, ("hubert",): 5, ("wavlm",): 4}
-    for head in make_table.HEADS:
-        for names in make_table.COMBINATIONS:
-            name = "_".join(f"{name}_ctc" for name in names)
-            number = errors.get(names, 3) - (head != "ctc")
-            make_result(tmp_path, f"asr_train_asr_{head}_{name}_raw_char", number)
-    out = tmp_path / "table"
-    make_table.main([str(tmp_path), "--suffix", "_ctc", "--output_dir", str(out)])
-    rows = [
+def read_rows(text):
+    """The rows of all tables in Markdown, without headers."""
+    return [
         [cell.strip() for cell in line.strip("|").split("|")]
-        for line in (out / "table.md").read_text().splitlines()
+        for line in text.splitlines()
+        if line.startswith("|") and not line.startswith(("|-", "| upstreams"))
     ]
-    assert len(rows) == 2 + 7
-    assert rows[2] == ["wav2vec2", "50.0", "", "45.0", ""]
-    assert rows[5] == ["wav2vec2 + hubert", "15.0", "+40.0", "10.0", "+50.0"]
-    assert rows[8] == ["wav2vec2 + hubert + wavlm", "15.0", "+25.0", "10.0", "+33.3"]
-    assert (out / "table.png").stat().st_size > 1000
-    assert (out / "table.md").read_text() in capsys.readouterr().out
 
 
-def test_a_missing_system_is_named(local, tmp_path):
-    make_result(tmp_path, "asr_train_asr_ctc_wav2vec2_raw_char", 1)
-    with pytest.raises(ValueError, match="asr_train_asr_ctc_hubert_raw_char: expected"):
-        local("make_table").main([str(tmp_path), "--output_dir", str(tmp_path / "t")])
-
-
-def test_examples_in_docstrings(local):
-    results = doctest.testmod(local("make_table"))
-    assert results.attempted and not results.failed
+def test_table_and_chart(tmp_path, capsys):
+    (tmp_path / "conf").symlink_to(REPOSITORY / "conf")
+    exp = clone_recipe(REPOSITORY, tmp_path, "mini_synth") / "exp"
+    errors = {"wav2vec2": 10, "hubert": 5, "wavlm": 4}
+    for head in ("ctc", "transformer2_ctc"):
+        for families in COMBINATIONS:
+            name = "_".join(f"{family}_ctc" for family in families)
+            number = errors.get("_".join(families), 3) - (head != "ctc")
+            make_result(exp, f"asr_train_asr_{head}_{name}_raw_char", number)
+    main(["--table", "mini_synth", "--root", str(tmp_path), "--collect"])
+    folder = tmp_path / "docs" / "results"
+    rows = read_rows((folder / "mini_synth.md").read_text())
+    assert len(rows) == 4 * 7
+    assert all(row[1:] == ["", ""] for row in rows[:14])  # pre-trained: nothing has run
+    assert rows[14] == ["wav2vec2", "50.00", ""]
+    assert rows[17] == ["wav2vec2+hubert", "15.00", "+40.0"]
+    assert rows[20] == ["wav2vec2+hubert+wavlm", "15.00", "+25.0"]
+    assert rows[24] == ["wav2vec2+hubert", "10.00", "+50.0"]
+    assert (folder / "mini_synth.png").stat().st_size > 1000
+    assert read_rows(capsys.readouterr().out) == rows

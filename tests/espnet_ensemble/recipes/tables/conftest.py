@@ -4,19 +4,23 @@ import pytest
 from repository import REPOSITORY
 
 from espnet_ensemble.recipes.results import write_score
-from espnet_ensemble.recipes.tables.commands import (
-    Variant,
-    experiment_dir,
-    inference_tag,
-)
+from espnet_ensemble.recipes.tables.experiments import Experiment, Variant
 from espnet_ensemble.recipes.tables.systems import read_experiment_table
+
+PAPER = Variant()
 
 
 @pytest.fixture(scope="session")
 def tables():
-    """The three tables, by number."""
+    """The paper's three tables, by number."""
     folder = REPOSITORY / "conf" / "tables"
     return {n: read_experiment_table(folder / f"table{n}.yaml") for n in (1, 2, 3)}
+
+
+@pytest.fixture(scope="session")
+def mini_synth():
+    """The table of the miniature."""
+    return read_experiment_table(REPOSITORY / "conf" / "tables" / "mini_synth.yaml")
 
 
 @pytest.fixture
@@ -37,11 +41,21 @@ def checkout(tmp_path):
 
 
 @pytest.fixture
-def train(checkout):
-    """Leave behind what ESPnet's trainer does: train(system, epoch, variant)."""
+def experiment(checkout):
+    """A system as an experiment of the checkout: experiment(system, variant)."""
 
-    def make(system, epoch, variant=Variant()):
-        exp = experiment_dir(checkout, system, variant)
+    def make(system, variant=PAPER):
+        return Experiment(checkout, system, variant)
+
+    return make
+
+
+@pytest.fixture
+def train():
+    """Leave behind what ESPnet's trainer does: train(experiment, epoch)."""
+
+    def make(experiment, epoch):
+        exp = experiment.exp_dir
         exp.mkdir(parents=True)
         (exp / "train.log").touch()
         if epoch:
@@ -53,18 +67,18 @@ def train(checkout):
 
 
 @pytest.fixture
-def score(checkout):
-    """Leave behind what stage 13 does: score(system, errors, sets, variant).
+def score():
+    """Leave behind what stage 13 does: score(experiment, errors, sets).
 
     So many of 1000 words are wrong, of every set: 0.1 % each.
     """
 
-    def make(system, errors, sets=None, variant=Variant()):
-        exp = experiment_dir(checkout, system, variant)
+    def make(experiment, errors, sets=None):
+        exp = experiment.exp_dir
         ref = {"utt1": ["a"] * 1000}
         hyp = {"utt1": ["b"] * errors + ["a"] * (1000 - errors)}
-        for name in sets or system.corpus.sets:
-            folder = exp / inference_tag(system) / name / "score_wer"
+        for name in sets or experiment.system.corpus.sets:
+            folder = exp / experiment.names.inference_tag / name / "score_wer"
             write_score(folder, ref, hyp, {"utt1": "alice"})
         return exp
 

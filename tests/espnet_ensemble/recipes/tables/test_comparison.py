@@ -31,7 +31,7 @@ def test_all_hold():
 
 
 @pytest.mark.parametrize(
-    ("members", "mean", "verdicts"),
+    ("families", "mean", "verdicts"),
     [
         # The first claim falls with any that is better.
         (("wav2vec2", "hubert", "wavlm"), 8.9, [NOT_HELD, "held (+10.0 %)", HELD]),
@@ -40,8 +40,8 @@ def test_all_hold():
         (("wav2vec2",), 11.9, [HELD, "held (+10.0 %)", NOT_HELD]),
     ],
 )
-def test_not_held(members, mean, verdicts):
-    assert check({members: mean}.items()) == verdicts
+def test_not_held(families, mean, verdicts):
+    assert check({families: mean}.items()) == verdicts
 
 
 @pytest.mark.parametrize(

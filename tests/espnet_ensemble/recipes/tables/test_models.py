@@ -4,13 +4,15 @@ Nothing is downloaded. The published checkpoints' architectures are written down
 stand-in has the feature size and the style of one, but next to no transformer.
 """
 
+from copy import deepcopy
+
 import pytest
 import torch
 import transformers
 from espnet2.tasks.asr import ASRTask
 from repository import REPOSITORY
 
-from espnet_ensemble.recipes.tables.commands import Variant, training_config
+from espnet_ensemble.recipes.tables.experiments import Experiment, Variant
 from espnet_ensemble.recipes.tables.systems import read_experiment_table
 from espnet_ensemble.testing.upstreams import save_huggingface, tiny_huggingface
 from espnet_ensemble.upstream.checkpoints import CHECKPOINTS
@@ -45,10 +47,10 @@ BLOCKS = {"ctc": 0, "transformer2_ctc": 2, "transformer8_ctc": 8}
 
 def expected_sizes(system):
     if system.size == "base":
-        return [768] * len(system.members)
+        return [768] * len(system.families)
     if system.size == "large":
-        return [1024] * len(system.members)
-    return [{"wav2vec2": 1024, "hubert": 1280}[member] for member in system.members]
+        return [1024] * len(system.families)
+    return [{"wav2vec2": 1024, "hubert": 1280}[family] for family in system.families]
 
 
 @pytest.fixture(scope="module")
@@ -96,12 +98,13 @@ def test_systems_name_no_other_checkpoint():
 
 @pytest.mark.parametrize("system", SYSTEMS, ids=lambda s: str(s).replace(" ", "-"))
 def test_model(system, stand_ins):
-    config = training_config(REPOSITORY, system, Variant())
+    experiment = Experiment(REPOSITORY, system, Variant())
+    config = deepcopy(experiment.training_config.content)
     upstreams = config["frontend_conf"]["upstreams"]
     assert [ARCHITECTURES[name][0] for name in upstreams] == [
-        FAMILIES[member] for member in system.members
+        FAMILIES[family] for family in system.families
     ]
-    tuned = [c.huggingface for c in CHECKPOINTS if "fine-tuned" in c.data]
+    tuned = [c.huggingface for c in CHECKPOINTS if c.fine_tuned]
     assert {name in tuned for name in upstreams} == {"finetuned" in system.size}
 
     config["frontend_conf"]["upstreams"] = [stand_ins[name] for name in upstreams]

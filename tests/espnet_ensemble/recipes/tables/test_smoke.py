@@ -6,10 +6,12 @@ import pytest
 import yaml
 from repository import REPOSITORY
 
-from espnet_ensemble.bin.table import main, run
+from espnet_ensemble.bin.table import main
+from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.recipes.tables import smoke
-from espnet_ensemble.recipes.tables.commands import Variant, recipe_dir
-from espnet_ensemble.recipes.tables.smoke import make_sandbox, run_args, shorten
+from espnet_ensemble.recipes.tables.experiments import Experiment, Variant
+from espnet_ensemble.recipes.tables.runs import run_systems
+from espnet_ensemble.recipes.tables.smoke import prepare_smoke_runs
 from espnet_ensemble.upstream.huggingface import load_huggingface
 
 DECODED = "decode_asr_ctc_asr_model_valid.cer_ctc.ave"
@@ -20,6 +22,17 @@ def checkout(tmp_path):
     for name in ("conf", "egs2", "local"):
         (tmp_path / name).symlink_to(REPOSITORY / name)
     return tmp_path
+
+
+@pytest.fixture
+def prepare(checkout):
+    """Prepare runs of systems: prepare(systems) -> runs."""
+
+    def make(systems):
+        experiments = [Experiment(checkout, system, Variant()) for system in systems]
+        return prepare_smoke_runs(experiments, checkout / "exp" / "smoke", [])
+
+    return make
 
 
 @pytest.mark.parametrize(
@@ -38,14 +51,13 @@ def checkout(tmp_path):
     ],
     ids=["librilight_10h", "librispeech_100"],
 )
-def test_system(number, name, exp, tables, checkout):
+def test_system(number, name, exp, tables, prepare):
     """With one of its four sets: ESPnet takes long to start decoding."""
     (system,) = [system for system in tables[number].systems if str(system) == name]
     corpus = replace(system.corpus, sets=("test_other",))
-    system = shorten(replace(system, corpus=corpus))
-    sandbox = make_sandbox(checkout, checkout / "exp" / "smoke", [system])
-    run(sandbox.root, [system], Variant(), run_args, sandbox.env)
-    exp = recipe_dir(sandbox.root, system) / "exp" / exp
+    runs = prepare([replace(system, corpus=corpus)])
+    assert list(run_systems(runs))[-1] == "1 of 1 systems done"
+    exp = runs[0].experiment.recipe_dir / "exp" / exp
     check(exp, system.upstreams, corpus.sets)
 
 
@@ -79,7 +91,7 @@ def check(exp, upstreams, sets):
         assert f"|{DECODED}/{name}|{len(utterances)}|" in results
 
 
-def test_sandbox_that_was_interrupted(tables, checkout, monkeypatch):
+def test_sandbox_that_was_interrupted(tables, checkout, prepare, monkeypatch):
     """What was not finished is made anew, and what was stays."""
     systems = [s for s in tables[2].systems if str(s).endswith("base wavlm+hubert ctc")]
     root = checkout / "exp" / "smoke"
@@ -90,9 +102,9 @@ def test_sandbox_that_was_interrupted(tables, checkout, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(smoke, "make_discs", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            make_sandbox(checkout, root, systems)
+            prepare(systems)
     assert not (root / "corpora").exists()
-    sandbox = make_sandbox(checkout, root, systems)
+    runs = prepare(systems)
     assert {path.name for path in (root / "corpora").iterdir()} == {
         "LibriSpeech",
         "librispeech_finetuning",
@@ -100,17 +112,21 @@ def test_sandbox_that_was_interrupted(tables, checkout, monkeypatch):
         "WSJ1",
     }
     made = {path: path.stat().st_mtime_ns for path in root.rglob("*.flac")}
-    assert make_sandbox(checkout, root, systems) == sandbox
+    assert prepare(systems) == runs
     assert made == {path: path.stat().st_mtime_ns for path in root.rglob("*.flac")}
 
 
 @pytest.mark.parametrize("layer, found", [("last", (24,)), (8, (8,))])
-def test_checkpoints_are_found_by_their_names(layer, found, tables, checkout):
+def test_checkpoints_are_found_by_their_names(layer, found, tables, prepare):
     """They have as many layers as the published ones, for other layers than the last."""
     systems = [s for s in tables[2].systems if s.size == "large" and s.head == "ctc"]
-    sandbox = make_sandbox(checkout, checkout / "exp" / "smoke", systems)
+    env = prepare(systems)[0].env
     for checkpoint in {name for system in systems for name in system.upstreams}:
-        upstream = load_huggingface(
-            checkpoint, layer, cache_dir=sandbox.env["HF_HUB_CACHE"]
-        )
+        upstream = load_huggingface(checkpoint, layer, cache_dir=env["HF_HUB_CACHE"])
         assert upstream.layers == found
+
+
+def test_what_is_small_already_is_refused(mini_synth, prepare, checkout):
+    with pytest.raises(EnsembleError, match="--smoke: expected .*, found mini_synth"):
+        prepare(mini_synth.systems[:1])
+    assert not (checkout / "exp").exists()

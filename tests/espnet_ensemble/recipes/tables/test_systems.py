@@ -5,8 +5,9 @@ import pytest
 import yaml
 from repository import REPOSITORY
 
+from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.recipes.tables.systems import (
-    TableError,
+    find_experiment_table,
     read_experiment_table,
     select,
 )
@@ -100,7 +101,7 @@ def test_the_paper_s_numbers(tables):
 def test_checkpoints_are_those_of_the_shared_frontends(tables):
     for table in tables.values():
         for system in table.systems:
-            name = f"{system.size}_{'_'.join(system.members)}.yaml"
+            name = f"{system.size}_{'_'.join(system.families)}.yaml"
             frontend = yaml.safe_load((CONF / "frontends" / name).read_text())
             assert frontend["frontend_conf"]["upstreams"] == list(system.upstreams)
 
@@ -123,14 +124,14 @@ def test_select(tables):
     ],
 )
 def test_what_no_system_has_is_refused(wanted, message, tables):
-    with pytest.raises(TableError, match=message.replace("+", r"\+")):
+    with pytest.raises(EnsembleError, match=message.replace("+", r"\+")):
         select(tables[2].systems, **wanted)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("title:", "titel:", "titel: unknown or missing; expected title,"),
+        ("title:", "titel:", "unknown key 'titel'; expected title,"),
         (
             "[ 4.13,  4.31,  6.91,",
             "[ 4.13,  4.31,",
@@ -139,9 +140,13 @@ def test_what_no_system_has_is_refused(wanted, message, tables):
         ("37.21", "'37.21'", r"systems.wsj_10h.finetuned_large.wav2vec2.ctc: expected"),
         ("wav2vec2+hubert: {", "wavlm: {", "wavlm: expected one of wav2vec2, hubert"),
         ("{ctc: [ 4.35", "{cct: [ 4.35", "cct: expected one of ctc"),
-        ("    hours: 10\n", "    hour: 10\n", "corpora or claims: .*hour"),
-        ("best: ", "bset: ", "corpora or claims: 'best'"),
-        ("systems:", "systems: 1\nx:", "x: unknown or missing"),
+        (
+            "    hours: 10\n",
+            "    hour: 10\n",
+            "corpora.librilight_10h: unknown key 'hour'",
+        ),
+        ("best: ", "bset: ", "claims: unknown key 'bset'"),
+        ("systems:", "systems: 1\nx:", "unknown key 'x'"),
         ("title:", "title: [", "while parsing"),
     ],
 )
@@ -150,11 +155,43 @@ def test_wrong_files_are_named(old, new, message, tmp_path):
     assert old in text
     path = tmp_path / "table1.yaml"
     path.write_text(text.replace(old, new))
-    with pytest.raises(TableError, match=f"^{path}: .*{message}") as error:
+    with pytest.raises(EnsembleError, match=f"^{path}: .*{message}") as error:
         read_experiment_table(path)
     assert str(error.value).startswith(str(path))
 
 
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("2", "table2"), ("table2", "table2"), ("mini_synth", "mini_synth")],
+)
+def test_tables_are_found_by_number_or_name(name, file):
+    path = find_experiment_table(REPOSITORY, name)
+    assert path == CONF / "tables" / f"{file}.yaml"
+    table = read_experiment_table(path)
+    assert table.name == file and table.label == name.removeprefix("table")
+
+
+def test_an_unknown_table_is_refused_with_those_that_there_are():
+    message = "--table 4: expected one of mini_synth, 1, 2, 3"
+    with pytest.raises(EnsembleError, match=message):
+        find_experiment_table(REPOSITORY, "4")
+
+
+def test_the_miniature_has_the_same_combinations_twice_and_no_numbers(mini_synth):
+    assert not mini_synth.is_published and mini_synth.claims is None
+    groups = Counter(system.group for system in mini_synth.systems)
+    assert set(groups) == {
+        ("mini_synth", size, head)
+        for size in ("pretrained", "finetuned")
+        for head in ("ctc", "transformer2_ctc")
+    }
+    assert set(groups.values()) == {7}
+    for system in mini_synth.systems:
+        suffix = "_ctc" if system.size == "finetuned" else ""
+        expected = [f"upstreams/{family}{suffix}" for family in system.families]
+        assert list(system.upstreams) == expected
+
+
 def test_missing_file(tmp_path):
-    with pytest.raises(TableError, match="table4.yaml"):
+    with pytest.raises(EnsembleError, match="table4.yaml"):
         read_experiment_table(tmp_path / "table4.yaml")
