@@ -2,7 +2,8 @@
 
 Nothing here knows ESPnet, names or configurations.
 :class:`espnet_ensemble.frontend_conf.FrontendConf` makes an ensemble from a configuration,
-:class:`espnet_ensemble.EnsembleFrontend` is the one that ESPnet takes.
+:class:`~espnet_ensemble.integrations.espnet2.frontend.EnsembleFrontend` is the one that
+ESPnet takes.
 """
 
 import math
@@ -32,8 +33,9 @@ class Ensemble(Module):
 
     Frozen upstreams are in evaluation mode always and hidden from the model that holds
     this module: they are in no ``state_dict``, no optimizer and no DDP broadcast, and are
-    initialized by nobody. They follow this module's device from the first speech on. Its ``state_dict`` holds a
-    fingerprint of their weights instead, and loading it over other weights is refused.
+    initialized by nobody. They follow this module's device from the first speech on. Its
+    ``state_dict`` holds a fingerprint of their weights instead, and loading it over other
+    weights is refused.
 
     Args:
         upstreams: At least one, all of one sample rate.
@@ -113,7 +115,7 @@ class Ensemble(Module):
         """Compute the fused features of speech: :meth:`extract`, then :meth:`fuse`.
 
         Args:
-            speech: Waveforms in [-1, 1] at :attr:`fs`, (batch, samples), padded at the
+            speech: Waveforms in [-1, 1] at ``fs``, (batch, samples), padded at the
                 end, in any floating-point type.
             speech_lengths: Samples of each utterance, (batch,).
 
@@ -135,7 +137,7 @@ class Ensemble(Module):
         All are brought to one :class:`~espnet_ensemble.frames.FrameGrid`.
 
         Args:
-            speech: Waveforms in [-1, 1] at :attr:`fs`, (batch, samples).
+            speech: Waveforms in [-1, 1] at ``fs``, (batch, samples).
             speech_lengths: Samples of each utterance, (batch,).
 
         Returns:

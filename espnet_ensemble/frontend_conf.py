@@ -22,7 +22,7 @@ class FrontendConf:
 
     Attributes:
         upstreams: What to combine.
-        fusion: How, one of :data:`espnet_ensemble.fusion.FUSIONS`.
+        fusion: How, one of ``espnet_ensemble.fusion.FUSIONS``.
         fusion_conf: Options of the fusion.
         fs: Sample rate of the speech, in Hz.
         frozen: Whether upstreams keep their weights.

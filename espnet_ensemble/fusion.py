@@ -191,7 +191,7 @@ def build_fusion(name: str, sizes: Sequence[int], **conf) -> Fusion:
     """Build a fusion by the name that ``frontend_conf`` gives it.
 
     Args:
-        name: One of :data:`FUSIONS`.
+        name: One of ``FUSIONS``.
         sizes: Feature size of each upstream.
         conf: The fusion's own options (``fusion_conf``).
 

@@ -87,11 +87,11 @@ class Upstream(Module, ABC):
         alone, whatever it is batched with.
 
         Args:
-            wavs: Waveforms in [-1, 1] at :attr:`fs`, (batch, samples), zero-padded.
+            wavs: Waveforms in [-1, 1] at ``fs``, (batch, samples), zero-padded.
             lengths: Samples of each utterance, at least 1, (batch,).
 
         Returns:
-            For each of :attr:`layers`, (batch, frames, feature_size), undefined at the
+            For each of ``layers``, (batch, frames, feature_size), undefined at the
             padding; and the number of frames of each utterance, (batch,).
         """
 

@@ -23,8 +23,7 @@ from espnet_ensemble.upstream.fingerprint import fingerprint
 from espnet_ensemble.upstream.padding import PaddingGuard
 
 if TYPE_CHECKING:  # it takes seconds to import
-    from transformers import PreTrainedModel
-    from transformers.feature_extraction_utils import FeatureExtractionMixin
+    import transformers
 
 
 class HuggingFaceUpstream(Upstream):
@@ -42,8 +41,8 @@ class HuggingFaceUpstream(Upstream):
     def __init__(
         self,
         name: str,
-        model: "PreTrainedModel",
-        extractor: "FeatureExtractionMixin",
+        model: "transformers.PreTrainedModel",
+        extractor: "transformers.FeatureExtractionMixin",
         layers: tuple[int, ...],
         hop_length: int,
     ):
@@ -127,7 +126,7 @@ class WaveformUpstream(HuggingFaceUpstream):
         self._normalize = extractor.do_normalize
 
     def forward(self, wavs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Compute hidden states, see :meth:`Upstream.forward`."""
+        """Compute hidden states, see :meth:`.Upstream.forward`."""
         if self._normalize:
             wavs = zero_mean_unit_var_norm(wavs, lengths)
         shortest = self._guard.convs.receptive_field
@@ -181,7 +180,7 @@ class FbankUpstream(HuggingFaceUpstream):
         self._shortest = window + shift * (self._stride - 1)
 
     def forward(self, wavs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Compute hidden states, see :meth:`Upstream.forward`."""
+        """Compute hidden states, see :meth:`.Upstream.forward`."""
         wavs = pad_to(wavs, self._shortest)
         samples = lengths.clamp(min=self._shortest).tolist()
         fbanks = [self._fbank(wav[:n]) for wav, n in zip(wavs, samples, strict=True)]

@@ -113,7 +113,7 @@ class S3prlUpstream(Upstream):
         name: Name in S3PRL's hub.
         expert: What the hub entry returned.
         layer: See :func:`espnet_ensemble.layers.layer_indices`.
-        batched: Whether :class:`PaddingGuard` keeps the padding out of this
+        batched: Whether :class:`.PaddingGuard` keeps the padding out of this
             architecture. Else utterances are encoded one at a time, and all layers are
             computed.
     """
@@ -149,7 +149,7 @@ class S3prlUpstream(Upstream):
         return guard
 
     def forward(self, wavs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Compute hidden states, see :meth:`Upstream.forward`."""
+        """Compute hidden states, see :meth:`.Upstream.forward`."""
         encode = self._encode_one_by_one if self._guard is None else self._encode
         return _with_s3prl_lengths(
             encode, wavs.to(self._dtype), lengths, self.hop_length
@@ -211,7 +211,7 @@ class S3prlHuggingFaceUpstream(Upstream):
         self.encoder = encoder
 
     def forward(self, wavs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Compute hidden states, see :meth:`Upstream.forward`."""
+        """Compute hidden states, see :meth:`.Upstream.forward`."""
         return _with_s3prl_lengths(self.encoder, wavs, lengths, self.hop_length)
 
 

@@ -20,8 +20,8 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
 
     Args:
         upstreams: For each upstream its name, or a mapping with ``name`` and the other
-            options of :class:`espnet_ensemble.upstream.UpstreamConf`.
-        fusion: How to combine them, one of :data:`espnet_ensemble.fusion.FUSIONS`.
+            options of :class:`~espnet_ensemble.upstream.registry.UpstreamConf`.
+        fusion: How to combine them, one of ``espnet_ensemble.fusion.FUSIONS``.
         fusion_conf: Options of the fusion.
         fs: Sample rate of the speech, in Hz (or "16k"). Speech at another rate than the
             upstreams' is resampled.
@@ -33,7 +33,7 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
             or transformers.
 
     Raises:
-        EnsembleError: If an option is wrong; :class:`~espnet_ensemble.upstream.UpstreamError`,
+        EnsembleError: If an option is wrong; :class:`~espnet_ensemble.upstream.base.UpstreamError`,
             one of its subclasses, if an upstream cannot be loaded.
 
     Example:
