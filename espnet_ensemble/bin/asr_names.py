@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Prints what asr.sh calls its folders and files, as assignments for the shell.
+"""Print what asr.sh calls its folders and files, as assignments for the shell.
 
-The training configuration is written with its frontend, and named by its upstreams, first.
+First, the training configuration with its frontend is written to <expdir>/conf.
 """
 
 import argparse

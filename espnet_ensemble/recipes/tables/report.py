@@ -50,7 +50,7 @@ class TableReport:
     Attributes:
         table: The table.
         results: Of all its systems.
-        variant: How they differ from the paper's.
+        variant: How the systems differ from the paper's.
     """
 
     table: ExperimentTable

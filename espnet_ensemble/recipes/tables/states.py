@@ -62,7 +62,7 @@ def running(exp_dir: Path) -> FileLock:
 
 
 def read_state(experiment: Experiment) -> State:
-    """Read it from the folder that ``asr.sh`` makes.
+    """Read how far a system has come from the folder that ``asr.sh`` makes.
 
     Raises:
         EnsembleError: If a ``result.txt`` is not sclite's.
