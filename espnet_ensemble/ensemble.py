@@ -71,11 +71,7 @@ class Ensemble(Module):
         super().__init__()
         if not upstreams:
             raise EnsembleError("upstreams: expected at least one, found none")
-        if len({upstream.fs for upstream in upstreams}) > 1:
-            raise EnsembleError(
-                "upstreams expect different sample rates: "
-                + ", ".join(f"{u.name} {u.fs} Hz" for u in upstreams)
-            )
+        check_sample_rates([u.name for u in upstreams], [u.fs for u in upstreams])
         self.fs = upstreams[0].fs if fs is None else fs
         self.frozen = frozen
         if frozen:
@@ -272,6 +268,21 @@ class Ensemble(Module):
             for upstream, theirs in zip(self.upstreams, fingerprints, strict=True)
             if upstream.fingerprint.hex() != to_hex(theirs)
         ]
+
+
+def check_sample_rates(names: Sequence[str], rates: Sequence[int]) -> None:
+    """Check that upstreams expect one sample rate.
+
+    Args:
+        names: What they are called.
+        rates: What they expect, in Hz.
+
+    Raises:
+        EnsembleError: If not.
+    """
+    if len(set(rates)) > 1:
+        found = ", ".join(f"{name} {fs} Hz" for name, fs in zip(names, rates))
+        raise EnsembleError(f"upstreams expect different sample rates: {found}")
 
 
 def check_batch(speech: Tensor, lengths: Tensor) -> None:

@@ -9,26 +9,25 @@ that is in --cache_dir is compared with its checksums.
 """
 
 import argparse
+import logging
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
+from espnet_ensemble.bin.command import make_parser, run
+from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.feature_cache.archive import DEFAULT_STORAGE, STORAGES
 from espnet_ensemble.feature_cache.extract import ExtractConf, extract
-from espnet_ensemble.feature_cache.store import DEFAULT_STORAGE, STORAGES
 from espnet_ensemble.feature_cache.verify import verify
 from espnet_ensemble.feature_cache.workers import Workers
+from espnet_ensemble.files import read_yaml
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Options of ``extract``."""
-    parser = argparse.ArgumentParser(
-        prog="espnet-ensemble extract",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("extract", __doc__)
     parser.add_argument(
         "--data_dir",
         help="data directory with one audio file per utterance, such as dump/raw/train",
@@ -97,40 +96,42 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(cmd: list[str] | None = None) -> None:
-    """Extract them, and say where they are."""
-    parser = get_parser()
-    args = parser.parse_args(cmd)
-    try:
-        if args.verify:
-            print(f"{args.cache_dir}: {verify(args.cache_dir)} records are as written")
-            return
-        for name in ("data_dir", "frontend_conf"):
-            if getattr(args, name) is None:
-                parser.error(f"--{name} is required")
-        conf = ExtractConf(
-            args.storage,
-            args.shard_utts,
-            args.batch_seconds,
-            args.on_error == "skip",
-            Workers(args.nj, args.ngpu, args.dask),
-        )
-        frontend_conf = _read_frontend_conf(args.frontend_conf)
-        print(extract(args.data_dir, frontend_conf, args.cache_dir, conf))
-    except (OSError, ValueError) as error:
-        parser.exit(1, f"extract: {error}\n")
+    """Extract features, or verify those that are there, and say where they are."""
+    # What the library has to say besides is for the user, too.
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("espnet_ensemble").setLevel(logging.INFO)
+    run(get_parser(), _work, cmd)
+
+
+def _work(args: argparse.Namespace) -> None:
+    if args.verify:
+        print(f"{args.cache_dir}: {verify(args.cache_dir)} records are as written")
+        return
+    for name in ("data_dir", "frontend_conf"):
+        if getattr(args, name) is None:
+            get_parser().error(f"--{name} is required")
+    conf = ExtractConf(
+        storage=args.storage,
+        shard_utts=args.shard_utts,
+        batch_seconds=args.batch_seconds,
+        skip=args.on_error == "skip",
+        workers=Workers(args.nj, args.ngpu, args.dask),
+    )
+    frontend_conf = _read_frontend_conf(args.frontend_conf)
+    print(extract(args.data_dir, frontend_conf, args.cache_dir, conf))
 
 
 def _read_frontend_conf(value: str) -> dict[str, Any]:
-    is_json = value.lstrip().startswith("{")
-    text = value if is_json else Path(value).read_text(encoding="utf-8")
-    try:
-        conf = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"--frontend_conf {value}: {error}") from error
-    if isinstance(conf, dict):
-        conf = conf.get("frontend_conf", conf)
+    if value.lstrip().startswith("{"):
+        try:
+            conf = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise EnsembleError(f"--frontend_conf {value}: {error}") from error
+    else:
+        conf = read_yaml(value)
+    conf = conf.get("frontend_conf", conf)
     if not isinstance(conf, dict) or "upstreams" not in conf:
-        raise ValueError(
+        raise EnsembleError(
             f"--frontend_conf {value}: expected frontend_conf with upstreams, found none"
         )
     return conf

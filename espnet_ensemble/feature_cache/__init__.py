@@ -1,1 +1,31 @@
-"""Features of frozen upstreams on disk: extract once, train many times."""
+"""Features of frozen upstreams on disk: extract once, train many times.
+
+::
+
+    <cache_dir>/
+        <upstream>-<layer>-<weights>-<storage>/<data set>/      a member
+            shards/0000.ark      Kaldi archive of matrices, (frames, features)
+            shards/0000.index    where in it an utterance is, its frames and its audio
+            shards/0000.skipped  utterances that have no features, and why: if there are any
+            utt2audio            what the features were extracted from
+            utt2num_frames
+            feats.scp
+            skipped              as in the shards
+            cache.yaml           what the features are
+        combinations/<member>+<member>/<data set>/members.yaml
+
+A *member* is one upstream's features of a data set. Every file is written whole or not at
+all. An archive is complete when it has its index, a member when it has its ``cache.yaml``.
+
+The way of the data: :mod:`extract` asks for features, :mod:`identity` says what they are
+and of what audio, :mod:`member` whether they are there already, :mod:`workers` shares out
+the :mod:`shard` objects that are missing, each of which reads audio, runs the upstream and
+writes records of an :mod:`archive`. :mod:`dataset` reads them in training, :mod:`verify`
+looks for damage.
+"""
+
+from espnet_ensemble.errors import EnsembleError
+
+
+class CacheError(EnsembleError):
+    """A feature cache cannot be made or used."""

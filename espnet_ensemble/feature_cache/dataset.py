@@ -1,27 +1,29 @@
 """Training from the feature cache: ESPnet's data type ``feature_cache``."""
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from espnet_ensemble.data.tables import read_table
-from espnet_ensemble.feature_cache.store import (
+from espnet_ensemble.errors import name_keys
+from espnet_ensemble.feature_cache import CacheError
+from espnet_ensemble.feature_cache.archive import STORAGES, read_feats, read_values
+from espnet_ensemble.feature_cache.member import (
+    FEATS,
     INFO,
-    STORAGES,
-    CacheError,
-    MemberInfo,
-    name_keys,
-    read_combination,
-    read_feats,
+    NUM_FRAMES,
+    Member,
+    read_complete,
 )
-from espnet_ensemble.files import PathLike
+from espnet_ensemble.files import PathLike, write_yaml
 from espnet_ensemble.frames import FrameGrid
 
 
 class FeatureCache(Mapping):
-    """utterance -> features of all upstreams, as ``EnsembleFrontend`` takes them.
+    """utterance's id -> features of all upstreams, as ``EnsembleFrontend`` takes them.
 
     Features of several upstreams are brought to one frame rate and one length as
     :meth:`espnet_ensemble.ensemble.Ensemble.extract` does, so training from them
@@ -34,17 +36,23 @@ class FeatureCache(Mapping):
 
     Raises:
         CacheError: If a member is not complete, or lacks utterances of another one.
+
+    Attributes:
+        members: Where the upstreams' features are.
     """
 
     def __init__(self, path: PathLike):
-        self._members = [_Member(folder) for folder in read_combination(path)]
-        self._grid = FrameGrid.common([m.info.hop_length for m in self._members])
-        self._utterances = dict.fromkeys(self._members[0].places)
-        for member in self._members[1:]:
-            _check_utterances(member, self._members[0])
-            _check_utterances(self._members[0], member)
+        self.members = [Member.open(folder) for folder in read_combination(path)]
+        self._readers = [_Reader(member) for member in self.members]
+        self._grid = FrameGrid.common(
+            [member.info.features.hop_length for member in self.members]
+        )
+        self._utt_ids = dict.fromkeys(self._readers[0].places)
+        for reader in self._readers[1:]:
+            _check_utterances(reader, self._readers[0])
+            _check_utterances(self._readers[0], reader)
 
-    def __getitem__(self, utterance: str) -> np.ndarray:
+    def __getitem__(self, utt_id: str) -> np.ndarray:
         """Read an utterance's features.
 
         Returns:
@@ -55,45 +63,78 @@ class FeatureCache(Mapping):
             KeyError: If there is no such utterance.
         """
         feats = [
-            self._grid.repeat(torch.from_numpy(member.read(utterance)), index)
-            for index, member in enumerate(self._members)
+            self._grid.repeat(torch.from_numpy(reader.read(utt_id)), index)
+            for index, reader in enumerate(self._readers)
         ]
         num_frames = min(map(len, feats))
         return torch.cat([x[:num_frames] for x in feats], dim=1).numpy()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._utterances)
+        return iter(self._utt_ids)
 
     def __len__(self) -> int:
-        return len(self._utterances)
+        return len(self._utt_ids)
 
 
-class _Member:
-    """One upstream's features of a data set."""
+class _Reader:
+    """Reads a member's features."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.info = MemberInfo.read(folder / INFO)
-        if self.info.storage not in STORAGES:
+    def __init__(self, member: Member):
+        self.member = member
+        self._storage = member.info.storage
+        if self._storage not in STORAGES:
             raise CacheError(
-                f"{folder / INFO}: storage: expected {', '.join(STORAGES)}, found "
-                f"{self.info.storage!r}; is it of a later version?"
+                f"{member.folder / INFO}: storage: expected {', '.join(STORAGES)}, found "
+                f"{self._storage!r}; is it of a later version?"
             )
-        self.places = read_table(folder / "feats.scp")
-        self._num_frames = read_table(folder / "utt2num_frames")
+        self.places = read_table(member.folder / FEATS)
+        path = member.folder / NUM_FRAMES
+        self._num_frames = read_values(path, int, "numbers of frames")
 
-    def read(self, utterance: str) -> np.ndarray:
-        ark, _, offset = self.places[utterance].rpartition(":")
+    def read(self, utt_id: str) -> np.ndarray:
+        ark, _, offset = self.places[utt_id].rpartition(":")
         # Where the archive was written is in feats.scp; the cache may have been moved.
-        ark = self.folder / "shards" / Path(ark).name
-        shape = (int(self._num_frames[utterance]), self.info.feature_size)
-        return read_feats(ark, int(offset), utterance, shape, self.info.storage)
+        ark = self.member.shards / Path(ark).name
+        shape = (self._num_frames[utt_id], self.member.info.features.feature_size)
+        return read_feats(ark, int(offset), utt_id, shape, self._storage)
 
 
-def _check_utterances(member: _Member, other: _Member) -> None:
-    missing: list[str] = sorted(set(other.places).difference(member.places))
+def _check_utterances(reader: _Reader, other: _Reader) -> None:
+    missing: list[str] = sorted(set(other.places).difference(reader.places))
     if missing:
         raise CacheError(
-            f"{member.folder / 'feats.scp'}: expected the utterances of "
-            f"{other.folder / 'feats.scp'}, found no {name_keys(missing)}"
+            f"{reader.member.folder / FEATS}: expected the utterances of "
+            f"{other.member.folder / FEATS}, found no {name_keys(missing)}"
         )
+
+
+def write_combination(cache_dir: Path, members: Sequence[Member]) -> Path:
+    """Write which members' features, one after the other, a frontend takes.
+
+    Args:
+        cache_dir: The cache.
+        members: Of one data set.
+
+    Returns:
+        Path of the ``members.yaml``, for training.
+    """
+    combination = "+".join(member.name for member in members)
+    folder = cache_dir / "combinations" / combination / members[0].folder.name
+    folder.mkdir(parents=True, exist_ok=True)
+    # Relative to the file: the cache may be moved.
+    paths = [os.path.relpath(member.folder, folder) for member in members]
+    write_yaml(folder / "members.yaml", {"members": paths})
+    return folder / "members.yaml"
+
+
+def read_combination(path: PathLike) -> list[Path]:
+    """Read the members' folders from a ``members.yaml``.
+
+    Raises:
+        EnsembleError: If it is not there or not what it should be.
+    """
+    members = read_complete(path, ["members"])["members"]
+    if not isinstance(members, list) or not members:
+        raise CacheError(f"{path}: expected a list of members, found {members!r}")
+    folder = Path(path).parent
+    return [Path(os.path.normpath(folder / str(member))) for member in members]

@@ -1,27 +1,114 @@
-"""The audio that features are extracted from."""
+"""What cached features are: of which upstream, and of which audio."""
 
 import hashlib
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
 from espnet_ensemble.data.audio import AudioError, open_audio, read_audio
 from espnet_ensemble.data.datadir import validate
 from espnet_ensemble.data.tables import DataError
-from espnet_ensemble.files import PathLike
+from espnet_ensemble.feature_cache import CacheError
+from espnet_ensemble.files import FileState, PathLike
+from espnet_ensemble.frontend_conf import FrontendConf
+from espnet_ensemble.layers import Layer
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """A data directory as training reads it: one file per utterance.
+class FeatureIdentity:
+    """What an upstream's features are, however they are stored.
+
+    Two are equal if the features are: the names of the upstream and the layer may differ,
+    as the weights and the resolved layers say what they are.
+
+    Attributes:
+        upstream: Name of the upstream.
+        layer: Its ``layer``, as in ``frontend_conf``.
+        layers: The hidden states that this means; they are concatenated.
+        extra_conf: As in ``frontend_conf``.
+        fingerprint: Hash of the upstream's weights, hexadecimal.
+        feature_size: Features per frame, of all layers together.
+        fs: Sample rate that the upstream expects, in Hz.
+        hop_length: Samples at that rate from one frame to the next.
+        speech_fs: Sample rate of the audio, in Hz.
+        dtype: Type that the upstream computed in.
+    """
+
+    upstream: str = field(compare=False)
+    layer: Layer = field(compare=False)
+    layers: list[int]
+    extra_conf: dict[str, Any] | None
+    fingerprint: str
+    feature_size: int
+    fs: int
+    hop_length: int
+    speech_fs: int
+    dtype: str
+
+    @classmethod
+    def load(cls, conf: FrontendConf) -> "FeatureIdentity":
+        """Load an upstream to see what its features are.
+
+        Args:
+            conf: A frontend with this upstream alone.
+
+        Raises:
+            CacheError: If the upstream is not frozen.
+            EnsembleError: If it cannot be loaded.
+        """
+        if not conf.frozen:
+            raise CacheError(
+                "frontend_conf: frozen: expected true, found false: features of upstreams "
+                "that train change with every step"
+            )
+        (upstream_conf,), ensemble = conf.upstreams, conf.build()
+        (upstream,) = ensemble.members
+        return cls(
+            upstream=upstream.name,
+            layer=upstream_conf.layer,
+            layers=list(upstream.layers),
+            extra_conf=upstream_conf.extra_conf,
+            fingerprint=upstream.fingerprint.hex(),
+            feature_size=ensemble.total_size,
+            fs=upstream.fs,
+            hop_length=upstream.hop_length,
+            speech_fs=ensemble.fs,
+            dtype=conf.dtype,
+        )
+
+    @property
+    def tag(self) -> str:
+        """A readable name that tells upstream, layer and weights apart."""
+        # Through abspath: a folder may be given as "." or with a slash at the end.
+        name = os.path.basename(os.path.abspath(self.upstream))
+        layer = self.layer if isinstance(self.layer, (str, int)) else self.layers
+        if isinstance(layer, list):
+            layer = "_".join(map(str, layer))
+        return re.sub(r"[^\w.-]", "_", f"{name}-{layer}-{self.fingerprint[:8]}")
+
+    def difference(self, found: "FeatureIdentity") -> str | None:
+        """The first difference to others, for a message; None if there is none."""
+        for key in (f.name for f in fields(self) if f.compare):
+            if getattr(self, key) != getattr(found, key):
+                return (
+                    f"{key}: expected {getattr(self, key)!r}, found "
+                    f"{getattr(found, key)!r}"
+                )
+        return None
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data directory as training reads it: one audio file per utterance.
 
     Attributes:
         data_dir: The directory.
-        paths: utterance -> audio file.
-        num_samples: utterance -> its number of samples.
+        paths: utterance's id -> audio file.
+        num_samples: utterance's id -> its number of samples.
     """
 
     data_dir: Path
@@ -34,7 +121,7 @@ class Corpus:
         return self.data_dir.absolute().name
 
     @classmethod
-    def read(cls, data_dir: PathLike) -> "Corpus":
+    def read(cls, data_dir: PathLike) -> "DataSet":
         """Read a data directory such as ``dump/raw/train``.
 
         Raises:
@@ -60,66 +147,83 @@ class Corpus:
         return cls(data_dir, tables["wav.scp"], num_samples)
 
 
-class Audio(NamedTuple):
+@dataclass(frozen=True)
+class AudioIdentity:
     """What an utterance's audio is recognised by.
 
     Attributes:
         digest: Hash of the samples and their rate.
-        num_bytes: Size of the file.
-        mtime_ns: When the file was changed, in ns. A file of the same size and time is
-            not read again to see that it is the same.
+        file: State of the file that they were read from. A file that is still in this
+            state is not read again to see that its audio is the same.
     """
 
     digest: str
-    num_bytes: int
-    mtime_ns: int
+    file: FileState
 
     @classmethod
-    def parse(cls, value: str) -> "Audio":
+    def parse(cls, value: str) -> "AudioIdentity":
         """Read what ``str`` gives.
 
+        Raises:
+            ValueError: If it is something else.
+
         Example:
-            >>> audio = Audio("5b1d", 32044, 1700000000000000000)
-            >>> Audio.parse(str(audio)) == audio
+            >>> audio = AudioIdentity("5b1d", FileState(32044, 1700000000000000000))
+            >>> str(audio)
+            '5b1d 32044 1700000000000000000'
+            >>> AudioIdentity.parse(str(audio)) == audio
             True
         """
         digest, num_bytes, mtime_ns = value.split()
-        return cls(digest, int(num_bytes), int(mtime_ns))
+        return cls(digest, FileState(int(num_bytes), int(mtime_ns)))
 
     def __str__(self) -> str:
-        return " ".join(map(str, self))
+        return f"{self.digest} {self.file.num_bytes} {self.file.mtime_ns}"
+
+    def is_of(self, path: PathLike) -> bool:
+        """Whether a file has this audio.
+
+        Raises:
+            AudioError: If it cannot be read.
+        """
+        return (
+            self.file == _state(path) or read_wav(path).identity.digest == self.digest
+        )
 
 
-def read_utterance(path: PathLike) -> tuple[np.ndarray, int, Audio]:
+@dataclass(frozen=True)
+class Wav:
+    """The audio of a mono file.
+
+    Attributes:
+        samples: In [-1, 1], (samples,), float32.
+        fs: Their rate, in Hz.
+        identity: What to know them by.
+    """
+
+    samples: np.ndarray
+    fs: int
+    identity: AudioIdentity
+
+
+def read_wav(path: PathLike) -> Wav:
     """Read a mono file.
-
-    Returns:
-        Samples in [-1, 1], (samples,), float32; their rate, in Hz; what to know them by.
 
     Raises:
         AudioError: If it cannot be read, has several channels, or a sample is not finite.
     """
     try:
         with open_audio(str(path)) as sound:
-            samples, rate = read_audio(sound), sound.samplerate
-        stat = os.stat(path)
+            samples, fs = read_audio(sound), sound.samplerate
     except OSError as error:
         raise AudioError(f"expected a file, found {error.strerror}") from error
-    digest = hashlib.sha256(f"{rate} ".encode())
+    digest = hashlib.sha256(f"{fs} ".encode())
     digest.update(np.ascontiguousarray(samples, "<f4"))
-    return samples, rate, Audio(digest.hexdigest()[:32], stat.st_size, stat.st_mtime_ns)
+    return Wav(samples, fs, AudioIdentity(digest.hexdigest()[:32], _state(path)))
 
 
-def is_same(audio: Audio, path: PathLike) -> bool:
-    """Whether a file has still the audio that it had.
-
-    Raises:
-        AudioError: If it cannot be read.
-    """
+def _state(path: PathLike) -> FileState:
     try:
-        stat = os.stat(path)
+        return FileState.of(path)
     except OSError as error:
         raise AudioError(f"expected a file, found {error.strerror}") from error
-    if audio[1:] == (stat.st_size, stat.st_mtime_ns):
-        return True
-    return read_utterance(path)[2].digest == audio.digest

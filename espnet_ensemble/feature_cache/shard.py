@@ -1,27 +1,42 @@
-"""Making one archive: audio in, features of one upstream out."""
+"""One archive, from audio to features.
 
-import os
-import socket
+The way of the data, each a generator over what the one before it gives:
+:func:`plan_batches`, :func:`read_batches`, :meth:`ShardExtractor._run_upstream`,
+:func:`write_records`. An utterance whose features cannot be had goes down it as
+:class:`NoFeats`.
+"""
+
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from os.path import abspath
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO
 
 import torch
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from espnet_ensemble.data.audio import AudioError
-from espnet_ensemble.data.tables import Table, write_table
-from espnet_ensemble.feature_cache.identity import Audio, read_utterance
-from espnet_ensemble.feature_cache.store import (
-    CacheError,
+from espnet_ensemble.data.tables import Table
+from espnet_ensemble.feature_cache import CacheError
+from espnet_ensemble.feature_cache.archive import (
     Entry,
-    Shard,
     append_feats,
+    is_whole,
+    read_index,
+    read_skipped,
+    write_index,
     write_skipped,
 )
+from espnet_ensemble.feature_cache.identity import (
+    AudioIdentity,
+    DataSet,
+    Wav,
+    read_wav,
+)
+from espnet_ensemble.files import atomic_write
 from espnet_ensemble.frontend_conf import FrontendConf
 
 # What PyTorch's own allocator says on a CPU, and what oneDNN does.
@@ -32,177 +47,309 @@ _OUT_OF_MEMORY = (
 )
 
 
-class Wav(NamedTuple):
-    """An utterance's samples, (samples,), and what to know them by."""
+@dataclass(frozen=True)
+class Shard:
+    """The utterances of an archive.
 
-    utterance: str
-    samples: torch.Tensor
-    audio: Audio
+    Attributes:
+        ark: Path of the archive.
+        paths: utterance's id -> audio file.
+        num_samples: utterance's id -> its number of samples.
+        fs: Their rate, in Hz.
+    """
+
+    ark: Path
+    paths: dict[str, str]
+    num_samples: dict[str, int]
+    fs: int
+
+    @property
+    def seconds(self) -> float:
+        """Duration of the speech."""
+        return sum(self.num_samples.values()) / self.fs
+
+    @property
+    def index(self) -> Path:
+        """Path of the index."""
+        return self.ark.with_suffix(".index")
+
+    @property
+    def skipped(self) -> Path:
+        """Path of the list of utterances without features."""
+        return self.ark.with_suffix(".skipped")
+
+    def is_complete(self, skip: bool) -> bool:
+        """Whether the archive is there, whole, and of the audio that is there now.
+
+        Args:
+            skip: Whether it may lack utterances that were skipped.
+        """
+        if not self.index.exists():
+            return False
+        entries, skipped = read_index(self.index), read_skipped(self.skipped)
+        return (
+            sorted([*entries, *skipped]) == sorted(self.paths)
+            and (skip or not skipped)
+            and is_whole(self.ark, entries)
+            and all(e.audio.is_of(self.paths[utt_id]) for utt_id, e in entries.items())
+        )
+
+    def absolute(self) -> "Shard":
+        """The same, also in another working directory."""
+        paths = {utt_id: abspath(path) for utt_id, path in self.paths.items()}
+        return replace(self, ark=self.ark.absolute(), paths=paths)
+
+
+def plan_shards(folder: Path, data: DataSet, fs: int, shard_utts: int) -> list[Shard]:
+    """Divide a data set among archives.
+
+    Args:
+        folder: Where they will be.
+        data: The data set.
+        fs: Sample rate of its audio, in Hz.
+        shard_utts: Utterances per archive, at most.
+    """
+    utt_ids = list(data.paths)
+    parts = [utt_ids[i : i + shard_utts] for i in range(0, len(utt_ids), shard_utts)]
+    return [
+        Shard(
+            folder / f"{number:04}.ark",
+            {utt_id: data.paths[utt_id] for utt_id in part},
+            {utt_id: data.num_samples[utt_id] for utt_id in part},
+            fs,
+        )
+        for number, part in enumerate(parts)
+    ]
 
 
 @dataclass(frozen=True)
-class ShardOptions:
-    """How an archive is made.
+class ShardConf:
+    """How archives of a member are made.
 
     Attributes:
-        member_conf: Arguments of a frontend with one upstream.
+        frontend: A frontend with one upstream.
         storage: Type to store features in.
         batch_seconds: Seconds of speech, with padding, that the upstream gets at once,
             unless an utterance is longer.
         skip: Whether to leave out an utterance whose features cannot be had.
     """
 
-    member_conf: dict[str, Any]
+    frontend: FrontendConf
     storage: str
     batch_seconds: float
     skip: bool
 
+    @classmethod
+    def parse(cls, conf: dict[str, Any]) -> "ShardConf":
+        """Read what :meth:`to_dict` gives."""
+        return cls(**{**conf, "frontend": FrontendConf.parse(conf["frontend"])})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(self), "frontend": self.frontend.to_dict()}
+
+
+@dataclass(frozen=True)
+class Speech:
+    """An utterance that was read."""
+
+    utt_id: str
+    wav: Wav
+
+
+@dataclass(frozen=True)
+class Feats:
+    """An utterance's features, (frames, features), on the CPU, and what they are of."""
+
+    utt_id: str
+    feats: Tensor
+    audio: AudioIdentity
+
+
+@dataclass(frozen=True)
+class Record:
+    """An utterance's features in the archive."""
+
+    utt_id: str
+    entry: Entry
+
+
+@dataclass(frozen=True)
+class NoFeats:
+    """Why an utterance's features cannot be had."""
+
+    utt_id: str
+    reason: str
+
 
 class ShardExtractor:
-    """Makes archives.
+    """Makes archives of a member.
 
     Args:
-        options: How.
+        conf: How they are made.
         device: Where the upstream runs.
-        report: Told the seconds of speech of each batch that is done.
     """
 
-    def __init__(
-        self, options: ShardOptions, device: str, report: Callable[[float], Any]
-    ):
-        self._options = options
-        self._frontend = FrontendConf.parse(options.member_conf).build().to(device)
+    def __init__(self, conf: ShardConf, device: str):
+        self._conf = conf
+        self._ensemble = conf.frontend.build().to(device)
         self._device = device
-        self._batch_samples = options.batch_seconds * self._frontend.fs
-        self._report = report
 
-    def __call__(self, shard: Shard) -> None:
+    def make(self, shard: Shard) -> Iterator[float]:
         """Make an archive and its index.
+
+        Yields:
+            Seconds of speech that are done now.
 
         Raises:
             CacheError: If it cannot be written; also if an utterance's features cannot be
                 had, unless these are to be skipped. It names the file.
         """
-        # A worker that was taken for lost may still be writing the same archive.
-        part = Path(f"{shard.ark}.{socket.gethostname()}.{os.getpid()}.tmp")
         entries: dict[str, Entry] = {}
         skipped: Table = {}
         try:
-            with part.open("wb") as ark:
-                for wavs in self._read_ahead(shard, skipped):
-                    for wav, feats in self._extract(wavs, shard, skipped):
-                        try:
-                            place = self._append(ark, wav.utterance, feats)
-                        except CacheError as error:
-                            self._fail(wav.utterance, shard, error, skipped)
-                        else:
-                            entries[wav.utterance] = Entry(
-                                *place, len(feats), wav.audio
-                            )
-            os.replace(part, shard.ark)
+            with atomic_write(shard.ark) as part, part.open("wb") as ark:
+                for result in self._results(shard, ark):
+                    if isinstance(result, Record):
+                        entries[result.utt_id] = result.entry
+                    else:
+                        skipped[result.utt_id] = self._skip(result, shard)
+                    yield shard.num_samples[result.utt_id] / shard.fs
             write_skipped(shard.skipped, skipped)
-            write_table(shard.index, {key: str(e) for key, e in entries.items()})
+            write_index(shard.index, entries)
         except OSError as error:
             raise CacheError(f"{shard.ark}: {error.strerror}") from error
-        finally:
-            part.unlink(missing_ok=True)
 
-    def _append(self, ark, utterance: str, feats: torch.Tensor) -> tuple[int, int, int]:
-        if not feats.isfinite().all():
-            raise CacheError("expected finite features, found NaN or infinity")
-        return append_feats(ark, utterance, feats.numpy(), self._options.storage)
+    def _results(self, shard: Shard, ark: BinaryIO) -> Iterator[Record | NoFeats]:
+        max_samples = self._conf.batch_seconds * shard.fs
+        batches = plan_batches(shard.num_samples, max_samples)
+        speech = read_batches(batches, shard)
+        feats = self._run_upstream(speech)
+        return write_records(feats, ark, self._conf.storage)
 
-    def _fail(
-        self, utterance: str, shard: Shard, error: Exception, skipped: Table
-    ) -> None:
-        if not self._options.skip:
-            raise CacheError(
-                f"{utterance}: {shard.paths[utterance]}: {error}"
-            ) from error
-        skipped[utterance] = f"{shard.paths[utterance]}: {error}"
+    def _skip(self, failure: NoFeats, shard: Shard) -> str:
+        reason = f"{shard.paths[failure.utt_id]}: {failure.reason}"
+        if not self._conf.skip:
+            raise CacheError(f"{failure.utt_id}: {reason}")
+        return reason
 
-    def _read_ahead(self, shard: Shard, skipped: Table) -> Iterator[list[Wav]]:
-        """Read the batches, one ahead of the one that the upstream works on."""
-        with ThreadPoolExecutor(1) as reader:
-            batches: deque = deque()
-            for batch in self._batches(shard.num_samples):
-                batches.append(reader.submit(self._read, batch, shard, skipped))
-                if len(batches) > 1:
-                    yield batches.popleft().result()
-            yield from (batch.result() for batch in batches)
+    def _run_upstream(
+        self, batches: Iterable[list[Speech | NoFeats]]
+    ) -> Iterator[Feats | NoFeats]:
+        for batch in batches:
+            yield from (x for x in batch if isinstance(x, NoFeats))
+            yield from self._run_batch([x for x in batch if isinstance(x, Speech)])
 
-    def _batches(self, num_samples: dict[str, int]) -> list[list[str]]:
-        """Group utterances of similar length, the longest first."""
-        batches: list[list[str]] = []
-        for utterance in sorted(num_samples, key=lambda key: (-num_samples[key], key)):
-            longest = num_samples[batches[-1][0]] if batches else 0
-            if batches and longest * (len(batches[-1]) + 1) <= self._batch_samples:
-                batches[-1].append(utterance)
-            else:
-                batches.append([utterance])
-        return batches
-
-    def _read(self, batch: list[str], shard: Shard, skipped: Table) -> list[Wav]:
-        wavs = []
-        for utterance in batch:
-            try:
-                wavs.append(self._read_wav(utterance, shard))
-            except AudioError as error:
-                self._fail(utterance, shard, error, skipped)
-        return wavs
-
-    def _read_wav(self, utterance: str, shard: Shard) -> Wav:
-        num_samples = shard.num_samples[utterance]
-        samples, rate, audio = read_utterance(shard.paths[utterance])
-        if (rate, len(samples)) != (self._frontend.fs, num_samples):
-            raise AudioError(
-                f"expected {num_samples} samples (utt2num_samples) at "
-                f"{self._frontend.fs} Hz (fs of frontend_conf), found {len(samples)} at "
-                f"{rate} Hz"
-            )
-        return Wav(utterance, torch.from_numpy(samples), audio)
-
-    def _extract(
-        self, wavs: list[Wav], shard: Shard, skipped: Table
-    ) -> Iterator[tuple[Wav, torch.Tensor]]:
-        """Run the upstream; on half of the batch at a time if the memory is too small.
-
-        Yields:
-            Each utterance, and its features, (frames, features), on the CPU.
-        """
-        if not wavs:
+    def _run_batch(self, batch: list[Speech]) -> Iterator[Feats | NoFeats]:
+        """Run the upstream; on half of the batch at a time if the memory is too small."""
+        if not batch:
             return
         try:
-            feats, num_frames = self._run(wavs)
+            feats = self._run(batch)
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
             found = str(error)
         else:
-            for wav, x, n in zip(wavs, feats, num_frames.tolist()):
-                yield wav, x[:n]
-            self._report(sum(len(wav.samples) for wav in wavs) / self._frontend.fs)
+            yield from feats
             return
         # Here, the error is gone, and with it the tensors that it held.
-        if len(wavs) > 1:
-            half = len(wavs) // 2
-            yield from self._extract(wavs[:half], shard, skipped)
-            yield from self._extract(wavs[half:], shard, skipped)
+        if len(batch) > 1:
+            half = len(batch) // 2
+            yield from self._run_batch(batch[:half])
+            yield from self._run_batch(batch[half:])
             return
-        seconds = len(wavs[0].samples) / self._frontend.fs
-        message = (
-            f"no memory for the features of {seconds:.0f} s of speech; divide it into "
-            f"segments, or extract with fewer processes (--nj): {found}"
+        (speech,) = batch
+        yield NoFeats(
+            speech.utt_id,
+            f"no memory for the features of "
+            f"{len(speech.wav.samples) / speech.wav.fs:.0f} s of speech; divide it into "
+            f"segments, or extract with fewer processes (--nj): {found}",
         )
-        self._fail(wavs[0].utterance, shard, CacheError(message), skipped)
 
-    def _run(self, wavs: list[Wav]) -> tuple[torch.Tensor, torch.Tensor]:
-        speech = pad_sequence([wav.samples for wav in wavs], batch_first=True)
-        lengths = torch.tensor([len(wav.samples) for wav in wavs])
-        hidden_states, num_frames = self._frontend.extract(
-            speech.to(self._device), lengths.to(self._device)
+    def _run(self, batch: list[Speech]) -> list[Feats]:
+        wavs = [torch.from_numpy(speech.wav.samples) for speech in batch]
+        lengths = torch.tensor(list(map(len, wavs)))
+        hidden_states, num_frames = self._ensemble.extract(
+            pad_sequence(wavs, batch_first=True).to(self._device),
+            lengths.to(self._device),
         )
-        return torch.cat(hidden_states[0], dim=2).cpu(), num_frames
+        feats = torch.cat(hidden_states[0], dim=2).cpu()
+        return [
+            Feats(speech.utt_id, x[:n], speech.wav.identity)
+            for speech, x, n in zip(batch, feats, num_frames.tolist())
+        ]
+
+
+def plan_batches(num_samples: dict[str, int], max_samples: float) -> list[list[str]]:
+    """Group utterances of similar length, the longest first.
+
+    Args:
+        num_samples: utterance's id -> its number of samples.
+        max_samples: Samples of a batch, with padding, unless an utterance has more.
+
+    Example:
+        >>> plan_batches({"a": 5, "b": 9, "c": 4, "d": 5}, max_samples=10)
+        [['b'], ['a', 'd'], ['c']]
+    """
+    batches: list[list[str]] = []
+    for utt_id in sorted(num_samples, key=lambda key: (-num_samples[key], key)):
+        longest = num_samples[batches[-1][0]] if batches else 0
+        if batches and longest * (len(batches[-1]) + 1) <= max_samples:
+            batches[-1].append(utt_id)
+        else:
+            batches.append([utt_id])
+    return batches
+
+
+def read_batches(
+    batches: Iterable[list[str]], shard: Shard
+) -> Iterator[list[Speech | NoFeats]]:
+    """Read batches of a shard's audio, one ahead of the one that is worked on."""
+    with ThreadPoolExecutor(1) as reader:
+        pending: deque = deque()
+        for batch in batches:
+            pending.append(reader.submit(_read_batch, batch, shard))
+            if len(pending) > 1:
+                yield pending.popleft().result()
+        yield from (future.result() for future in pending)
+
+
+def write_records(
+    items: Iterable[Feats | NoFeats], ark: BinaryIO, storage: str
+) -> Iterator[Record | NoFeats]:
+    """Write features to an archive; what has none passes as it is."""
+    for item in items:
+        if isinstance(item, NoFeats):
+            yield item
+            continue
+        try:
+            entry = append_feats(
+                ark, item.utt_id, item.feats.numpy(), item.audio, storage
+            )
+        except CacheError as error:
+            yield NoFeats(item.utt_id, str(error))
+        else:
+            yield Record(item.utt_id, entry)
+
+
+def _read_batch(batch: list[str], shard: Shard) -> list[Speech | NoFeats]:
+    return [_read(utt_id, shard) for utt_id in batch]
+
+
+def _read(utt_id: str, shard: Shard) -> Speech | NoFeats:
+    try:
+        wav = read_wav(shard.paths[utt_id])
+    except AudioError as error:
+        return NoFeats(utt_id, str(error))
+    num_samples = shard.num_samples[utt_id]
+    if (wav.fs, len(wav.samples)) != (shard.fs, num_samples):
+        return NoFeats(
+            utt_id,
+            f"expected {num_samples} samples (utt2num_samples) at {shard.fs} Hz (fs of "
+            f"frontend_conf), found {len(wav.samples)} at {wav.fs} Hz",
+        )
+    return Speech(utt_id, wav)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

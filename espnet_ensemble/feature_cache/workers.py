@@ -4,21 +4,21 @@ import json
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from espnet_ensemble.feature_cache.shard import ShardExtractor, ShardOptions
-from espnet_ensemble.feature_cache.store import CacheError, Shard
-from espnet_ensemble.frontend_conf import FrontendConf
+from espnet_ensemble.feature_cache import CacheError
+from espnet_ensemble.feature_cache.shard import Shard, ShardConf, ShardExtractor
 
-_Report = Callable[[float], Any]
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 @dataclass(frozen=True)
@@ -46,36 +46,40 @@ class Workers:
     def __post_init__(self):
         if self.nj < 1:
             raise CacheError(f"nj: expected a number above 0, found {self.nj}")
-        if not 0 <= self.ngpu <= torch.cuda.device_count():
+        # CUDA is asked only by who wants it: it takes time, and memory of each GPU.
+        if self.ngpu and not 0 < self.ngpu <= torch.cuda.device_count():
             raise CacheError(
                 f"ngpu: expected 0 to {torch.cuda.device_count()}, the number of GPUs "
                 f"here, found {self.ngpu}"
             )
 
-    def make(self, shards: list[Shard], options: ShardOptions, report: _Report) -> None:
+    def make(self, shards: list[Shard], conf: ShardConf) -> Iterator[float]:
         """Make archives.
 
         Args:
             shards: What they are of.
-            options: How to make them.
-            report: Told how many more seconds of speech are done.
+            conf: How they are made.
+
+        Yields:
+            How many more seconds of speech are done.
 
         Raises:
             CacheError: If one cannot be made; those that are complete stay.
         """
         if not shards:
-            return
+            return iter(())
         if self.dask:
-            _make_on_dask(shards, options, self, report)
-        elif max(self.nj, self.ngpu) == 1 or len(shards) == 1:
-            with _one_thread():
-                extractor = ShardExtractor(
-                    options, "cuda:0" if self.ngpu else "cpu", report
-                )
-                for shard in shards:
-                    extractor(shard)
-        else:
-            _make_in_processes(shards, options, self, report)
+            return _make_on_dask(shards, conf, self)
+        if max(self.nj, self.ngpu) == 1 or len(shards) == 1:
+            return _make_here(shards, conf, "cuda:0" if self.ngpu else "cpu")
+        return _make_in_processes(shards, conf, self)
+
+
+def _make_here(shards: list[Shard], conf: ShardConf, device: str) -> Iterator[float]:
+    with _one_thread():
+        extractor = ShardExtractor(conf, device)
+        for shard in shards:
+            yield from extractor.make(shard)
 
 
 @contextmanager
@@ -88,41 +92,43 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(num_threads)
 
 
-def _wait(futures: Iterable, on_tick: Callable[[set], Any]) -> None:
+def _watch(futures: Iterable[Future]) -> Iterator[set[Future]]:
+    """Wait until all are done, or one fails: then its error is raised.
+
+    Yields:
+        Each second, or earlier, those that are done and were not before.
+    """
     pending = set(futures)
     while pending:
         done, pending = wait(pending, timeout=1, return_when=FIRST_EXCEPTION)
-        on_tick(done)
         for future in done:
             future.result()
+        yield done
 
 
 # Several processes on this machine.
 
-_worker: ShardExtractor | None = None
+_extractor: ShardExtractor
+_seconds_done: Any
 
 
 def _make_in_processes(
-    shards: list[Shard], options: ShardOptions, workers: Workers, report: _Report
-) -> None:
+    shards: list[Shard], conf: ShardConf, workers: Workers
+) -> Iterator[float]:
     context = multiprocessing.get_context("spawn")  # torch does not survive a fork
     seconds, started = context.Value("d", 0.0), context.Value("i", 0)
-    reported = 0.0
-
-    def tick(_done) -> None:
-        nonlocal reported
-        more = seconds.value - reported
-        reported += more
-        report(more)
-
     pool = ProcessPoolExecutor(
         min(workers.ngpu or workers.nj, len(shards)),
         context,
         _start_worker,
-        (options, bool(workers.ngpu), started, seconds),
+        (conf, bool(workers.ngpu), started, seconds),
     )
+    yielded = 0.0
     try:
-        _wait([pool.submit(_make_in_worker, shard) for shard in shards], tick)
+        for _ in _watch([pool.submit(_make_in_worker, shard) for shard in shards]):
+            more = seconds.value - yielded
+            yielded += more
+            yield more
     except BrokenProcessPool as error:
         raise CacheError(
             "a process of the extraction was killed, maybe as there was no memory left; "
@@ -132,22 +138,20 @@ def _make_in_processes(
         pool.shutdown(cancel_futures=True)
 
 
-def _start_worker(options: ShardOptions, on_gpu: bool, started, seconds) -> None:
-    global _worker
+def _start_worker(conf: ShardConf, on_gpu: bool, started, seconds) -> None:
+    global _extractor, _seconds_done
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     with started.get_lock():
         number, started.value = started.value, started.value + 1
-
-    def report(more: float) -> None:
-        with seconds.get_lock():
-            seconds.value += more
-
-    _worker = ShardExtractor(options, f"cuda:{number}" if on_gpu else "cpu", report)
+    _extractor = ShardExtractor(conf, f"cuda:{number}" if on_gpu else "cpu")
+    _seconds_done = seconds
 
 
 def _make_in_worker(shard: Shard) -> None:
-    _worker(shard)
+    for seconds in _extractor.make(shard):
+        with _seconds_done.get_lock():
+            _seconds_done.value += seconds
 
 
 def _exit_with_parent() -> None:
@@ -160,27 +164,22 @@ def _exit_with_parent() -> None:
 
 
 def _make_on_dask(
-    shards: list[Shard], options: ShardOptions, workers: Workers, report: _Report
-) -> None:
+    shards: list[Shard], conf: ShardConf, workers: Workers
+) -> Iterator[float]:
     # Its workers may have another working directory.
-    options = replace(options, member_conf=_absolute_conf(options.member_conf))
-    options_json = json.dumps(asdict(options))
+    conf = replace(conf, frontend=conf.frontend.absolute())
+    conf_json = json.dumps(conf.to_dict())
     with _dask_client(workers) as client:
         from distributed.scheduler import KilledWorker
 
         executor = client.get_executor(pure=False)
         futures = {
-            executor.submit(_make_in_dask_worker, options_json, _absolute(shard)): shard
+            executor.submit(_make_in_dask_worker, conf_json, shard.absolute()): shard
             for shard in shards
         }
-
-        def tick(done: set) -> None:
-            for future in done:
-                if not future.exception():
-                    report(futures[future].seconds)
-
         try:
-            _wait(futures, tick)
+            for done in _watch(futures):
+                yield sum(futures[future].seconds for future in done)
         except KilledWorker as error:
             raise CacheError(
                 "Dask's workers were lost over and over, maybe as they have too little "
@@ -191,7 +190,7 @@ def _make_on_dask(
 
 
 @contextmanager
-def _dask_client(workers: Workers) -> Iterator[Any]:
+def _dask_client(workers: Workers) -> Iterator["Client"]:
     try:
         from distributed import Client, LocalCluster
     except ImportError as error:
@@ -215,25 +214,17 @@ def _dask_client(workers: Workers) -> Iterator[Any]:
             raise CacheError(f"--dask {workers.dask}: {error}") from error
 
 
-def _absolute(shard: Shard) -> Shard:
-    paths = {key: os.path.abspath(path) for key, path in shard.paths.items()}
-    return shard._replace(ark=shard.ark.absolute(), paths=paths)
-
-
-def _absolute_conf(member_conf: dict[str, Any]) -> dict[str, Any]:
-    return FrontendConf.parse(member_conf).absolute().to_dict()
-
-
 # A worker may have several threads: they take turns.
 _turn = threading.Lock()
 
 
-def _make_in_dask_worker(options: str, shard: Shard) -> None:
+def _make_in_dask_worker(conf_json: str, shard: Shard) -> None:
     with _turn, _one_thread():
-        _extractor(options)(shard)
+        for _ in _load_extractor(conf_json).make(shard):
+            pass
 
 
 @lru_cache(maxsize=1)
-def _extractor(options: str) -> ShardExtractor:
+def _load_extractor(conf_json: str) -> ShardExtractor:
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return ShardExtractor(ShardOptions(**json.loads(options)), device, lambda _: None)
+    return ShardExtractor(ShardConf.parse(json.loads(conf_json)), device)

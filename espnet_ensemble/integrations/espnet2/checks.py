@@ -1,18 +1,14 @@
 """Whether ESPnet's training, as its options have it, can be from the feature cache."""
 
 import argparse
-from dataclasses import replace
 
 from espnet_ensemble.data.tables import read_table
+from espnet_ensemble.errors import name_keys
+from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.feature_cache.dataset import FeatureCache
-from espnet_ensemble.feature_cache.extract import describe, member_confs
-from espnet_ensemble.feature_cache.store import (
-    INFO,
-    CacheError,
-    name_keys,
-    read_combination,
-    read_skipped,
-)
+from espnet_ensemble.feature_cache.identity import FeatureIdentity
+from espnet_ensemble.feature_cache.member import Member
+from espnet_ensemble.frontend_conf import FrontendConf
 
 # ESPnet's options that change the waveform each time that it is read.
 WAVEFORM_OPTIONS = (
@@ -60,36 +56,35 @@ def check_training(args: argparse.Namespace) -> None:
                 "with the change, as stage 2 of asr.sh does for the speed, and extract "
                 "theirs"
             )
-    confs = member_confs(args.frontend_conf)
-    # The storage is the cache's own business.
-    infos = [describe(conf, storage="") for conf in confs]
+    frontends = FrontendConf.parse(args.frontend_conf).members()
+    features = [FeatureIdentity.load(frontend) for frontend in frontends]
     for split in ("train", "valid"):
         for path in paths[split]:
-            _check_members(path, infos)
-            _check_utterances(path, getattr(args, f"{split}_shape_file"))
+            cache = FeatureCache(path)
+            _check_members(path, cache.members, features)
+            for shape_file in getattr(args, f"{split}_shape_file")[:1]:
+                _check_utterances(path, cache, shape_file)
 
 
-def _check_members(path: str, infos: list) -> None:
-    folders = read_combination(path)
-    if len(folders) != len(infos):
+def _check_members(
+    path: str, members: list[Member], features: list[FeatureIdentity]
+) -> None:
+    if len(members) != len(features):
         raise CacheError(
-            f"{path}: expected the features of {len(infos)} upstreams (frontend_conf), "
-            f"found those of {len(folders)}"
+            f"{path}: expected the features of {len(features)} upstreams "
+            f"(frontend_conf), found those of {len(members)}"
         )
-    for folder, info in zip(folders, infos):
-        theirs = info.read(folder / INFO)
-        replace(info, storage=theirs.storage).check(folder / INFO)
+    for member, expected in zip(members, features):
+        member.check(expected)
 
 
-def _check_utterances(path: str, shape_files: list[str]) -> None:
-    cache = FeatureCache(path)
-    for shape_file in shape_files[:1]:
-        missing = sorted(set(read_table(shape_file)).difference(cache))
-        if missing:
-            skipped = read_skipped(read_combination(path)[0] / "skipped")
-            reason = skipped.get(missing[0], "the extraction was of other data")
-            raise CacheError(
-                f"{path}: expected the utterances of {shape_file}, found no "
-                f"{name_keys(missing)}: {reason}. Mend their audio and extract again, or "
-                "take them out of the data directory"
-            )
+def _check_utterances(path: str, cache: FeatureCache, shape_file: str) -> None:
+    missing = sorted(set(read_table(shape_file)).difference(cache))
+    if missing:
+        skipped = cache.members[0].skipped()
+        reason = skipped.get(missing[0], "the extraction was of other data")
+        raise CacheError(
+            f"{path}: expected the utterances of {shape_file}, found no "
+            f"{name_keys(missing)}: {reason}. Mend their audio and extract again, or "
+            "take them out of the data directory"
+        )
