@@ -281,7 +281,9 @@ def check_sample_rates(names: Sequence[str], rates: Sequence[int]) -> None:
         EnsembleError: If not.
     """
     if len(set(rates)) > 1:
-        found = ", ".join(f"{name} {fs} Hz" for name, fs in zip(names, rates))
+        found = ", ".join(
+            f"{name} {fs} Hz" for name, fs in zip(names, rates, strict=True)
+        )
         raise EnsembleError(f"upstreams expect different sample rates: {found}")
 
 

@@ -95,7 +95,7 @@ def extract(
     members = [Member.of(cache_dir, info, data) for info in infos]
     # All are checked before the first is extracted, which may take days.
     todo = []
-    for member, frontend in zip(members, frontends):
+    for member, frontend in zip(members, frontends, strict=True):
         if member.folder.exists():
             with member.lock():
                 if member.is_complete(data, conf.skip):

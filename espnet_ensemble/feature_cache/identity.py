@@ -66,7 +66,7 @@ class FeatureIdentity:
                 "that train change with every step"
             )
         (upstream_conf,), ensemble = conf.upstreams, conf.build()
-        (upstream,) = ensemble.members
+        (upstream,) = ensemble.upstreams
         return cls(
             upstream=upstream.name,
             layer=upstream_conf.layer,

@@ -277,7 +277,7 @@ class ShardExtractor:
         feats = torch.cat(hidden_states[0], dim=2).cpu()
         return [
             Feats(speech.utt_id, x[:n], speech.wav.identity)
-            for speech, x, n in zip(batch, feats, num_frames.tolist())
+            for speech, x, n in zip(batch, feats, num_frames.tolist(), strict=True)
         ]
 
 

@@ -74,7 +74,7 @@ def _check_members(
             f"{path}: expected the features of {len(features)} upstreams "
             f"(frontend_conf), found those of {len(members)}"
         )
-    for member, expected in zip(members, features):
+    for member, expected in zip(members, features, strict=True):
         member.check(expected)
 
 

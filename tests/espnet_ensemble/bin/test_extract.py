@@ -1,4 +1,5 @@
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ def options(tmp_path):
         path = tmp_path / f"{key}.wav"
         soundfile.write(path, np.sin(np.arange(num_samples)) / 2, 16000)
         values = ("alice", str(path), str(num_samples))
-        for table, value in zip(tables.values(), values):
+        for table, value in zip(tables.values(), values, strict=True):
             table[key] = value
     write(tmp_path / "train", tables)
     options = ["--data_dir", f"{tmp_path}/train", "--cache_dir", f"{tmp_path}/feats"]
@@ -47,7 +48,7 @@ def test_prints_what_training_reads(options, tmp_path, tiny_wavlm, capsys):
 @pytest.mark.parametrize(
     "value,message",
     [
-        ("none.yaml", "No such file or directory: 'none.yaml'"),
+        ("none.yaml", "none.yaml: expected a file, found No such file"),
         ('{"fusion": "sum"}', "expected frontend_conf with upstreams, found none"),
         ("{", "--frontend_conf {: while parsing"),
         ('{"upstreams": ["nothing"]}', "unknown upstream 'nothing'"),
@@ -67,7 +68,9 @@ def test_bad_audio(options, tmp_path, tiny_wavlm, capsys):
     assert f"extract: b: {tmp_path}/b.wav: not an audio" in capsys.readouterr().err
 
 
-def test_skip_and_verify(options, tmp_path, tiny_wavlm, capsys):
+def test_skip_and_verify(options, tmp_path, tiny_wavlm, capsys, monkeypatch):
+    # As in a process of its own: pytest's handlers are in the way of the command's.
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
     (tmp_path / "b.wav").write_text("nothing to hear")
     conf = json.dumps({"upstreams": [tiny_wavlm]})
     extract.main([*options, conf, "--on_error", "skip", "--storage", "int8"])
@@ -88,7 +91,7 @@ def test_skip_and_verify(options, tmp_path, tiny_wavlm, capsys):
 
 @pytest.mark.parametrize("option", ["data_dir", "frontend_conf"])
 def test_what_extraction_needs(option, options, capsys):
-    args = dict(zip(options[::2], [*options[1::2], "{}"]))
+    args = dict(zip(options[::2], [*options[1::2], "{}"], strict=True))
     del args[f"--{option}"]
     with pytest.raises(SystemExit, match="2"):
         extract.main([word for pair in args.items() for word in pair])

@@ -9,11 +9,16 @@ import yaml
 from espnet2.train.dataset import ESPnetDataset
 from torch.utils.data import DataLoader
 
-import espnet_ensemble
 from espnet_ensemble.data.tables import read_table, write_table
-from espnet_ensemble.feature_cache.dataset import FeatureCache
+from espnet_ensemble.feature_cache import CacheError
+from espnet_ensemble.feature_cache.dataset import (
+    FeatureCache,
+    read_combination,
+    write_combination,
+)
 from espnet_ensemble.feature_cache.extract import ExtractConf, extract
-from espnet_ensemble.feature_cache.store import CacheError
+from espnet_ensemble.feature_cache.member import Member
+from espnet_ensemble.frontend_conf import FrontendConf
 
 
 @pytest.fixture
@@ -55,9 +60,9 @@ def test_equals_the_frontend_on_audio(
     cache = FeatureCache(extract(data, conf, tmp_path / "feats", extract_conf))
     assert list(cache) == list(wavs) and len(cache) == len(wavs)
 
-    frontend = espnet_ensemble.EnsembleFrontend(**conf)
+    ensemble = FrontendConf.parse(conf).build()
     for key, wav in wavs.items():
-        states, lengths = frontend.extract(
+        states, lengths = ensemble.extract(
             torch.from_numpy(wav).unsqueeze(0), torch.tensor([len(wav)])
         )
         expected = torch.cat([s for member in states for s in member], dim=2)[0]
@@ -149,3 +154,24 @@ def test_cut_off_archive(cache):
     feats["f"]  # the longest is the first
     with pytest.raises(CacheError, match="0000.ark: .* of 'g'.* is the file cut off"):
         feats["g"]
+
+
+def test_combination_may_be_moved(tmp_path):
+    folders = [tmp_path / "feats" / name / "train" for name in ("one", "two")]
+    # Only their folders matter.
+    members = [Member(folder, None) for folder in folders]
+    path = write_combination(tmp_path / "feats", members)
+    assert path == tmp_path / "feats/combinations/one+two/train/members.yaml"
+    assert read_combination(path) == folders
+    (tmp_path / "feats").rename(tmp_path / "moved")
+    path = tmp_path / "moved" / path.relative_to(tmp_path / "feats")
+    expected = [tmp_path / "moved" / name / "train" for name in ("one", "two")]
+    assert read_combination(path) == expected
+
+
+@pytest.mark.parametrize("members", [[], "one", None])
+def test_bad_combination(members, tmp_path):
+    path = tmp_path / "members.yaml"
+    path.write_text(yaml.safe_dump({"members": members}))
+    with pytest.raises(CacheError, match="members.yaml: expected a list of members"):
+        read_combination(path)

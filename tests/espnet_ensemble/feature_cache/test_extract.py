@@ -19,8 +19,8 @@ from cache_runs import everything, fork, in_child, strip
 
 from espnet_ensemble.data.datadir import validate, write
 from espnet_ensemble.data.tables import DataError, read_table
+from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.feature_cache.extract import ExtractConf, extract
-from espnet_ensemble.feature_cache.store import CacheError
 
 SMALL = ExtractConf(storage="float32", shard_utts=2, batch_seconds=0.6)
 
@@ -59,15 +59,15 @@ def test_what_a_member_has(data, tmp_path, tiny_wavlm):
 
 
 def test_batches_hold_so_many_seconds(data, tmp_path, tiny_wavlm, monkeypatch):
-    from espnet_ensemble.integrations.espnet2.frontend import EnsembleFrontend
+    from espnet_ensemble.ensemble import Ensemble
 
-    shapes, run = [], EnsembleFrontend.extract
+    shapes, run = [], Ensemble.extract
 
     def spy(self, speech, lengths):
         shapes.append(tuple(speech.shape))
         return run(self, speech, lengths)
 
-    monkeypatch.setattr(EnsembleFrontend, "extract", spy)
+    monkeypatch.setattr(Ensemble, "extract", spy)
     conf = ExtractConf(batch_seconds=1.0)
     extract(data, {"upstreams": [tiny_wavlm]}, tmp_path / "feats", conf)
     assert shapes == [(1, 16000), (2, 8000), (4, 3217)]

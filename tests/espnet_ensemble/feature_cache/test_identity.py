@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,7 +8,8 @@ import soundfile
 from espnet_ensemble.data.audio import AudioError
 from espnet_ensemble.data.datadir import validate, write
 from espnet_ensemble.data.tables import DataError
-from espnet_ensemble.feature_cache.identity import Corpus, is_same, read_utterance
+from espnet_ensemble.feature_cache.identity import DataSet, FeatureIdentity, read_wav
+from espnet_ensemble.frontend_conf import FrontendConf
 
 
 @pytest.fixture
@@ -17,52 +19,105 @@ def wav(tmp_path):
     return tmp_path / "x.wav"
 
 
-def test_read_utterance(wav):
-    samples, rate, audio = read_utterance(wav)
+def test_read_wav(wav):
+    found = read_wav(wav)
     expected, _ = soundfile.read(wav, dtype="float32")
-    assert rate == 16000 and audio.num_bytes == wav.stat().st_size
-    assert samples.dtype == np.float32 and np.array_equal(samples, expected)
+    assert found.fs == 16000 and found.identity.file.num_bytes == wav.stat().st_size
+    assert found.samples.dtype == np.float32
+    assert np.array_equal(found.samples, expected)
 
 
 def test_touched_and_converted_audio_is_the_same(wav, tmp_path):
-    samples, rate, audio = read_utterance(wav)
+    read = read_wav(wav)
     os.utime(wav, (1, 1))
-    assert is_same(audio, wav)
-    soundfile.write(tmp_path / "x.flac", samples, rate)
-    assert is_same(audio, tmp_path / "x.flac")
+    assert read.identity.is_of(wav)
+    soundfile.write(tmp_path / "x.flac", read.samples, read.fs)
+    assert read.identity.is_of(tmp_path / "x.flac")
 
 
 def test_other_samples_or_rate_are_not_the_same(wav):
-    samples, rate, audio = read_utterance(wav)
-    soundfile.write(wav, samples, 8000)
-    assert not is_same(audio, wav)
-    samples[400] += 1 / 32768
-    soundfile.write(wav, samples, rate)
+    read = read_wav(wav)
+    soundfile.write(wav, read.samples, 8000)
+    assert not read.identity.is_of(wav)
+    read.samples[400] += 1 / 32768
+    soundfile.write(wav, read.samples, read.fs)
     os.utime(wav, (1, 1))
-    assert not is_same(audio, wav)
+    assert not read.identity.is_of(wav)
 
 
 def test_a_file_of_the_same_size_and_time_is_not_read(wav):
-    audio = read_utterance(wav)[2]
-    wav.write_bytes(bytes(audio.num_bytes))
-    os.utime(wav, ns=(audio.mtime_ns, audio.mtime_ns))
-    assert is_same(audio, wav)
+    identity = read_wav(wav).identity
+    wav.write_bytes(bytes(identity.file.num_bytes))
+    os.utime(wav, ns=(identity.file.mtime_ns, identity.file.mtime_ns))
+    assert identity.is_of(wav)
 
 
 def test_missing_file(wav):
-    audio = read_utterance(wav)[2]
+    identity = read_wav(wav).identity
     wav.unlink()
     with pytest.raises(AudioError, match="found No such file"):
-        is_same(audio, wav)
+        identity.is_of(wav)
     with pytest.raises(AudioError, match="no such file"):
-        read_utterance(wav)
+        read_wav(wav)
 
 
-def test_corpus(data):
-    corpus = Corpus.read(data)
-    assert corpus.name == "train"
-    assert corpus.num_samples["f"] == 16000
-    assert soundfile.info(corpus.paths["f"]).frames == 16000
+FEATURES = FeatureIdentity(
+    upstream="microsoft/wavlm-base",
+    layer="last",
+    layers=[12],
+    extra_conf=None,
+    fingerprint="0123456789abcdef",
+    feature_size=768,
+    fs=16000,
+    hop_length=320,
+    speech_fs=16000,
+    dtype="float32",
+)
+
+
+@pytest.mark.parametrize(
+    "upstream,layer,expected",
+    [
+        ("microsoft/wavlm-base", "last", "wavlm-base-last-01234567"),
+        ("/models/my hubert/", 6, "my_hubert-6-01234567"),
+        ("wavlm_base", [6, 7, 8], "wavlm_base-6_7_8-01234567"),
+    ],
+)
+def test_tag(upstream, layer, expected):
+    layers = layer if isinstance(layer, list) else [12]
+    features = replace(FEATURES, upstream=upstream, layer=layer, layers=layers)
+    assert features.tag == expected
+
+
+def test_names_do_not_make_other_features():
+    renamed = replace(FEATURES, upstream="/m/wavlm-base", layer=12)
+    assert renamed == FEATURES and FEATURES.difference(renamed) is None
+
+
+@pytest.mark.parametrize(
+    "key,value",
+    [("fingerprint", "01234567"), ("dtype", "bfloat16"), ("hop_length", 640)],
+)
+def test_difference_is_named(key, value):
+    other = replace(FEATURES, **{key: value})
+    expected = f"{key}: expected {getattr(FEATURES, key)!r}, found {value!r}"
+    assert other != FEATURES and FEATURES.difference(other) == expected
+
+
+def test_features_of_an_upstream(tiny_wavlm):
+    upstream = {"name": tiny_wavlm, "layer": [1, -1]}
+    conf = FrontendConf.parse({"upstreams": [upstream], "fs": 8000})
+    features = FeatureIdentity.load(conf)
+    assert features.layers == [1, 3] and features.feature_size == 64
+    assert (features.speech_fs, features.fs) == (8000, 16000)
+    assert features == FeatureIdentity.load(conf.absolute())
+
+
+def test_data_set(data):
+    data_set = DataSet.read(data)
+    assert data_set.name == "train"
+    assert data_set.num_samples["f"] == 16000
+    assert soundfile.info(data_set.paths["f"]).frames == 16000
 
 
 @pytest.mark.parametrize(
@@ -73,11 +128,11 @@ def test_corpus(data):
         ("segments", {key: f"{key} 0 -1" for key in "abcdefg"}, "found segments"),
     ],
 )
-def test_corpus_that_is_not_files(data, name, table, message):
+def test_data_set_that_is_not_files(data, name, table, message):
     tables = validate(data, need_text=False)
     tables.pop(name, None)
     if table:
         tables[name] = table
     write(data, tables)
     with pytest.raises(DataError, match=message):
-        Corpus.read(data)
+        DataSet.read(data)

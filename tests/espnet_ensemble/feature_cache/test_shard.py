@@ -8,10 +8,11 @@ from cache_runs import fork
 
 from espnet_ensemble.data.datadir import write
 from espnet_ensemble.data.tables import read_table
+from espnet_ensemble.ensemble import Ensemble
+from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.feature_cache.dataset import FeatureCache
 from espnet_ensemble.feature_cache.extract import ExtractConf, extract
-from espnet_ensemble.feature_cache.store import CacheError
-from espnet_ensemble.integrations.espnet2.frontend import EnsembleFrontend
+from espnet_ensemble.frontend_conf import FrontendConf
 
 
 @pytest.mark.parametrize(
@@ -31,7 +32,7 @@ def test_batches_are_halved_when_memory_is_short(
     """As on a GPU for which a batch of more than 2 utterances, or of 1 s, is too large."""
     conf, expected = {"upstreams": [tiny_wavlm]}, tmp_path / "expected"
     expected = FeatureCache(extract(data, conf, expected, ExtractConf("float32")))
-    shapes, run = [], EnsembleFrontend.extract
+    shapes, run = [], Ensemble.extract
 
     def run_or_fail(self, speech, lengths):
         shapes.append(tuple(speech.shape))
@@ -39,7 +40,7 @@ def test_batches_are_halved_when_memory_is_short(
             raise error
         return run(self, speech, lengths)
 
-    monkeypatch.setattr(EnsembleFrontend, "extract", run_or_fail)
+    monkeypatch.setattr(Ensemble, "extract", run_or_fail)
     options = ExtractConf("float32", skip=True)
     path = extract(data, conf, tmp_path / "feats", options)
     assert shapes[:4] == [(7, 16000), (3, 16000), (1, 16000), (2, 8000)]
@@ -78,8 +79,8 @@ def test_memory_of_this_machine(tmp_path, tiny_wavlm):
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         options = ExtractConf("float32", batch_seconds=1000)
         with pytest.raises(RuntimeError, match="DefaultCPUAllocator|primitive"):
-            frontend = EnsembleFrontend(**conf)
-            frontend.extract(torch.rand(40, 80000), torch.full((40,), 80000))
+            ensemble = FrontendConf.parse(conf).build()
+            ensemble.extract(torch.rand(40, 80000), torch.full((40,), 80000))
         extract(tmp_path / "train", conf, tmp_path / "feats", options)
 
     process = fork(with_little_memory)

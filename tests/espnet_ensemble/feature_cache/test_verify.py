@@ -1,7 +1,7 @@
 import pytest
 
+from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.feature_cache.extract import ExtractConf, extract
-from espnet_ensemble.feature_cache.store import CacheError
 from espnet_ensemble.feature_cache.verify import verify
 
 

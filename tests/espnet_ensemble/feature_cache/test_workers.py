@@ -1,6 +1,8 @@
+import contextlib
 import os
 import signal
 import time
+from pathlib import Path
 
 import dask
 import pytest
@@ -9,8 +11,8 @@ import torch
 from cache_runs import everything, fork, strip
 from distributed import LocalCluster
 
+from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.feature_cache.extract import ExtractConf, extract
-from espnet_ensemble.feature_cache.store import CacheError
 from espnet_ensemble.feature_cache.workers import Workers
 
 
@@ -67,9 +69,20 @@ def test_lost_worker(cluster, data, conf, tmp_path, expected):
 
 
 def kill_when_at_work(pid, cache_dir):
-    while not any(cache_dir.rglob(f"*.{pid}.tmp")):
+    while not any(is_archive_in_work(path, cache_dir) for path in open_files(pid)):
         time.sleep(0.001)
     os.kill(pid, signal.SIGKILL)
+
+
+def open_files(pid):
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        # It may have been closed by now.
+        with contextlib.suppress(FileNotFoundError):
+            yield link.readlink()
+
+
+def is_archive_in_work(path, cache_dir):
+    return path.suffix == ".tmp" and cache_dir in path.parents and ".ark." in path.name
 
 
 @pytest.mark.parametrize("dask_too", [False, True])

@@ -11,8 +11,8 @@ from espnet2.tasks.asr import ASRTask
 
 import espnet_ensemble  # noqa: F401
 from espnet_ensemble.data.tables import write_table
+from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.feature_cache.extract import ExtractConf, extract
-from espnet_ensemble.feature_cache.store import CacheError
 
 
 def train_conf(upstreams):

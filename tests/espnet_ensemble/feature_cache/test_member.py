@@ -1,0 +1,130 @@
+import logging
+from dataclasses import replace
+
+import pytest
+
+from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.feature_cache import CacheError
+from espnet_ensemble.feature_cache.archive import write_index
+from espnet_ensemble.feature_cache.identity import DataSet, FeatureIdentity
+from espnet_ensemble.feature_cache.member import Member, MemberInfo
+
+FEATURES = FeatureIdentity(
+    upstream="microsoft/wavlm-base",
+    layer="last",
+    layers=[12],
+    extra_conf=None,
+    fingerprint="0123456789abcdef",
+    feature_size=768,
+    fs=16000,
+    hop_length=320,
+    speech_fs=16000,
+    dtype="float32",
+)
+INFO = MemberInfo(FEATURES, "float16")
+
+
+@pytest.fixture
+def member(tmp_path):
+    """A complete member, of no utterances."""
+    member = Member.of(tmp_path / "feats", INFO, DataSet(tmp_path / "train", {}, {}))
+    with member.lock(), member.being_made():
+        pass
+    return member
+
+
+def test_folder(member, tmp_path):
+    assert member.name == "wavlm-base-last-01234567-float16"
+    assert member.folder == tmp_path / "feats" / member.name / "train"
+
+
+def test_info_survives_yaml(tmp_path):
+    INFO.write(tmp_path / "cache.yaml")
+    assert MemberInfo.read(tmp_path / "cache.yaml") == INFO
+
+
+@pytest.mark.parametrize("content", ["", "a: 1", "[", "- 1", "\xff"])
+def test_bad_info(content, tmp_path):
+    path = tmp_path / "cache.yaml"
+    path.write_text(content, encoding="latin-1")
+    with pytest.raises(EnsembleError, match="cache.yaml: .*expected"):
+        MemberInfo.read(path)
+    path.unlink()
+    with pytest.raises(
+        CacheError, match="the extraction that makes it is not complete"
+    ):
+        MemberInfo.read(path)
+
+
+def test_incomplete_while_it_is_made(member, tmp_path):
+    data = DataSet(tmp_path / "train", {}, {})
+    assert member.is_complete(data, skip=False)
+    with pytest.raises(ZeroDivisionError), member.being_made():
+        assert not member.is_complete(data, skip=False)
+        raise ZeroDivisionError
+    assert not member.is_complete(data, skip=False)
+    with member.being_made():
+        pass
+    assert Member.open(member.folder).info == INFO
+    assert member.is_complete(data, skip=False)
+
+
+@pytest.mark.parametrize("name", ["cache.yaml", "cache.yaml.part"])
+@pytest.mark.parametrize(
+    "other,message",
+    [
+        (MemberInfo(replace(FEATURES, dtype="bfloat16"), "float16"), "dtype: expected"),
+        (MemberInfo(FEATURES, "int8"), "storage: expected 'float16', found 'int8'"),
+    ],
+)
+def test_what_is_there_of_others_is_refused(other, message, name, member, tmp_path):
+    (member.folder / "cache.yaml").unlink()
+    other.write(member.folder / name)
+    with pytest.raises(
+        CacheError, match=f"/{name}: {message}.*; remove {member.folder} to"
+    ):
+        member.is_complete(DataSet(tmp_path / "train", {}, {}), skip=False)
+
+
+def test_bad_hashes_of_audio(member, tmp_path):
+    (member.folder / "utt2audio").write_text("a 5b1d\n")
+    with pytest.raises(CacheError, match="utt2audio: expected hashes of audio, found"):
+        member.is_complete(DataSet(tmp_path / "train", {}, {}), skip=False)
+
+
+def test_check_of_what_features_should_be(member):
+    member = Member.open(member.folder)
+    member.check(replace(FEATURES, upstream="elsewhere/wavlm-base"))
+    message = "cache.yaml: fingerprint: expected 'fe', found '0123456789abcdef'"
+    with pytest.raises(CacheError, match=message):
+        member.check(replace(FEATURES, fingerprint="fe"))
+
+
+def test_skipped_utterances_are_logged(member, caplog):
+    with member.being_made():
+        (member.shards / "0000.skipped").write_text("a no such file\n")
+        write_index(member.shards / "0000.index", {})
+    assert member.skipped() == {"a": "no such file"}
+    expected = f"1 of 1 utterances skipped: see {member.folder}/skipped"
+    assert caplog.messages == [expected]
+
+
+def test_who_waits_says_so(member, caplog, monkeypatch):
+    monkeypatch.setattr("filelock.FileLock.acquire", acquire_at_second_try())
+    caplog.set_level(logging.INFO, "espnet_ensemble")
+    with member.lock():
+        expected = f"waiting for another extraction to {member.folder}"
+        assert caplog.messages == [expected]
+
+
+def acquire_at_second_try():
+    from filelock import FileLock, Timeout
+
+    acquire = FileLock.acquire
+
+    def busy(self, timeout=-1):
+        if timeout == 0:
+            raise Timeout(self.lock_file)
+        return acquire(self)
+
+    return busy
