@@ -81,29 +81,6 @@ class FileState:
         return cls(stat.st_size, stat.st_mtime_ns)
 
 
-@dataclass(frozen=True)
-class FileState:
-    """Size and time of a file: if both are as before, it counts as unchanged.
-
-    Attributes:
-        num_bytes: Size.
-        mtime_ns: When it was changed, in ns since 1970.
-    """
-
-    num_bytes: int
-    mtime_ns: int
-
-    @classmethod
-    def of(cls, path: PathLike) -> "FileState":
-        """Ask the file system.
-
-        Raises:
-            OSError: If there is no such file.
-        """
-        stat = os.stat(path)
-        return cls(stat.st_size, stat.st_mtime_ns)
-
-
 def write_text(path: PathLike, text: str) -> None:
     """Write a file in UTF-8, all of it or nothing."""
     with atomic_write(path) as part:

@@ -5,6 +5,7 @@ import threading
 
 import torch
 from tqdm import tqdm
+from tqdm.asyncio import tqdm_asyncio
 
 
 def everything(folder):
@@ -25,10 +26,11 @@ def fork(function, *args):
 
     def target():
         # The threads that OpenMP has here are not there after a fork: it would wait for
-        # them forever. And tqdm's lock is shared: killed with it, this process would keep
-        # it forever.
+        # them forever. And the lock of tqdm's classes is shared: killed with it, this
+        # process would keep it forever.
         torch.set_num_threads(1)
-        tqdm.set_lock(threading.RLock())
+        for bar in (tqdm, tqdm_asyncio):
+            bar.set_lock(threading.RLock())
         function(*args)
 
     process = multiprocessing.get_context("fork").Process(target=target, daemon=True)

@@ -18,7 +18,7 @@ from espnet_ensemble.feature_cache.member import (
     Member,
     read_complete,
 )
-from espnet_ensemble.files import PathLike, write_yaml
+from espnet_ensemble.files import PathLike, remove_unfinished, write_yaml
 from espnet_ensemble.frames import FrameGrid
 
 
@@ -111,6 +111,8 @@ def _check_utterances(reader: _Reader, other: _Reader) -> None:
 def write_combination(cache_dir: Path, members: Sequence[Member]) -> Path:
     """Write which members' features, one after the other, a frontend takes.
 
+    No other process may be writing it.
+
     Args:
         cache_dir: The cache.
         members: Of one data set.
@@ -121,6 +123,7 @@ def write_combination(cache_dir: Path, members: Sequence[Member]) -> Path:
     combination = "+".join(member.name for member in members)
     folder = cache_dir / "combinations" / combination / members[0].folder.name
     folder.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(folder)
     # Relative to the file: the cache may be moved.
     paths = [os.path.relpath(member.folder, folder) for member in members]
     write_yaml(folder / "members.yaml", {"members": paths})

@@ -106,7 +106,9 @@ def extract(
             # By now, another process may have made it.
             if not member.is_complete(data, conf.skip):
                 _extract_member(member, frontend, data, conf)
-    return write_combination(cache_dir, members)
+    # Who writes the same combination has the same first member.
+    with members[0].lock():
+        return write_combination(cache_dir, members)
 
 
 def _extract_member(

@@ -27,7 +27,7 @@ from espnet_ensemble.feature_cache.identity import (
     DataSet,
     FeatureIdentity,
 )
-from espnet_ensemble.files import PathLike, check_keys, read_yaml, write_yaml
+from espnet_ensemble.files import PathLike, check_keys, read_yaml, remove_unfinished, write_yaml
 
 INFO = "cache.yaml"
 UNFINISHED_INFO = "cache.yaml.part"
@@ -199,6 +199,7 @@ class Member:
         If the block fails, the archives stay, and the member is not complete.
         """
         self.shards.mkdir(exist_ok=True)
+        remove_unfinished(self.folder)
         self.info.write(self.folder / UNFINISHED_INFO)
         (self.folder / INFO).unlink(missing_ok=True)
         yield

@@ -379,7 +379,7 @@ def test_archive_that_cannot_be_written_is_named(data, tmp_path, tiny_wavlm):
 @pytest.mark.parametrize(
     "conf,message",
     [
-        ({}, "upstreams: expected a list"),
+        ({}, "missing key 'upstreams'"),
         ({"upstreams": "wavlm"}, "upstreams: expected a list of at least one"),
         ({"upstreams": ["x"], "fussion": "sum"}, "unknown key 'fussion'; expected"),
         ({"upstreams": ["x"], "frozen": False}, "frozen: expected true"),
