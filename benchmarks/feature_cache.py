@@ -40,9 +40,16 @@ from espnet_ensemble.data.datadir import write
 from espnet_ensemble.data.tables import write_table
 from espnet_ensemble.feature_cache.dataset import FeatureCache
 from espnet_ensemble.feature_cache.extract import ExtractConf, extract
-from espnet_ensemble.feature_cache.identity import Corpus
-from espnet_ensemble.feature_cache.shard import ShardExtractor, ShardOptions
-from espnet_ensemble.feature_cache.store import STORAGES, append_feats, plan_shards
+from espnet_ensemble.feature_cache.archive import STORAGES, append_feats
+from espnet_ensemble.feature_cache.identity import AudioIdentity, DataSet
+from espnet_ensemble.feature_cache.shard import (
+    ShardConf,
+    ShardExtractor,
+    plan_batches,
+    plan_shards,
+)
+from espnet_ensemble.files import FileState
+from espnet_ensemble.frontend_conf import FrontendConf
 
 # `fused` alone could not import S3PRL on current torchaudio.
 TRAIN = """
@@ -172,21 +179,19 @@ def report_training(folder: Path, data: Path, epochs: int) -> None:
 
 def report_extraction(folder: Path, data: Path, runs: int) -> None:
     """Print the speed of extraction beside the bare model on the same batches."""
-    corpus = Corpus.read(data)
-    shards = plan_shards(folder, corpus, FS, len(corpus.paths))
-    (shard,) = [shard._replace(ark=folder / "0000.ark") for shard in shards]
+    data_set = DataSet.read(data)
+    (shard,) = plan_shards(folder, data_set, FS, len(data_set.paths))
     bare = bare_transformers(folder, families=("wavlm",))
-    member_conf = {"upstreams": [str(folder / "wavlm")]}
+    frontend = FrontendConf.parse({"upstreams": [str(folder / "wavlm")]})
     torch.set_num_threads(1)
     extractors = {
-        storage: ShardExtractor(
-            ShardOptions(member_conf, storage, 60.0, False), "cpu", lambda _: None
-        )
+        storage: ShardExtractor(ShardConf(frontend, storage, 60.0, False), "cpu")
         for storage in STORAGES
     }
-    batches = []
-    for keys in extractors["float32"]._batches(shard.num_samples):
-        batches.append(speech([shard.num_samples[key] / FS for key in keys]))
+    batches = [
+        speech([shard.num_samples[utt_id] / FS for utt_id in batch])
+        for batch in plan_batches(shard.num_samples, 60 * FS)
+    ]
     times: dict[str, list[float]] = {name: [] for name in ("bare", *extractors)}
     for _ in range(runs):
         with torch.no_grad():
@@ -196,7 +201,8 @@ def report_extraction(folder: Path, data: Path, runs: int) -> None:
             times["bare"].append(time.perf_counter() - start)
         for storage, extractor in extractors.items():
             start = time.perf_counter()
-            extractor(shard)
+            for _ in extractor.make(shard):
+                pass
             times[storage].append(time.perf_counter() - start)
     rows = []
     for name, values in times.items():
@@ -213,8 +219,7 @@ def report_storage(folder: Path, data: Path) -> None:
         storage: str(extract(data, conf, folder / "caches", ExtractConf(storage)))
         for storage in STORAGES
     }
-    corpus = Corpus.read(data)
-    hours = sum(corpus.num_samples.values()) / FS / 3600
+    hours = sum(DataSet.read(data).num_samples.values()) / FS / 3600
     exact = FeatureCache(caches["float32"])
     rows = []
     for storage, path in caches.items():
@@ -240,9 +245,10 @@ def report_storage(folder: Path, data: Path) -> None:
 def write_seconds(cache: FeatureCache, storage: str) -> float:
     """Seconds to write one upstream's features, in memory."""
     feats = [np.ascontiguousarray(cache[key][:, :768]) for key in cache]
+    audio = AudioIdentity("0" * 32, FileState(0, 0))
     start = time.perf_counter()
     for x in feats:
-        append_feats(io.BytesIO(), "utt", x, storage)
+        append_feats(io.BytesIO(), "utt", x, audio, storage)
     return time.perf_counter() - start
 
 
@@ -281,7 +287,7 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(cmd: list[str] = None) -> None:
+def main(cmd: list[str] | None = None) -> None:
     """Run the comparison and print its tables."""
     args = get_parser().parse_args(cmd)
     warnings.simplefilter("ignore")

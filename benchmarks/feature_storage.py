@@ -27,7 +27,7 @@ import espnet_ensemble  # noqa: F401
 from espnet_ensemble.data.tables import read_table
 from espnet_ensemble.feature_cache.dataset import FeatureCache
 from espnet_ensemble.feature_cache.extract import ExtractConf, extract
-from espnet_ensemble.feature_cache.store import STORAGES
+from espnet_ensemble.feature_cache.archive import STORAGES
 
 
 @torch.no_grad()
@@ -37,8 +37,8 @@ def losses(
     """The model's loss of each utterance, in evaluation mode."""
     preprocess = ASRTask.build_preprocess_fn(speech2text.asr_train_args, train=False)
     values = []
-    for utterance, text in texts.items():
-        data = preprocess(utterance, {"speech": cache[utterance], "text": text})
+    for utt_id, text in texts.items():
+        data = preprocess(utt_id, {"speech": cache[utt_id], "text": text})
         batch = {}
         for name, value in data.items():
             batch[name] = torch.from_numpy(value)[None]
@@ -52,8 +52,8 @@ def word_error_rate(
 ) -> float:
     """In percent, as stages 12 and 13 have it from audio."""
     errors = words = 0
-    for utterance, text in texts.items():
-        hypothesis, *_ = speech2text(cache[utterance])[0]
+    for utt_id, text in texts.items():
+        hypothesis, *_ = speech2text(cache[utt_id])[0]
         errors += editdistance.eval(text.split(), hypothesis.split())
         words += len(text.split())
     return 100 * errors / words
@@ -76,7 +76,7 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(cmd: list[str] = None) -> None:
+def main(cmd: list[str] | None = None) -> None:
     """Run the comparison and print its table."""
     args = get_parser().parse_args(cmd)
     warnings.simplefilter("ignore")

@@ -1,11 +1,37 @@
-"""Runs of the extraction in processes of their own, and what they leave."""
+"""A small data directory, runs of the extraction in processes, and what they leave."""
 
 import multiprocessing
 import threading
 
+import numpy as np
+import soundfile
 import torch
 from tqdm import tqdm
 from tqdm.asyncio import tqdm_asyncio
+
+from espnet_ensemble.data.datadir import write
+
+#: Of barely a frame, and not in the order of the names.
+NUM_SAMPLES = {"a": 3217, "b": 8000, "c": 410, "d": 7999, "e": 1100, "f": 16000, "g": 9}
+
+
+def noise(num_samples, seed):
+    return np.random.default_rng(seed).normal(0, 0.1, num_samples)
+
+
+def write_noises(tmp_path):
+    """Write noises at 16 kHz, <tmp_path>/wav/<id>.wav, and their data directory."""
+    (tmp_path / "wav").mkdir()
+    paths = {key: tmp_path / "wav" / f"{key}.wav" for key in NUM_SAMPLES}
+    for seed, (key, path) in enumerate(paths.items()):
+        soundfile.write(path, noise(NUM_SAMPLES[key], seed), 16000)
+    tables = {
+        "utt2spk": {key: "alice" for key in paths},
+        "utt2num_samples": {key: str(n) for key, n in NUM_SAMPLES.items()},
+        "wav.scp": {key: str(path) for key, path in paths.items()},
+    }
+    write(tmp_path / "train", tables)
+    return tmp_path / "train"
 
 
 def everything(folder):

@@ -65,6 +65,13 @@ def tiny_wav2vec2(models):
 
 
 @pytest.fixture(scope="session")
+def slow_hubert(tmp_path_factory):
+    """A model of half the frame rate: 640 samples from one frame to the next."""
+    model = tiny_huggingface("Hubert", conv_stride=(5, 2, 2, 2, 2, 2, 4))
+    return save_huggingface(tmp_path_factory.mktemp("models") / "slow", model)
+
+
+@pytest.fixture(scope="session")
 def s3prl_checkpoints(tmp_path_factory):
     """Build and save a tiny S3PRL checkpoint once: (family, style) -> path."""
     folder, saved = tmp_path_factory.mktemp("s3prl"), {}

@@ -17,11 +17,18 @@
 A *member* is one upstream's features of a data set. Every file is written whole or not at
 all. An archive is complete when it has its index, a member when it has its ``cache.yaml``.
 
-The way of the data: :mod:`extract` asks for features, :mod:`identity` says what they are
-and of what audio, :mod:`member` whether they are there already, :mod:`workers` shares out
-the :mod:`shard` objects that are missing, each of which reads audio, runs the upstream and
-writes records of an :mod:`archive`. :mod:`dataset` reads them in training, :mod:`verify`
-looks for damage.
+The way of the data, by modules:
+
+- :mod:`~espnet_ensemble.feature_cache.extract` is asked for features;
+- :mod:`~espnet_ensemble.feature_cache.identity` says what they are, and of which audio;
+- :mod:`~espnet_ensemble.feature_cache.member` says whether they are there already;
+- :mod:`~espnet_ensemble.feature_cache.workers` are the processes that make the rest;
+- :mod:`~espnet_ensemble.feature_cache.shard` is what one of them makes at a time: it reads audio, runs the
+  upstream, and writes
+- :mod:`~espnet_ensemble.feature_cache.archive`: records, with an index.
+
+:mod:`~espnet_ensemble.feature_cache.dataset` reads them in training,
+:mod:`~espnet_ensemble.feature_cache.verify` looks for damage.
 """
 
 from espnet_ensemble.errors import EnsembleError

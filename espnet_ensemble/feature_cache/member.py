@@ -27,7 +27,13 @@ from espnet_ensemble.feature_cache.identity import (
     DataSet,
     FeatureIdentity,
 )
-from espnet_ensemble.files import PathLike, check_keys, read_yaml, remove_unfinished, write_yaml
+from espnet_ensemble.files import (
+    PathLike,
+    check_keys,
+    read_yaml,
+    remove_unfinished,
+    write_yaml,
+)
 
 INFO = "cache.yaml"
 UNFINISHED_INFO = "cache.yaml.part"

@@ -1,7 +1,7 @@
 """One archive, from audio to features.
 
 The way of the data, each a generator over what the one before it gives:
-:func:`plan_batches`, :func:`read_batches`, :meth:`ShardExtractor._run_upstream`,
+:func:`plan_batches`, :func:`read_batches`, the upstream in :class:`ShardExtractor`,
 :func:`write_records`. An utterance whose features cannot be had goes down it as
 :class:`NoFeats`.
 """

@@ -6,6 +6,7 @@ import pytest
 import soundfile
 import torch
 import yaml
+from cache_runs import write_noises
 from espnet2.bin import asr_train
 from espnet2.tasks.asr import ASRTask
 
@@ -53,6 +54,12 @@ def losses(texts, conf, source, exp, num_workers=0, more=()):
     reporter = torch.load(exp / "checkpoint.pth", weights_only=False)["reporter"]
     stats = reporter["stats"].values()
     return [stat[split]["loss"] for stat in stats for split in ("train", "valid")]
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A data directory of noises at 16 kHz: <tmp_path>/wav/<id>.wav."""
+    return write_noises(tmp_path)
 
 
 @pytest.fixture
