@@ -38,9 +38,9 @@ from torch.utils.data import DataLoader
 
 from espnet_ensemble.data.datadir import write
 from espnet_ensemble.data.tables import write_table
+from espnet_ensemble.feature_cache.archive import STORAGES, append_feats
 from espnet_ensemble.feature_cache.dataset import FeatureCache
 from espnet_ensemble.feature_cache.extract import ExtractConf, extract
-from espnet_ensemble.feature_cache.archive import STORAGES, append_feats
 from espnet_ensemble.feature_cache.identity import AudioIdentity, DataSet
 from espnet_ensemble.feature_cache.shard import (
     ShardConf,
@@ -75,7 +75,7 @@ def make_data(folder: Path, minutes: float) -> Path:
         soundfile.write(path, rng.normal(0, 0.1, num_samples), FS)
         text = "".join(rng.choice(TOKENS[2:-1], int(10 * seconds)))
         values = ("spk", text, str(path), str(num_samples))
-        for table, value in zip(tables.values(), values):
+        for table, value in zip(tables.values(), values, strict=True):
             table[key] = value
         left -= seconds
     write(folder / "data", tables)
@@ -206,7 +206,9 @@ def report_extraction(folder: Path, data: Path, runs: int) -> None:
             times[storage].append(time.perf_counter() - start)
     rows = []
     for name, values in times.items():
-        share = statistics.median(b / v for b, v in zip(times["bare"], values))
+        share = statistics.median(
+            b / v for b, v in zip(times["bare"], values, strict=True)
+        )
         speed = shard.seconds / statistics.median(values)
         rows.append([name, f"{speed:.2f}", f"{share:.0%}"])
     show(rows, ["WavLM base, 1 thread", "s of speech per s", "of the bare model"])

@@ -25,9 +25,9 @@ from tabulate import tabulate
 
 import espnet_ensemble  # noqa: F401
 from espnet_ensemble.data.tables import read_table
+from espnet_ensemble.feature_cache.archive import STORAGES
 from espnet_ensemble.feature_cache.dataset import FeatureCache
 from espnet_ensemble.feature_cache.extract import ExtractConf, extract
-from espnet_ensemble.feature_cache.archive import STORAGES
 
 
 @torch.no_grad()
@@ -100,7 +100,7 @@ def main(cmd: list[str] | None = None) -> None:
             found = losses(speech2text, texts, cache)
             first = first or found
             mean = statistics.mean(found)
-            largest = max(abs(a - b) for a, b in zip(found, first))
+            largest = max(abs(a - b) for a, b in zip(found, first, strict=True))
             difference = mean - statistics.mean(first)
             row = [storage, f"{max(errors):.1e}", f"{mean:.4f}", f"{difference:+.4f}"]
             wer = word_error_rate(speech2text, texts, cache)

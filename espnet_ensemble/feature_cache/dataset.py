@@ -92,9 +92,9 @@ class _Reader:
         self._num_frames = read_values(path, int, "numbers of frames")
 
     def read(self, utt_id: str) -> np.ndarray:
-        ark, _, offset = self.places[utt_id].rpartition(":")
+        written, _, offset = self.places[utt_id].rpartition(":")
         # Where the archive was written is in feats.scp; the cache may have been moved.
-        ark = self.member.shards / Path(ark).name
+        ark = self.member.shards / Path(written).name
         shape = (self._num_frames[utt_id], self.member.info.features.feature_size)
         return read_feats(ark, int(offset), utt_id, shape, self._storage)
 

@@ -218,7 +218,7 @@ def read_wav(path: PathLike) -> Wav:
     except OSError as error:
         raise AudioError(f"expected a file, found {error.strerror}") from error
     digest = hashlib.sha256(f"{fs} ".encode())
-    digest.update(np.ascontiguousarray(samples, "<f4"))
+    digest.update(np.ascontiguousarray(samples, "<f4").data)
     return Wav(samples, fs, AudioIdentity(digest.hexdigest()[:32], _state(path)))
 
 

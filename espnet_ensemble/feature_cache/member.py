@@ -10,7 +10,6 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-import espnet_ensemble
 from espnet_ensemble.data.audio import AudioError
 from espnet_ensemble.data.tables import Table, write_table
 from espnet_ensemble.errors import name_keys
@@ -34,6 +33,7 @@ from espnet_ensemble.files import (
     remove_unfinished,
     write_yaml,
 )
+from espnet_ensemble.version import __version__
 
 INFO = "cache.yaml"
 UNFINISHED_INFO = "cache.yaml.part"
@@ -58,7 +58,7 @@ class MemberInfo:
 
     features: FeatureIdentity
     storage: str
-    creator: str = f"espnet_ensemble {espnet_ensemble.__version__}"
+    creator: str = f"espnet_ensemble {__version__}"
 
     @classmethod
     def read(cls, path: PathLike) -> "MemberInfo":

@@ -156,7 +156,9 @@ def _make_in_worker(shard: Shard) -> None:
 
 def _exit_with_parent() -> None:
     """A parent that is killed tells nobody: without this, its processes stay forever."""
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(1)
 
 
