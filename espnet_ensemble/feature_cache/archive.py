@@ -51,7 +51,7 @@ class Storage:
         """Read the matrix at which a file is.
 
         Returns:
-            (frames, features), float32, read-only for some types
+            (frames, features), float32
 
         Raises:
             ValueError: If there is none of this type; or another error of kaldiio's.
@@ -60,7 +60,8 @@ class Storage:
         if ark.read(len(self.magic)) != self.magic:
             raise ValueError("no matrix of this type")
         ark.seek(start)
-        return kaldiio.matio.read_kaldi(ark)
+        # A copy: of some types, kaldiio's array is read-only.
+        return np.array(kaldiio.matio.read_kaldi(ark))
 
 
 class HalfStorage(Storage):
@@ -178,7 +179,7 @@ def read_feats(
         storage: One of :data:`STORAGES`.
 
     Returns:
-        (frames, features), float32, read-only for some types of storage
+        (frames, features), float32
 
     Raises:
         CacheError: If the archive does not have them, for instance is cut off.

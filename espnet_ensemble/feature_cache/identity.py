@@ -5,7 +5,7 @@ import os
 import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.files import FileState, PathLike
 from espnet_ensemble.frontend_conf import FrontendConf
 from espnet_ensemble.layers import Layer
+from espnet_ensemble.upstream.base import Upstream
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class FeatureIdentity:
                 "that train change with every step"
             )
         (upstream_conf,), ensemble = conf.upstreams, conf.build()
-        (upstream,) = ensemble.upstreams
+        upstream = cast(Upstream, ensemble.upstreams[0])
         return cls(
             upstream=upstream.name,
             layer=upstream_conf.layer,

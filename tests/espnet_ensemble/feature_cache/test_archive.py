@@ -109,7 +109,7 @@ def test_code_in_an_archive_is_not_run(storage, tmp_path):
     with pytest.raises(CacheError, match="found none"):
         read_feats(path, 2, "a", SHAPE, storage)
     assert not (tmp_path / "harm").exists()
-    kaldiio.load_mat(f"{path}:2")
+    kaldiio.load_mat(f"{path}:2").close()
     assert (tmp_path / "harm").exists(), "a test that could not fail"
 
 
