@@ -8,13 +8,32 @@ the same.
 import argparse
 import importlib
 
+#: For people.
 VERBS = {
     "asr_train": "ESPnet's ASR training, with the plugin loaded",
     "asr_inference": "ESPnet's ASR decoding, with the plugin loaded",
     "extract": "compute frozen upstreams' features once, for training from disk",
     "pack": "make a model zoo archive that carries local upstreams",
-    "table": "list, run and collect the systems of the paper's tables",
+    "table": "list, run and collect the systems of a table of experiments",
     "upstreams": "list the checkpoints that the paper uses",
+}
+#: For recipes, which call them as ``python -m espnet_ensemble.bin.<verb>``.
+RECIPE_VERBS = {
+    "asr_names": "what asr.sh calls its folders and files",
+    "data_dir": "check, repair, combine and divide data directories",
+    "filter_lengths": "leave out utterances that are too short or too long",
+    "format_wav_scp": "make the audio files of a data directory",
+    "perturb_data_dir_speed": "copy utterances at other speeds",
+    "prepare_librilight": "data directories of Libri-Light's 10 hours",
+    "prepare_librispeech": "data directories of LibriSpeech",
+    "prepare_mini_synth": "speak the corpus mini_synth",
+    "prepare_wsj": "data directories of the Wall Street Journal corpus",
+    "score_asr": "error rates of transcripts",
+    "show_asr_result": "error rates of experiments, as in RESULTS.md",
+    "show_epochs": "a line for each epoch of a train.log",
+    "show_result": "transcripts and a picture of an experiment",
+    "spm_train": "train a SentencePiece model",
+    "submit": "run commands here or on a SLURM cluster",
 }
 
 
@@ -23,13 +42,17 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="espnet-ensemble",
         description="Combine frozen self-supervised speech encoders in ESPnet.",
-        epilog="verbs:\n"
-        + "\n".join(f"  {verb:<16}{text}" for verb, text in VERBS.items()),
+        epilog=f"verbs:\n{_list(VERBS)}\n\nfor recipes:\n{_list(RECIPE_VERBS)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("verb", choices=VERBS, metavar="verb", help="what to do")
+    verbs = [*VERBS, *RECIPE_VERBS]
+    parser.add_argument("verb", choices=verbs, metavar="verb", help="what to do")
     parser.add_argument("args", nargs=argparse.REMAINDER, help="its options")
     return parser
+
+
+def _list(verbs: dict[str, str]) -> str:
+    return "\n".join(f"  {verb:<24}{text}" for verb, text in verbs.items())
 
 
 def main(cmd: list[str] | None = None) -> None:

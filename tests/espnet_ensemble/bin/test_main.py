@@ -1,7 +1,12 @@
+import pkgutil
+
 import pytest
 
+from espnet_ensemble import bin
 from espnet_ensemble.bin import main as espnet_ensemble
 from espnet_ensemble.upstream.checkpoints import CHECKPOINTS
+
+VERBS = {**espnet_ensemble.VERBS, **espnet_ensemble.RECIPE_VERBS}
 
 
 def test_upstreams_prints_the_table(capsys):
@@ -19,10 +24,16 @@ def test_help_lists_the_verbs(capsys):
     with pytest.raises(SystemExit, match="0"):
         espnet_ensemble.main(["--help"])
     out = capsys.readouterr().out
-    assert all(verb in out for verb in espnet_ensemble.VERBS)
+    assert all(f"  {verb} " in out for verb in VERBS)
 
 
-@pytest.mark.parametrize("verb", espnet_ensemble.VERBS)
+def test_every_command_is_a_verb():
+    modules = {module.name for module in pkgutil.iter_modules(bin.__path__)}
+    # The command itself, the other one, and what commands share.
+    assert modules - set(VERBS) == {"main", "python", "command", "audio_options"}
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_its_help(verb, capsys):
     with pytest.raises(SystemExit, match="0"):
         espnet_ensemble.main([verb, "--help"])
