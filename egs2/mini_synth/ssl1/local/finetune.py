@@ -9,135 +9,153 @@ import argparse
 import json
 import shlex
 import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import editdistance
 import numpy as np
 import torch
-from torch.nn.utils.rnn import pad_sequence
-from torchaudio.functional import speed
-from tqdm import tqdm
-from training import (
-    Row,
-    add_training_options,
-    card_ending,
-    load_checkpoint,
-    make_model,
-    run_steps,
-    save_checkpoint,
-    seed_step,
-    update,
-    write_table,
+from finetune_data import (
+    LabelledSpeech,
+    make_batches,
+    make_inputs,
+    perturb_speed,
+    pick_batch,
+    read_labelled,
 )
+from model_dir import Row, card_ending, check_nothing_missing, make_model, write_table
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
+from training import TrainingOptions, add_training_options, means, options_of, train
 from transformers import (
     AutoFeatureExtractor,
     AutoModelForCTC,
-    BatchFeature,
     PreTrainedModel,
     Wav2Vec2CTCTokenizer,
     Wav2Vec2Processor,
 )
 
-from espnet_ensemble.data.audio import open_audio, read_audio
-from espnet_ensemble.data.datadir import validate
-from espnet_ensemble.data.tables import DataError, Segment
+from espnet_ensemble.bin.command import run
+from espnet_ensemble.data.tables import DataError
 from espnet_ensemble.files import write_text
 
 # How the vocabulary writes the space between words, and CTC's blank.
 _SPACE, _BLANK = "|", "<pad>"
 
 
-class Utterance(NamedTuple):
-    """Speech, (samples,), in [-1, 1], and what is said in it."""
+@dataclass(frozen=True)
+class DataOptions:
+    """What speech a model is trained on.
 
-    key: str
-    samples: np.ndarray
-    text: str
+    Attributes:
+        data_dir: Labelled speech to train on.
+        valid_dir: Labelled speech to tell the error rate on; None: it is not told.
+        batch_seconds: Speech in a step, at most, padding included.
+        speed_factors: Each time that it is used, an utterance is played at one of these.
+    """
+
+    data_dir: Path
+    valid_dir: Path | None
+    batch_seconds: float
+    speed_factors: list[float]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What a model starts from, and what happens in it while it is trained.
+
+    Attributes:
+        upstream: Folder of the pre-trained model.
+        freeze_feature_encoder: Whether the convolutions stay as they are.
+        mask_time_prob: Share of masked frames.
+        dropout: Everywhere in the model.
+    """
+
+    upstream: Path
+    freeze_feature_encoder: bool
+    mask_time_prob: float
+    dropout: float
+
+
+@dataclass(frozen=True)
+class FinetuneOptions:
+    """All that decides a fine-tuned model.
+
+    Attributes:
+        data: The speech.
+        model: What it starts from.
+        training: How it is trained.
+    """
+
+    data: DataOptions
+    model: ModelOptions
+    training: TrainingOptions
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> "FinetuneOptions":
+        """Group the options of :func:`get_parser`."""
+        return cls(
+            data=options_of(DataOptions, args),
+            model=options_of(ModelOptions, args),
+            training=options_of(TrainingOptions, args),
+        )
 
 
 def finetune(
-    args: argparse.Namespace, command: str, work_dir: Path, final: Path
+    options: FinetuneOptions, command: str, work_dir: Path, final: Path
 ) -> None:
-    """Train, and write the model.
+    """Train a model, and write it.
 
     Args:
-        args: The options of :func:`get_parser`.
-        command: What to note in the model card as the way to make it again.
+        options: Of the model.
+        command: Noted in the model card as the way to make it again.
         work_dir: For what an interrupted run goes on with.
         final: Folder for the model.
     """
-    extractor = AutoFeatureExtractor.from_pretrained(args.upstream)
-    utterances = read_utterances(Path(args.data_dir), extractor.sampling_rate)
-    valid = []
-    if args.valid_dir:
-        valid = read_utterances(Path(args.valid_dir), extractor.sampling_rate)
-    tokenizer = make_tokenizer(utterances, work_dir)
-    processor = Wav2Vec2Processor(extractor, tokenizer)
-    torch.manual_seed(args.seed)
-    model = load_model(args, tokenizer).to(args.device)
-    rows = train(args, model, processor, utterances, work_dir)
+    data, training = options.data, options.training
+    extractor = AutoFeatureExtractor.from_pretrained(options.model.upstream)
+    fs = extractor.sampling_rate
+    utterances = read_labelled(data.data_dir, fs)
+    valid = [] if data.valid_dir is None else read_labelled(data.valid_dir, fs)
+    processor = Wav2Vec2Processor(extractor, make_tokenizer(utterances, work_dir))
+    torch.manual_seed(training.seed)
+    model = load_model(options.model, processor.tokenizer).to(training.device)
+    batches = make_batches(utterances, data.batch_seconds * fs)
+    compute_loss = partial(step_loss, model, processor, options, batches)
+    rows = means(train(model, compute_loss, training, work_dir), training.log_interval)
     cer = None
     if valid:
-        cer = greedy_cer(args, model, processor, valid)
-        print(f"{args.valid_dir}: {cer:.1%} greedy character error rate")
+        cer = greedy_cer(model, processor, make_batches(valid, data.batch_seconds * fs))
+        print(f"{data.valid_dir}: {cer:.1%} greedy character error rate")
     model.to("cpu").save_pretrained(final)
     processor.save_pretrained(final)
     # The processor has it in processor_config.json only, where not all loaders look.
     extractor.save_pretrained(final)
     write_table(rows, final / "train_log.csv")
-    hours = sum(len(utt.samples) for utt in utterances) / extractor.sampling_rate / 3600
-    card = model_card(args, command, hours, model, rows, cer)
-    (final / "README.md").write_text(card, encoding="utf-8")
+    hours = sum(len(utt.samples) for utt in utterances) / fs / 3600
+    card = model_card(options, command, hours, model, rows, cer)
+    write_text(final / "README.md", card)
 
 
-def read_utterances(data_dir: Path, fs: int) -> list[Utterance]:
-    """Read the labelled speech of a Kaldi-style data directory.
-
-    Returns:
-        The utterances, sorted by length; half an hour is 0.1 GB.
-
-    Raises:
-        DataError: If the directory is not valid or has no wav.scp, or an utterance's
-            audio is not readable or not at ``fs`` Hz.
-    """
-    tables = validate(data_dir)
-    if "wav.scp" not in tables:
-        raise DataError(f"{data_dir}/wav.scp: expected this file, found none")
-    utterances = []
-    progress = tqdm(tables["text"].items(), desc="read", unit="utt", mininterval=1)
-    for key, text in progress:
-        segment = Segment(key)
-        if "segments" in tables:
-            segment = Segment.parse(tables["segments"][key])
-        entry = tables["wav.scp"][segment.recording]
-        try:
-            with open_audio(entry) as sound:
-                if sound.samplerate != fs:
-                    raise DataError(f"expected {fs} Hz, found {sound.samplerate} Hz")
-                samples = read_audio(sound, segment)
-        except DataError as error:
-            raise DataError(f"{data_dir}: {key}: {entry}: {error}") from error
-        utterances.append(Utterance(key, samples, text))
-    return sorted(utterances, key=lambda utterance: len(utterance.samples))
-
-
-def make_tokenizer(utterances: list[Utterance], folder: Path) -> Wav2Vec2CTCTokenizer:
+def make_tokenizer(
+    utterances: list[LabelledSpeech], folder: Path
+) -> Wav2Vec2CTCTokenizer:
     """Make a vocabulary of the characters in the texts.
 
     Args:
-        utterances: Words in their texts are separated by spaces.
+        utterances: Of the training set.
         folder: Where the vocabulary is written, as ``vocab.json``.
 
     Raises:
-        ValueError: If a text has the character that stands for the space.
+        DataError: If a text has the character that stands for the space.
     """
     characters = set()
     for utterance in utterances:
         if _SPACE in utterance.text:
-            raise ValueError(
-                f"{utterance.key}: expected a text without {_SPACE!r}, found "
+            raise DataError(
+                f"{utterance.utt_id}: expected a text without {_SPACE!r}, found "
                 f"{utterance.text!r}"
             )
         characters.update(utterance.text)
@@ -152,15 +170,15 @@ def make_tokenizer(utterances: list[Utterance], folder: Path) -> Wav2Vec2CTCToke
 
 
 def load_model(
-    args: argparse.Namespace, tokenizer: Wav2Vec2CTCTokenizer
+    options: ModelOptions, tokenizer: Wav2Vec2CTCTokenizer
 ) -> PreTrainedModel:
-    """Load the pre-trained model, with a fresh CTC head.
+    """Load a pre-trained model, with a fresh CTC head.
 
     Raises:
-        ValueError: If the checkpoint lacks weights of the encoder.
+        EnsembleError: If the checkpoint lacks weights of the encoder.
     """
     model, loading = AutoModelForCTC.from_pretrained(
-        args.upstream,
+        options.upstream,
         dtype=torch.float32,
         output_loading_info=True,
         # The head is made anew, also where the upstream has one.
@@ -173,235 +191,166 @@ def load_model(
         # An utterance of too few frames for its text has no alignment.
         ctc_zero_infinity=True,
         apply_spec_augment=True,
-        mask_time_prob=args.mask_time_prob,
+        mask_time_prob=options.mask_time_prob,
         layerdrop=0.0,
-        hidden_dropout=args.dropout,
-        attention_dropout=args.dropout,
-        activation_dropout=args.dropout,
-        final_dropout=args.dropout,
+        hidden_dropout=options.dropout,
+        attention_dropout=options.dropout,
+        activation_dropout=options.dropout,
+        final_dropout=options.dropout,
     )
     missing = [key for key in loading["missing_keys"] if not key.startswith("lm_head.")]
-    if missing:
-        raise ValueError(
-            f"{args.upstream} lacks weights, which would be random: {', '.join(missing)}"
-        )
-    if args.freeze_feature_encoder:
+    check_nothing_missing(options.upstream, missing)
+    if options.freeze_feature_encoder:
         model.freeze_feature_encoder()
     return model
 
 
-def train(
-    args: argparse.Namespace,
+def step_loss(
     model: PreTrainedModel,
     processor: Wav2Vec2Processor,
-    utterances: list[Utterance],
-    work_dir: Path,
-) -> list[Row]:
-    """Run the steps that are left.
+    options: FinetuneOptions,
+    batches: list[list[LabelledSpeech]],
+    step: int,
+    rng: np.random.Generator,
+) -> tuple[Tensor, Row]:
+    """Compute the loss of a step, per character.
 
     Args:
-        args: The options of :func:`get_parser`.
-        model: Trained in place.
+        model: On its device.
         processor: Its feature extractor and tokenizer.
-        utterances: Sorted by length.
-        work_dir: Where the checkpoint and the loss curve go.
+        options: Of the model.
+        batches: One of them is taken.
+        step: The step's number, from 0.
+        rng: Decides the utterances' speeds.
 
     Returns:
-        The loss curve: means over ``args.log_interval`` steps each.
+        The loss, a scalar, and what else to report: nothing.
     """
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=0.01
-    )
-    checkpoint = work_dir / "checkpoint.pt"
-    done, rows = load_checkpoint(checkpoint, model, optimizer, args.device)
-    model.train()
-    batches = make_batches(args, processor, utterances)
-
-    def step(number: int) -> Row:
-        batch = batches[pick(number, len(batches), args.seed)]
-        return run_step(args, number, model, optimizer, processor, batch)
-
-    for done in run_steps(args, Path(args.output_dir).name, step, done, rows):
-        save_checkpoint(checkpoint, model, optimizer, done, rows)
-        write_table(rows, work_dir / "train_log.csv")
-    return rows
-
-
-def make_batches(
-    args: argparse.Namespace, processor: Wav2Vec2Processor, utterances: list[Utterance]
-) -> list[list[Utterance]]:
-    """Cut the utterances, sorted by length, into batches.
-
-    Returns:
-        Batches of at most ``args.batch_seconds``, padding included, or of one utterance.
-    """
-    limit = args.batch_seconds * processor.feature_extractor.sampling_rate
-    batches: list[list[Utterance]] = [[]]
-    for utterance in utterances:
-        if batches[-1] and (len(batches[-1]) + 1) * len(utterance.samples) > limit:
-            batches.append([])
-        batches[-1].append(utterance)
-    return batches
-
-
-def pick(step: int, num_batches: int, seed: int) -> int:
-    """Choose a step's batch: in each epoch all of them, in another order.
-
-    Example:
-        >>> sorted(pick(step, 4, seed=0) for step in range(4, 8))
-        [0, 1, 2, 3]
-    """
-    epoch, index = divmod(step, num_batches)
-    return int(np.random.default_rng([seed, epoch]).permutation(num_batches)[index])
-
-
-def run_step(
-    args: argparse.Namespace,
-    step: int,
-    model: PreTrainedModel,
-    optimizer: torch.optim.Optimizer,
-    processor: Wav2Vec2Processor,
-    batch: list[Utterance],
-) -> Row:
-    """One update; what is random in it depends on the seed and on the step alone.
-
-    Returns:
-        What to report; the loss is per character.
-    """
-    rng = seed_step(args.seed, step)
-    batch = [perturb_speed(args, utterance, processor, rng) for utterance in batch]
+    training, fs = options.training, processor.feature_extractor.sampling_rate
+    batch = [
+        perturb_speed(utterance, options.data.speed_factors, fs, rng)
+        for utterance in batches[pick_batch(step, len(batches), training.seed)]
+    ]
     labels = [torch.tensor(processor.tokenizer(utt.text).input_ids) for utt in batch]
     labels = pad_sequence(labels, batch_first=True, padding_value=-100)
-    inputs = make_inputs(processor, batch).to(args.device)
-    with torch.autocast(args.device, torch.bfloat16, enabled=args.bfloat16):
-        loss = model(**inputs, labels=labels.to(args.device)).loss
-    return {"loss": loss.item(), **update(args, step, loss, model, optimizer)}
-
-
-def perturb_speed(
-    args: argparse.Namespace,
-    utterance: Utterance,
-    processor: Wav2Vec2Processor,
-    rng: np.random.Generator,
-) -> Utterance:
-    """Play an utterance faster or slower, and so higher or lower: in another voice."""
-    factor = rng.choice(args.speed_factors)
-    if factor == 1:
-        return utterance
-    fs = processor.feature_extractor.sampling_rate
-    samples, _ = speed(torch.from_numpy(utterance.samples), fs, factor)
-    return utterance._replace(samples=samples.numpy())
-
-
-def make_inputs(processor: Wav2Vec2Processor, batch: list[Utterance]) -> BatchFeature:
-    """What the model takes: waveforms, (batch, samples), and their padding mask."""
-    extractor = processor.feature_extractor
-    return extractor(
-        [utterance.samples for utterance in batch],
-        sampling_rate=extractor.sampling_rate,
-        padding=True,
-        return_attention_mask=True,
-        return_tensors="pt",
-    )
+    inputs = make_inputs(processor.feature_extractor, batch).to(training.device)
+    with training.autocast():
+        return model(**inputs, labels=labels.to(training.device)).loss, {}
 
 
 @torch.no_grad()
 def greedy_cer(
-    args: argparse.Namespace,
     model: PreTrainedModel,
     processor: Wav2Vec2Processor,
-    utterances: list[Utterance],
+    batches: list[list[LabelledSpeech]],
 ) -> float:
-    """Edits per character of the texts, spaces included, without any search."""
+    """Count edits per character of the texts, spaces included, without any search."""
     model.eval()
-    edits = 0
-    for batch in tqdm(make_batches(args, processor, utterances), desc="decode"):
-        inputs = make_inputs(processor, batch).to(args.device)
+    edits = num_characters = 0
+    for batch in tqdm(batches, desc="decode"):
+        inputs = make_inputs(processor.feature_extractor, batch).to(model.device)
         best = model(**inputs).logits.argmax(dim=-1).cpu()
         frames = model._get_feat_extract_output_lengths(
             inputs["attention_mask"].sum(dim=1)
         )
-        for utterance, path, length in zip(batch, best, frames.tolist()):
+        for utterance, path, length in zip(batch, best, frames.tolist(), strict=True):
             text = processor.decode(path[:length])
             edits += editdistance.eval(text, utterance.text)
-    return edits / max(1, sum(len(utterance.text) for utterance in utterances))
+            num_characters += len(utterance.text)
+    return edits / max(1, num_characters)
 
 
 def model_card(
-    args: argparse.Namespace,
+    options: FinetuneOptions,
     command: str,
     hours: float,
     model: PreTrainedModel,
     rows: list[Row],
     cer: float | None,
 ) -> str:
-    """What this model is, how it was made, and how its training went."""
+    """Tell what a model is, how it was made, and how its training went."""
+    data, start = options.data, options.model
     family = model.config.model_type
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
-    encoder = "frozen" if args.freeze_feature_encoder else "trained too"
+    encoder = "frozen" if start.freeze_feature_encoder else "trained too"
     result = ""
     if cer is not None:
-        result = f"- Greedy character error rate on `{args.valid_dir}`: {cer:.1%}\n"
+        result = f"- Greedy character error rate on `{data.valid_dir}`: {cer:.1%}\n"
     return f"""# {family}, tiny, fine-tuned with CTC for mini_synth
 
 A {family} of {parameters:.1f} M parameters for the quick-start recipe: small enough
 for a CPU, of no use for real speech. It writes characters.
 
-- Made from: `{args.upstream}`; convolutional feature encoder {encoder}
-- Data: {hours:.2f} h of mini_synth (`{args.data_dir}`): labelled, spoken by eSpeak NG
+- Made from: `{start.upstream}`; convolutional feature encoder {encoder}
+- Data: {hours:.2f} h of mini_synth (`{data.data_dir}`): labelled, spoken by eSpeak NG
 - Objective: CTC over {model.config.vocab_size} symbols; \
-{args.mask_time_prob:.0%} of the frames masked, dropout {args.dropout:g}
-- Speeds: {" ".join(map(str, args.speed_factors))}
-- Steps: {args.num_steps}, each at most {args.batch_seconds:g} s
-{result}{card_ending(args, command, rows)}"""
+{start.mask_time_prob:.0%} of the frames masked, dropout {start.dropout:g}
+- Speeds: {" ".join(map(str, data.speed_factors))}
+- Steps: {options.training.num_steps}, each at most {data.batch_seconds:g} s
+{result}{card_ending(command, options.training.device, rows)}"""
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Options of the command."""
+    """Make the parser of the command.
+
+    Example:
+        >>> options = "--upstream upstreams/hubert --output_dir exp/hubert_ctc".split()
+        >>> get_parser().parse_args(options).batch_seconds
+        16.0
+    """
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--upstream", required=True, help="folder of the model")
-    parser.add_argument("--output_dir", required=True, help="for the finished model")
-    parser.add_argument("--data_dir", default="data/train", help="labelled speech")
-    parser.add_argument("--valid_dir", help="labelled speech to tell the error rate on")
-    parser.add_argument("--num_steps", type=int, default=4000)
-    parser.add_argument(
-        "--batch_seconds", type=float, default=16.0, help="speech in a step, at most"
+    add = parser.add_argument
+    add("--output_dir", required=True, type=Path, help="for the finished model")
+    add = parser.add_argument_group("data").add_argument
+    add("--data_dir", type=Path, default="data/train", help="labelled speech")
+    add("--valid_dir", type=Path, help="labelled speech to tell the error rate on")
+    add("--batch_seconds", type=float, default=16.0, help="speech in a step, at most")
+    add(
+        "--speed_factors",
+        type=positive,
+        nargs="+",
+        default=[1.0],
+        help="each time it is used, an utterance is played at one of these speeds",
     )
-    parser.add_argument("--lr", type=float, default=1e-3, help="highest learning rate")
-    parser.add_argument("--warmup_steps", type=int, default=300)
-    parser.add_argument(
+    add = parser.add_argument_group("model").add_argument
+    add("--upstream", required=True, type=Path, help="folder of the pre-trained model")
+    add(
         "--freeze_feature_encoder",
         action=argparse.BooleanOptionalAction,
         default=True,
         help="leave the convolutions as they are",
     )
-    parser.add_argument(
-        "--mask_time_prob", type=float, default=0.05, help="share of masked frames"
-    )
-    parser.add_argument("--dropout", type=float, default=0.1)
-    parser.add_argument(
-        "--speed_factors",
-        type=float,
-        nargs="+",
-        default=[1.0],
-        help="each time it is used, an utterance is played at one of these speeds",
-    )
-    add_training_options(parser)
+    add("--mask_time_prob", type=float, default=0.05, help="share of masked frames")
+    add("--dropout", type=float, default=0.1, help="everywhere in the model")
+    add_training_options(parser, num_steps=4000)
     return parser
+
+
+def positive(word: str) -> float:
+    """Parse a number above 0.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is none.
+    """
+    number = float(word)
+    if number > 0:
+        return number
+    raise argparse.ArgumentTypeError(f"expected above 0, found {word}")
 
 
 def main(cmd: list[str] | None = None) -> None:
     """Fine-tune a model."""
-    options = sys.argv[1:] if cmd is None else cmd
-    parser = get_parser()
-    args = parser.parse_args(options)
-    if min(args.speed_factors) <= 0:
-        parser.error(f"--speed_factors: expected above 0, found {args.speed_factors}")
-    command = f"python local/finetune.py {shlex.join(options)}"
-    make_model(args, partial(finetune, args, command))
+    words = sys.argv[1:] if cmd is None else cmd
+    command = f"python local/finetune.py {shlex.join(words)}"
+
+    def work(args: argparse.Namespace) -> None:
+        make = partial(finetune, FinetuneOptions.of(args), command)
+        make_model(args.output_dir, vars(args), make)
+
+    run(get_parser(), work, words)
 
 
 if __name__ == "__main__":

@@ -9,37 +9,36 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-import transformers
+from model_dir import Row, card_ending, make_model, write_table
 from pretrain_data import (
     FS,
     HiddenFeatures,
     draw_windows,
     load_or_make_units,
     mfcc,
-    num_frames,
     read_speech,
 )
-from pretrain_objectives import make_objective
+from pretrain_objectives import OBJECTIVES, make_objective
+from torch import Tensor
 from training import (
-    Row,
+    TrainingOptions,
     add_training_options,
-    card_ending,
-    load_checkpoint,
-    make_model,
-    run_steps,
-    save_checkpoint,
-    seed_step,
-    update,
-    write_table,
+    means,
+    options_of,
+    train,
 )
-from transformers import Wav2Vec2FeatureExtractor
+from transformers import PreTrainedModel, Wav2Vec2FeatureExtractor
 
-_OBJECTIVES = {
+from espnet_ensemble.bin.command import run
+from espnet_ensemble.files import write_text
+
+_OBJECTIVE_IN_WORDS = {
     "wav2vec2": "contrastive loss over quantized features, with diversity loss and an "
     "annealed Gumbel softmax (wav2vec 2.0)",
     "hubert": "masked prediction of k-means units (HuBERT)",
@@ -48,102 +47,147 @@ _OBJECTIVES = {
 }
 
 
+@dataclass(frozen=True)
+class DataOptions:
+    """What speech a model is trained on.
+
+    Attributes:
+        data_dir: Has ``wav.scp``.
+        batch_size: Windows in a step.
+        window_seconds: Length of a window.
+    """
+
+    data_dir: Path
+    batch_size: int
+    window_seconds: float
+
+
+@dataclass(frozen=True)
+class UnitOptions:
+    """What HuBERT and WavLM predict.
+
+    Attributes:
+        num_units: Number of k-means clusters.
+        units_from: Folder of the model whose features are clustered; None: MFCCs are.
+        units_layer: Which layer's, counted as in S3PRL.
+    """
+
+    num_units: int
+    units_from: Path | None
+    units_layer: int
+
+    def __str__(self) -> str:
+        source = "MFCCs"
+        if self.units_from is not None:
+            source = f"layer {self.units_layer} of {self.units_from}"
+        return f"{self.num_units}, k-means on {source}"
+
+
+@dataclass(frozen=True)
+class PretrainOptions:
+    """All that decides a pre-trained model.
+
+    Attributes:
+        family: One of :data:`OBJECTIVES`.
+        init_from: Folder of the model whose weights it starts with; None: fresh ones.
+        data: The speech.
+        units: None for wav2vec 2.0.
+        training: How it is trained.
+    """
+
+    family: str
+    init_from: Path | None
+    data: DataOptions
+    units: UnitOptions | None
+    training: TrainingOptions
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> "PretrainOptions":
+        """Group the options of :func:`get_parser`."""
+        return cls(
+            family=args.family,
+            init_from=args.init_from,
+            data=options_of(DataOptions, args),
+            units=None if args.family == "wav2vec2" else options_of(UnitOptions, args),
+            training=options_of(TrainingOptions, args),
+        )
+
+
 def pretrain(
-    args: argparse.Namespace, command: str, work_dir: Path, final: Path
+    options: PretrainOptions, command: str, work_dir: Path, final: Path
 ) -> None:
-    """Train, and write the model.
+    """Train a model, and write it.
 
     Args:
-        args: The options of :func:`get_parser`.
-        command: What to note in the model card as the way to make it again.
+        options: Of the model.
+        command: Noted in the model card as the way to make it again.
         work_dir: For what an interrupted run goes on with.
         final: Folder for the model.
     """
-    speech = read_speech(Path(args.data_dir))
+    training = options.training
+    speech = read_speech(options.data.data_dir)
     units = None
-    if args.family != "wav2vec2":
+    if options.units is not None:
         units = load_or_make_units(
-            work_dir / "units.npy", speech, _features(args), args.num_units, args.seed
+            work_dir / "units.npy",
+            speech,
+            partial(unit_features, options.units, training.device),
+            options.units.num_units,
+            training.seed,
         )
-    torch.manual_seed(args.seed)
-    objective = make_objective(args.family, args.num_units).to(args.device).train()
-    rows = train(args, objective, speech, units, work_dir)
+    torch.manual_seed(training.seed)
+    num_units = 0 if options.units is None else options.units.num_units
+    objective = make_objective(options.family, num_units, options.init_from)
+    objective.to(training.device)
+    compute_loss = partial(step_loss, objective, options, speech, units)
+    steps = train(objective, compute_loss, training, work_dir)
+    rows = means(steps, training.log_interval)
     save_model(objective.model, final)
     write_table(rows, final / "train_log.csv")
     hours = len(speech) / FS / 3600
-    (final / "README.md").write_text(
-        model_card(args, command, hours, objective.model, rows), encoding="utf-8"
-    )
+    card = model_card(options, command, hours, objective.model, rows)
+    write_text(final / "README.md", card)
 
 
-def _features(args: argparse.Namespace) -> Callable[[], Callable]:
-    if args.units_from is None:
-        return lambda: mfcc
-    return partial(HiddenFeatures, args.units_from, args.units_layer, args.device)
+def unit_features(options: UnitOptions, device: str) -> Callable[[Tensor], Tensor]:
+    """Choose the features that are clustered: (samples,) -> (frames, feature)."""
+    if options.units_from is None:
+        return mfcc
+    return HiddenFeatures(options.units_from, options.units_layer, device)
 
 
-def train(
-    args: argparse.Namespace,
+def step_loss(
     objective: torch.nn.Module,
+    options: PretrainOptions,
     speech: np.ndarray,
     units: np.ndarray | None,
-    work_dir: Path,
-) -> list[Row]:
-    """Run the steps that are left.
+    step: int,
+    rng: np.random.Generator,
+) -> tuple[Tensor, Row]:
+    """Compute the loss of a step.
 
     Args:
-        args: The options of :func:`get_parser`.
-        objective: Trained in place.
+        objective: On its device.
+        options: Of the model.
         speech: (samples,), int16
         units: (frames,), or None for wav2vec 2.0.
-        work_dir: Where the checkpoint and the loss curve go.
+        step: The step's number, from 0.
+        rng: Decides which windows are taken, and what happens to them.
 
     Returns:
-        The loss curve: means over ``args.log_interval`` steps each.
+        The loss, a scalar, and what else to report.
     """
-    optimizer = torch.optim.AdamW(
-        objective.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=0.01
-    )
-    checkpoint = work_dir / "checkpoint.pt"
-    done, rows = load_checkpoint(checkpoint, objective, optimizer, args.device)
-
-    def step(number: int) -> Row:
-        return run_step(args, number, objective, optimizer, speech, units)
-
-    for done in run_steps(args, args.family, step, done, rows):
-        save_checkpoint(checkpoint, objective, optimizer, done, rows)
-        write_table(rows, work_dir / "train_log.csv")
-    return rows
+    data, training = options.data, options.training
+    windows = draw_windows(speech, data.batch_size, data.window_seconds, rng)
+    targets = None if units is None else windows.units(units).to(training.device)
+    with training.autocast():
+        return objective(
+            windows.wavs.to(training.device), targets, step / training.num_steps, rng
+        )
 
 
-def run_step(
-    args: argparse.Namespace,
-    step: int,
-    objective: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    speech: np.ndarray,
-    units: np.ndarray | None,
-) -> Row:
-    """One update; what is random in it depends on the seed and on the step alone.
-
-    Returns:
-        What to report.
-    """
-    rng = seed_step(args.seed, step)
-    wavs, frames = draw_windows(speech, args.batch_size, args.window_seconds, rng)
-    targets = None
-    if units is not None:
-        span = np.arange(num_frames(wavs.size(1)))
-        targets = torch.from_numpy(units[frames[:, None] + span]).to(args.device)
-    progress = step / args.num_steps
-    with torch.autocast(args.device, torch.bfloat16, enabled=args.bfloat16):
-        loss, metrics = objective(wavs.to(args.device), targets, progress, rng)
-    lr = update(args, step, loss, objective, optimizer)
-    return {"loss": loss.item(), **metrics, **lr}
-
-
-def save_model(model: transformers.PreTrainedModel, folder: Path) -> None:
-    """Write a folder as a hub checkpoint is."""
+def save_model(model: PreTrainedModel, folder: Path) -> None:
+    """Write a folder like that of a checkpoint on the Hugging Face hub."""
     model.to("cpu").save_pretrained(folder)
     Wav2Vec2FeatureExtractor(
         do_normalize=True, return_attention_mask=True
@@ -151,66 +195,73 @@ def save_model(model: transformers.PreTrainedModel, folder: Path) -> None:
 
 
 def model_card(
-    args: argparse.Namespace,
+    options: PretrainOptions,
     command: str,
     hours: float,
-    model: transformers.PreTrainedModel,
+    model: PreTrainedModel,
     rows: list[Row],
 ) -> str:
-    """What this model is, how it was made, and how its training went."""
+    """Tell what a model is, how it was made, and how its training went."""
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
-    source = args.units_from and f"layer {args.units_layer} of {args.units_from}"
-    units = (
-        ""
-        if args.family == "wav2vec2"
-        else (f"- Units: {args.num_units}, k-means on {source or 'MFCCs'}\n")
-    )
-    return f"""# {args.family}, tiny, for mini_synth
+    data, num_steps = options.data, options.training.num_steps
+    start = units = ""
+    if options.init_from is not None:
+        start = f"- Start: the weights of `{options.init_from}`\n"
+    if options.units is not None:
+        units = f"- Units: {options.units}\n"
+    return f"""# {options.family}, tiny, for mini_synth
 
-A {args.family} of {parameters:.1f} M parameters for the quick-start recipe: small enough
+A {options.family} of {parameters:.1f} M parameters for the quick-start recipe: small enough
 for a CPU, of no use for real speech.
 
-- Data: {hours:.2f} h of mini_synth (`{args.data_dir}`): unlabelled, spoken by eSpeak NG
-- Objective: {_OBJECTIVES[args.family]}
-{units}- Steps: {args.num_steps}, each {args.batch_size} x {args.window_seconds:g} s
-{card_ending(args, command, rows)}"""
+- Data: {hours:.2f} h of mini_synth (`{data.data_dir}`): unlabelled, spoken by eSpeak NG
+- Objective: {_OBJECTIVE_IN_WORDS[options.family]}
+{start}{units}- Steps: {num_steps}, each {data.batch_size} x {data.window_seconds:g} s
+{card_ending(command, options.training.device, rows)}"""
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Options of the command.
+    """Make the parser of the command.
 
     Example:
         >>> options = ["--family", "hubert", "--output_dir", "exp/upstreams/hubert"]
-        >>> get_parser().parse_args(options).data_dir
-        'data/unlabelled'
+        >>> get_parser().parse_args(options).window_seconds
+        4.0
     """
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--family", required=True, choices=sorted(_OBJECTIVES))
-    parser.add_argument("--output_dir", required=True, help="for the finished model")
-    parser.add_argument("--data_dir", default="data/unlabelled")
-    parser.add_argument("--num_steps", type=int, default=8000)
-    parser.add_argument("--batch_size", type=int, default=4, help="windows in a step")
-    parser.add_argument("--window_seconds", type=float, default=4.0)
-    parser.add_argument("--lr", type=float, default=1e-3, help="highest learning rate")
-    parser.add_argument("--warmup_steps", type=int, default=300)
-    parser.add_argument("--num_units", type=int, default=100)
-    parser.add_argument(
-        "--units_from", help="a model whose hidden features give the units, not MFCCs"
+    add = parser.add_argument
+    add("--family", required=True, choices=sorted(OBJECTIVES), help="what to train")
+    add("--output_dir", required=True, type=Path, help="for the finished model")
+    add("--init_from", type=Path, help="a finished model whose weights to start with")
+    add = parser.add_argument_group("data").add_argument
+    add("--data_dir", type=Path, default="data/unlabelled", help="with a wav.scp")
+    add("--batch_size", type=int, default=4, help="windows in a step")
+    add("--window_seconds", type=float, default=4.0, help="length of a window")
+    add = parser.add_argument_group("units of HuBERT and WavLM").add_argument
+    add("--num_units", type=int, default=100, help="k-means clusters")
+    add(
+        "--units_from",
+        type=Path,
+        help="a model whose hidden features give the units, not MFCCs",
     )
-    parser.add_argument("--units_layer", type=int, default=3, help="of --units_from")
-    add_training_options(parser)
+    add("--units_layer", type=int, default=3, help="of --units_from")
+    add_training_options(parser, num_steps=8000)
     return parser
 
 
 def main(cmd: list[str] | None = None) -> None:
     """Pre-train a model."""
-    options = sys.argv[1:] if cmd is None else cmd
-    args = get_parser().parse_args(options)
-    command = f"python local/pretrain.py {shlex.join(options)}"
-    make_model(args, partial(pretrain, args, command))
+    words = sys.argv[1:] if cmd is None else cmd
+    command = f"python local/pretrain.py {shlex.join(words)}"
+
+    def work(args: argparse.Namespace) -> None:
+        make = partial(pretrain, PretrainOptions.of(args), command)
+        make_model(args.output_dir, vars(args), make)
+
+    run(get_parser(), work, words)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 import torchaudio
 from sklearn.cluster import MiniBatchKMeans
@@ -13,11 +13,33 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import AutoModel
 
+from espnet_ensemble.data.audio import open_audio
+from espnet_ensemble.data.tables import DataError, read_table
+from espnet_ensemble.files import atomic_write
+
 FS = 16000
 # Of the convolutional extractors of all three families.
 HOP, RECEPTIVE_FIELD = 320, 400
 _BLOCK_FRAMES = 1000
 _KMEANS_FRAMES = 200_000
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Parts of the speech, all of one length.
+
+    Attributes:
+        wavs: (batch, samples), in [-1, 1]
+        first_frames: The frame of the whole speech that each begins with, (batch,).
+    """
+
+    wavs: Tensor
+    first_frames: np.ndarray
+
+    def units(self, units: np.ndarray) -> Tensor:
+        """Cut the units of the whole speech, (frames,): (batch, frames)."""
+        span = np.arange(num_frames(self.wavs.size(1)))
+        return torch.from_numpy(units[self.first_frames[:, None] + span])
 
 
 def read_speech(data_dir: Path) -> np.ndarray:
@@ -30,56 +52,61 @@ def read_speech(data_dir: Path) -> np.ndarray:
         (samples,), int16
 
     Raises:
-        ValueError: If there is no recording, or one is not mono at 16 kHz.
+        DataError: If there is no recording, or one is not mono at 16 kHz.
     """
-    lines = (data_dir / "wav.scp").read_text(encoding="utf-8").splitlines()
-    if not lines:
-        raise ValueError(f"{data_dir}/wav.scp: expected recordings, found none")
+    entries = read_table(data_dir / "wav.scp").values()
+    if not entries:
+        raise DataError(f"{data_dir}/wav.scp: expected recordings, found none")
     recordings = []
-    for line in tqdm(lines, desc="read", unit="utt", mininterval=1):
-        path = line.split(maxsplit=1)[1]
-        samples, fs = soundfile.read(path, dtype="int16")
-        if fs != FS or samples.ndim != 1:
-            raise ValueError(f"{path}: expected mono, {FS} Hz; found {fs} Hz")
-        recordings.append(samples)
+    for entry in tqdm(entries, desc="read", unit="rec", mininterval=1):
+        with open_audio(entry) as sound:
+            if (sound.samplerate, sound.channels) != (FS, 1):
+                raise DataError(
+                    f"{entry}: expected mono at {FS} Hz, found {sound.channels} "
+                    f"channel(s) at {sound.samplerate} Hz"
+                )
+            recordings.append(sound.read(dtype="int16"))
     return np.concatenate(recordings)
 
 
 def num_frames(num_samples: int) -> int:
-    """Frames that a model gives for as many samples."""
+    """Count the frames that a model gives for so many samples."""
     return (num_samples - RECEPTIVE_FIELD) // HOP + 1
 
 
 def draw_windows(
     speech: np.ndarray, batch_size: int, seconds: float, rng: np.random.Generator
-) -> tuple[Tensor, np.ndarray]:
+) -> Windows:
     """Cut windows from anywhere in the speech.
 
     Args:
         speech: (samples,), int16
         batch_size: Number of windows.
         seconds: Length of a window.
-        rng: Decides where.
-
-    Returns:
-        Windows (batch, samples) in [-1, 1], and the frame of ``speech`` that each starts
-        with, (batch,).
+        rng: Decides where they are.
 
     Raises:
-        ValueError: If there is less speech than one window.
+        DataError: If there is less speech than one window.
     """
     length = int(seconds * FS)
     if length > len(speech):
-        raise ValueError(
+        raise DataError(
             f"expected at least {seconds} s of speech, found {len(speech) / FS:.1f} s"
         )
     starts = rng.integers((len(speech) - length) // HOP + 1, size=batch_size)
     windows = np.stack([speech[HOP * s : HOP * s + length] for s in starts])
-    return torch.from_numpy(windows.astype(np.float32) / 32768), starts
+    return Windows(torch.from_numpy(windows.astype(np.float32) / 32768), starts)
 
 
 def normalize(wavs: Tensor) -> Tensor:
-    """Zero mean and unit variance for each of (batch, samples), as in inference."""
+    """Give each waveform zero mean and unit variance, as inference does.
+
+    Args:
+        wavs: (batch, samples)
+
+    Returns:
+        (batch, samples)
+    """
     mean, var = wavs.mean(dim=1, keepdim=True), wavs.var(dim=1, keepdim=True)
     return (wavs - mean) / (var + 1e-7).sqrt()
 
@@ -87,7 +114,7 @@ def normalize(wavs: Tensor) -> Tensor:
 def make_units(
     speech: np.ndarray, features: Callable[[Tensor], Tensor], num_units: int, seed: int
 ) -> np.ndarray:
-    """Cluster frames: one unit per frame of ``speech``.
+    """Cluster the frames of speech: each gets a unit.
 
     Args:
         speech: (samples,), int16
@@ -125,7 +152,7 @@ def _cut(speech: np.ndarray) -> Iterator[Tensor]:
 
 
 def mfcc(wav: Tensor) -> Tensor:
-    """13 MFCCs with their first and second derivatives, in the model's frames.
+    """Compute 13 MFCCs with their first and second derivatives, in the models' frames.
 
     Args:
         wav: (samples,), 16 kHz
@@ -146,7 +173,7 @@ def mfcc(wav: Tensor) -> Tensor:
 
 
 class HiddenFeatures:
-    """What a layer of a pre-trained model hears: better units than MFCCs.
+    """Features of a pre-trained model's layer, whose clusters are better units than MFCCs'.
 
     Args:
         folder: The model, in transformers format.
@@ -161,7 +188,14 @@ class HiddenFeatures:
 
     @torch.no_grad()
     def __call__(self, wav: Tensor) -> Tensor:
-        """Give (frames, feature) for (samples,)."""
+        """Run the model on one waveform.
+
+        Args:
+            wav: (samples,), 16 kHz
+
+        Returns:
+            (frames, feature)
+        """
         wav = normalize(wav[None]).to(self.model.device)
         return (
             self.model(wav, output_hidden_states=True)
@@ -177,19 +211,28 @@ def load_or_make_units(
     num_units: int,
     seed: int,
 ) -> np.ndarray:
-    """The units in a file; made, and kept there, if the file does not exist.
+    """Read the units of speech from a file; make and keep them if it does not exist.
+
+    Args:
+        path: The file.
+        speech: (samples,), int16
+        features: Gives what :func:`make_units` takes; not called if there is the file.
+        num_units: Number of clusters.
+        seed: Of the clustering.
+
+    Returns:
+        (frames,), integers below ``num_units``
 
     Raises:
-        ValueError: If they are not those of this speech.
+        DataError: If the file's units are not those of this speech.
     """
     if not path.exists():
         units = make_units(speech, features(), num_units, seed)
-        unfinished = path.with_name(f".{path.name}.tmp.npy")
-        np.save(unfinished, units)
-        unfinished.rename(path)
+        with atomic_write(path) as part, part.open("wb") as file:
+            np.save(file, units)
     units = np.load(path)
     if len(units) != num_frames(len(speech)):
-        raise ValueError(
+        raise DataError(
             f"{path}: expected {num_frames(len(speech))} units, one per frame of the "
             f"speech, found {len(units)}; remove it if the speech has changed"
         )

@@ -1,11 +1,19 @@
-"""What each family learns from unlabelled speech, for models of 2 million parameters."""
+"""What each family learns from unlabelled speech, for models of 2 million parameters.
+
+An objective is a module: its attribute ``model`` is what is kept after pre-training, and
+its ``forward(wavs, units, progress, rng)`` gives the loss and what to report of the step.
+"""
+
+from pathlib import Path
 
 import numpy as np
 import torch
+from model_dir import check_nothing_missing
 from pretrain_data import normalize, num_frames
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import (
+    AutoConfig,
     HubertConfig,
     HubertModel,
     PreTrainedModel,
@@ -18,6 +26,8 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import (
     _compute_mask_indices,
     _sample_negative_indices,
 )
+
+from espnet_ensemble.errors import EnsembleError
 
 # The extractor's narrow start keeps it cheap where the frame rate is high. Layer norms
 # come first, as in the families' large models.
@@ -43,19 +53,19 @@ MASK_PROB, MASK_LENGTH = 0.65, 10
 _UNIT_DIM = 128
 _LOGIT_SCALE = 10.0
 
-# Sums of a step: loss, accuracy and so on, each a mean over masked frames.
+#: What to report of a step: accuracy and so on, each a mean over frames.
 Metrics = dict[str, float]
 
 
 def draw_mask(batch_size: int, num_samples: int) -> np.ndarray:
-    """Hide spans of frames: (batch, frames), True where hidden."""
+    """Choose spans of frames to mask: (batch, frames), True where masked."""
     shape = (batch_size, num_frames(num_samples))
     length = min(MASK_LENGTH, shape[1] // 2)
     return _compute_mask_indices(shape, MASK_PROB, length, min_masks=2)
 
 
-class Contrastive(torch.nn.Module):
-    """wav2vec 2.0: tell a hidden frame's quantized features from those of others.
+class ContrastiveTask(torch.nn.Module):
+    """wav2vec 2.0's objective: tell a masked frame's quantized features from those of others.
 
     Args:
         num_negatives: Frames of the same window that each is to be told from.
@@ -80,7 +90,7 @@ class Contrastive(torch.nn.Module):
         progress: float,
         rng: np.random.Generator,
     ) -> tuple[Tensor, Metrics]:
-        """See :meth:`MaskedUnits.forward`; there are no units."""
+        """Compute the loss, as in :meth:`MaskedPrediction.forward`; ``units`` is None."""
         self.model.set_gumbel_temperature(2.0 * 0.25**progress)
         mask = draw_mask(*wavs.shape)
         negatives = _sample_negative_indices(
@@ -100,7 +110,7 @@ class Contrastive(torch.nn.Module):
 
     @torch.no_grad()
     def _accuracy(self, output, mask: Tensor, negatives: Tensor) -> float:
-        """How often the right one of the candidates is the most similar."""
+        """Tell how often the right one of the candidates is the most similar."""
         states = output.projected_states[mask]
         targets = output.projected_quantized_states
         wrong = targets.flatten(0, 1)[negatives[mask].long()]
@@ -109,11 +119,11 @@ class Contrastive(torch.nn.Module):
         return (right > best_wrong).float().mean().item()
 
 
-class MaskedUnits(torch.nn.Module):
-    """HuBERT: predict the units of hidden frames, and less so those of visible ones.
+class MaskedPrediction(torch.nn.Module):
+    """HuBERT's objective: predict the units of masked frames, and less so of visible ones.
 
     Visible frames are easier: they count a little, so that the extractor has something to
-    learn from before the model can guess what is hidden.
+    learn from before the model can guess what is masked.
 
     Args:
         num_units: Number of units.
@@ -130,7 +140,7 @@ class MaskedUnits(torch.nn.Module):
     def _make_model(self) -> PreTrainedModel:
         return HubertModel(HubertConfig(**SIZES))
 
-    def _disturb(self, wavs: Tensor, rng: np.random.Generator) -> Tensor:
+    def _augment(self, wavs: Tensor, rng: np.random.Generator) -> Tensor:
         return wavs
 
     def forward(
@@ -152,7 +162,7 @@ class MaskedUnits(torch.nn.Module):
             The loss, a scalar, and what to report of the step.
         """
         mask = torch.from_numpy(draw_mask(*wavs.shape)).to(wavs.device)
-        wavs = normalize(self._disturb(wavs, rng))
+        wavs = normalize(self._augment(wavs, rng))
         hidden = self.model(wavs, mask_time_indices=mask).last_hidden_state
         directions = F.normalize(self.project(hidden), dim=-1)
         logits = _LOGIT_SCALE * directions @ F.normalize(self.units, dim=-1).T
@@ -167,8 +177,9 @@ class MaskedUnits(torch.nn.Module):
         return masked_loss + self.visible_weight * visible_loss, metrics
 
 
-class DenoisedUnits(MaskedUnits):
-    """WavLM: the same, but half of the windows are disturbed by another or by noise.
+class MaskedDenoising(MaskedPrediction):
+    """WavLM's objective: masked prediction where half of the windows have other speech or
+    noise mixed in.
 
     The units stay those of the clean speech, so the model learns to tell the speaker in
     front from what is behind.
@@ -177,20 +188,20 @@ class DenoisedUnits(MaskedUnits):
     def _make_model(self) -> PreTrainedModel:
         return WavLMModel(WavLMConfig(**SIZES, num_buckets=80, max_bucket_distance=200))
 
-    def _disturb(self, wavs: Tensor, rng: np.random.Generator) -> Tensor:
+    def _augment(self, wavs: Tensor, rng: np.random.Generator) -> Tensor:
         return mix(wavs, rng)
 
 
 def mix(wavs: Tensor, rng: np.random.Generator, probability: float = 0.5) -> Tensor:
-    """Disturb some windows, each for at most half of its length.
+    """Mix other speech or noise into some windows, each for at most half of its length.
 
-    Nine in ten of the disturbances are a part of another window of the batch, -5 to 5 dB
-    below; the others are white noise, -5 to 20 dB below.
+    Nine in ten get a part of another window of the batch, -5 to 5 dB below;
+    the others white noise, -5 to 20 dB below.
 
     Args:
         wavs: (batch, samples)
-        rng: Decides which, where and how.
-        probability: How many windows are disturbed.
+        rng: Decides which windows, what and where.
+        probability: Share of the windows that get something.
 
     Returns:
         (batch, samples), a copy
@@ -210,11 +221,48 @@ def mix(wavs: Tensor, rng: np.random.Generator, probability: float = 0.5) -> Ten
     return mixed
 
 
-def make_objective(family: str, num_units: int) -> torch.nn.Module:
-    """A fresh model with its family's objective.
+OBJECTIVES: dict[str, type[torch.nn.Module]] = {
+    "hubert": MaskedPrediction,
+    "wav2vec2": ContrastiveTask,
+    "wavlm": MaskedDenoising,
+}
 
-    Its attribute ``model`` is what is kept after pre-training.
+
+def make_objective(
+    family: str, num_units: int, init_from: Path | None = None
+) -> torch.nn.Module:
+    """Make a model with its family's objective.
+
+    Args:
+        family: One of :data:`OBJECTIVES`.
+        num_units: Number of units; wav2vec 2.0 has none.
+        init_from: A finished model, whose weights the model starts with; None: fresh ones.
+            What predicts the units is always fresh.
+
+    Raises:
+        EnsembleError: If the finished model is of another kind, or lacks weights.
     """
-    if family == "wav2vec2":
-        return Contrastive()
-    return {"hubert": MaskedUnits, "wavlm": DenoisedUnits}[family](num_units)
+    kind = OBJECTIVES[family]
+    objective = kind() if kind is ContrastiveTask else kind(num_units)
+    if init_from is not None:
+        objective.model = load_finished(type(objective.model), init_from)
+    return objective
+
+
+def load_finished(kind: type[PreTrainedModel], folder: Path) -> PreTrainedModel:
+    """Load a model that pre-training has made.
+
+    Raises:
+        EnsembleError: If it is of another kind, or lacks weights.
+    """
+    found = AutoConfig.from_pretrained(folder).architectures
+    if found != [kind.__name__]:
+        raise EnsembleError(
+            f"{folder}: expected a {kind.__name__}, as local/pretrain.py makes it; found "
+            f"{', '.join(found or ['no architecture in config.json'])}"
+        )
+    model, loading = kind.from_pretrained(
+        folder, dtype=torch.float32, output_loading_info=True
+    )
+    check_nothing_missing(folder, loading["missing_keys"])
+    return model

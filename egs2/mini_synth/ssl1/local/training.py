@@ -1,122 +1,161 @@
-"""What pre-training and fine-tuning share: steps, checkpoints, tables."""
+"""The training loop of pre-training and of fine-tuning.
+
+A run that was cut short goes on from its last checkpoint, on the CPU with the very numbers
+that it would have had: all that is random in a step depends on the seed and on the step's
+number alone.
+"""
 
 import argparse
-import datetime
-import json
 import math
-import os
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
-import transformers
-from tqdm import trange
+from model_dir import Row, write_table
+from torch import Tensor
+from tqdm import tqdm
 
-from espnet_ensemble.files import write_text
+from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.files import atomic_write
 
-# What is reported of a step, or the means over some of them.
-Row = dict[str, float]
+Options = TypeVar("Options")
 
-# Options that decide none of the numbers: they may change when a run goes on.
-_FREE = ("output_dir", "device", "save_interval")
+#: Gives a step's loss, a scalar, and what else to report of the step. It takes the step's
+#: number, from 0, and the generator that decides what is random.
+ComputeLoss = Callable[[int, np.random.Generator], tuple[Tensor, Row]]
 
 
-def add_training_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that :func:`run_steps` and :func:`update` read, but for their lr."""
-    parser.add_argument("--max_grad_norm", type=float, default=1.0)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument(
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How a model is trained.
+
+    Attributes:
+        num_steps: Updates of the weights.
+        lr: Highest learning rate.
+        warmup_steps: Steps until the learning rate is at its highest.
+        max_grad_norm: Norm that gradients are clipped to.
+        device: Where to compute, as torch names it.
+        bfloat16: Whether to compute in bfloat16 where autocast does.
+        seed: Decides the fresh weights and all that is random in training.
+        log_interval: Steps whose means make a row of the loss curve.
+        save_interval: Steps between two checkpoints.
+    """
+
+    num_steps: int
+    lr: float
+    warmup_steps: int
+    max_grad_norm: float
+    device: str
+    bfloat16: bool
+    seed: int
+    log_interval: int
+    save_interval: int
+
+    def autocast(self) -> torch.autocast:
+        """Compute in bfloat16 within a ``with`` block, if so chosen."""
+        kind = torch.device(self.device).type
+        return torch.autocast(kind, torch.bfloat16, enabled=self.bfloat16)
+
+
+def add_training_options(parser: argparse.ArgumentParser, num_steps: int) -> None:
+    """Add the options of :class:`TrainingOptions`; ``num_steps`` is one's default."""
+    add = parser.add_argument_group("training").add_argument
+    add("--num_steps", type=int, default=num_steps, help="updates of the weights")
+    add("--lr", type=float, default=1e-3, help="highest learning rate")
+    add("--warmup_steps", type=int, default=300, help="until the rate is highest")
+    add("--max_grad_norm", type=float, default=1.0, help="gradients are clipped to it")
+    add("--device", default="cpu", help="where to compute, such as cuda")
+    add(
         "--bfloat16",
         action="store_true",
         help="compute in bfloat16 where autocast does: faster on GPUs and CPUs with AMX",
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--log_interval", type=int, default=50)
-    parser.add_argument("--save_interval", type=int, default=500)
+    add("--seed", type=int, default=0, help="of all that is random")
+    add("--log_interval", type=int, default=50, help="steps in a row of the loss curve")
+    add("--save_interval", type=int, default=500, help="steps between two checkpoints")
 
 
-def make_model(args: argparse.Namespace, make: Callable[[Path, Path], None]) -> None:
-    """Make ``args.output_dir``, which is there when it is complete; leave one that is.
+def options_of(kind: type[Options], args: argparse.Namespace) -> Options:
+    """Make a dataclass of the parsed options that have its fields' names."""
+    names = (field.name for field in fields(kind))
+    return kind(**{name: getattr(args, name) for name in names})
+
+
+def train(
+    model: torch.nn.Module,
+    compute_loss: ComputeLoss,
+    options: TrainingOptions,
+    work_dir: Path,
+) -> list[Row]:
+    """Run the steps that are left.
 
     Args:
-        args: The options of the command.
-        make: Writes the model to its second argument. Its first is a folder for what an
-            interrupted run goes on with.
-    """
-    output_dir = Path(args.output_dir)
-    if output_dir.exists():
-        print(f"{output_dir} is there already; nothing to do")
-        return
-    work_dir = output_dir.with_name(f"{output_dir.name}.work")
-    claim(work_dir, args)
-    final = work_dir / "final"
-    make(work_dir, final)
-    final.rename(output_dir)
-    shutil.rmtree(work_dir)
+        model: Trained in place. It is on its device.
+        compute_loss: Runs the model on a step's data.
+        options: How to train.
+        work_dir: Where the checkpoint and the loss curve go.
 
-
-def claim(work_dir: Path, args: argparse.Namespace) -> None:
-    """Make the folder for what an interrupted run goes on with, and note its options.
+    Returns:
+        What each step reports: the loss, what ``compute_loss`` adds, the learning rate and
+        the seconds that the step took.
 
     Raises:
-        ValueError: If the folder belongs to a run with other options.
+        EnsembleError: If a loss is not finite.
     """
-    path = work_dir / "options.json"
-    options = {key: value for key, value in vars(args).items() if key not in _FREE}
-    if not path.exists():
-        work_dir.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(options, indent=4) + "\n")
-    found = json.loads(path.read_text(encoding="utf-8"))
-    changed = {key: found.get(key) for key in options if options[key] != found.get(key)}
-    if changed:
-        raise ValueError(
-            f"{path}: an unfinished run had {changed}; give the same, remove {work_dir}, "
-            "or give another --output_dir"
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=options.lr, betas=(0.9, 0.98), weight_decay=0.01
+    )
+    checkpoint = work_dir / "checkpoint.pt"
+    steps = load_checkpoint(checkpoint, model, optimizer, options.device)
+    model.train()
+    with tqdm(initial=len(steps), total=options.num_steps, desc="train") as bar:
+        while len(steps) < options.num_steps:
+            steps.append(run_step(len(steps), model, optimizer, compute_loss, options))
+            bar.update()
+            if len(steps) % options.log_interval == 0:
+                bar.set_postfix(steps[-1], refresh=False)
+            if len(steps) % options.save_interval == 0:
+                save_checkpoint(checkpoint, model, optimizer, steps)
+                write_table(
+                    means(steps, options.log_interval), work_dir / "train_log.csv"
+                )
+    return steps
+
+
+def run_step(
+    step: int,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    compute_loss: ComputeLoss,
+    options: TrainingOptions,
+) -> Row:
+    """Change the weights once; ``step`` counts from 0.
+
+    Returns:
+        What the step reports.
+
+    Raises:
+        EnsembleError: If the loss is not finite.
+    """
+    start = time.perf_counter()
+    loss, metrics = compute_loss(step, seed_step(options.seed, step))
+    if not math.isfinite(loss.item()):
+        raise EnsembleError(
+            f"step {step}: expected a finite loss, found {loss.item()}; lower --lr"
         )
-
-
-def run_steps(
-    args: argparse.Namespace,
-    name: str,
-    run_step: Callable[[int], Row],
-    done: int,
-    rows: list[Row],
-) -> Iterator[int]:
-    """Run the steps that are left, and show how it goes.
-
-    Args:
-        args: Has ``num_steps``, ``log_interval`` and ``save_interval``.
-        name: To show.
-        run_step: Does the step of this number, from 0, and gives what to report of it.
-        done: The number of steps that are done.
-        rows: The loss curve of these, which is continued: means over
-            ``args.log_interval`` steps each.
-
-    Yields:
-        The number of steps done, each time that it is time to save.
-    """
-    recent: list[Row] = []
-    with trange(done, args.num_steps, initial=done, total=args.num_steps) as bar:
-        bar.set_description(name)
-        for step in bar:
-            start = time.perf_counter()
-            row = run_step(step)
-            recent.append({**row, "seconds": time.perf_counter() - start})
-            last = step + 1 == args.num_steps
-            if (step + 1) % args.log_interval == 0 or last:
-                rows.append({"step": step + 1, **_means(recent)})
-                recent.clear()
-                shown = {k: f"{v:.4g}" for k, v in rows[-1].items() if k != "step"}
-                bar.set_postfix(shown, refresh=False)
-            if (step + 1) % args.save_interval == 0 or last:
-                yield step + 1
-
-
-def _means(steps: list[Row]) -> Row:
-    return {key: sum(s[key] for s in steps) / len(steps) for key in steps[0]}
+    lr = options.lr * lr_factor(step, options.warmup_steps, options.num_steps)
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), options.max_grad_norm)
+    optimizer.step()
+    seconds = time.perf_counter() - start
+    return {"loss": loss.item(), **metrics, "lr": lr, "seconds": seconds}
 
 
 def seed_step(seed: int, step: int) -> np.random.Generator:
@@ -127,40 +166,6 @@ def seed_step(seed: int, step: int) -> np.random.Generator:
     np.random.seed(rng.integers(2**32, dtype=np.uint32))
     torch.manual_seed(int(rng.integers(2**32)))
     return rng
-
-
-def update(
-    args: argparse.Namespace,
-    step: int,
-    loss: torch.Tensor,
-    objective: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-) -> Row:
-    """Change the weights once.
-
-    Args:
-        args: Has ``lr``, ``warmup_steps``, ``num_steps`` and ``max_grad_norm``.
-        step: From 0.
-        loss: A scalar.
-        objective: What is trained.
-        optimizer: Of its weights.
-
-    Returns:
-        The learning rate, to report.
-
-    Raises:
-        FloatingPointError: If the loss is not finite.
-    """
-    if not math.isfinite(loss.item()):
-        raise FloatingPointError(f"step {step}: the loss is {loss.item()}; lower --lr")
-    lr = args.lr * lr_factor(step, args.warmup_steps, args.num_steps)
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    optimizer.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(objective.parameters(), args.max_grad_norm)
-    optimizer.step()
-    return {"lr": lr}
 
 
 def lr_factor(step: int, warmup_steps: int, num_steps: int) -> float:
@@ -176,54 +181,48 @@ def lr_factor(step: int, warmup_steps: int, num_steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * rest))
 
 
-def save_checkpoint(path, objective, optimizer, step, rows) -> None:
-    """Write what :func:`load_checkpoint` reads; a file of this name is complete."""
-    unfinished = path.with_name(f".{path.name}.tmp")
+def means(steps: list[Row], interval: int) -> list[Row]:
+    """Average what steps report: a row of the loss curve for so many steps.
+
+    Example:
+        >>> means([{"loss": 3.0}, {"loss": 1.0}, {"loss": 1.0}], interval=2)
+        [{'step': 2, 'loss': 2.0}, {'step': 3, 'loss': 1.0}]
+    """
+    rows = []
+    for first in range(0, len(steps), interval):
+        part = steps[first : first + interval]
+        row = {key: sum(step[key] for step in part) / len(part) for key in part[0]}
+        rows.append({"step": first + len(part), **row})
+    return rows
+
+
+def save_checkpoint(
+    path: Path,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    steps: list[Row],
+) -> None:
+    """Write what :func:`load_checkpoint` reads, all of it or nothing."""
     state = {
-        "objective": objective.state_dict(),
+        "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "step": step,
-        "rows": rows,
+        "steps": steps,
     }
-    torch.save(state, unfinished)
-    os.replace(unfinished, path)
+    with atomic_write(path) as part:
+        torch.save(state, part)
 
 
-def load_checkpoint(path, objective, optimizer, device) -> tuple[int, list[Row]]:
-    """Go on where a run stopped.
+def load_checkpoint(
+    path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, device: str
+) -> list[Row]:
+    """Put a model and its optimizer where a run stopped; leave them if there was none.
 
     Returns:
-        The number of steps done, and the loss curve of these.
+        What each step that is done has reported.
     """
     if not path.exists():
-        return 0, []
+        return []
     state = torch.load(path, map_location=device, weights_only=True)
-    objective.load_state_dict(state["objective"])
+    model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
-    return state["step"], state["rows"]
-
-
-def write_table(rows: list[Row], path: Path) -> None:
-    """Write the loss curve as CSV."""
-    lines = [",".join(rows[0])] if rows else []
-    lines += [",".join(f"{value:.6g}" for value in row.values()) for row in rows]
-    write_text(path, "\n".join(lines) + "\n")
-
-
-def card_ending(args: argparse.Namespace, command: str, rows: list[Row]) -> str:
-    """What the model cards end with: how the model was made, and the loss curve."""
-    versions = f"transformers {transformers.__version__}, torch {torch.__version__}"
-    keys = [key for key in rows[0] if key not in ("lr", "seconds")]
-    shown = rows[:: max(1, len(rows) // 10)]
-    shown += [] if shown[-1] is rows[-1] else rows[-1:]
-    curve = [keys, ["---:"] * len(keys)]
-    curve += [[f"{row[key]:.4g}" for key in keys] for row in shown]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in curve)
-    return f"""- Command: `{command}`
-- Date: {datetime.date.today()}
-- Made with: {versions}, on {args.device}
-
-Means since the row before in `train_log.csv`:
-
-{table}
-"""
+    return state["steps"]
