@@ -11,8 +11,8 @@ from tqdm import tqdm
 from transformers import BatchFeature, Wav2Vec2FeatureExtractor
 
 from espnet_ensemble.data.audio import open_audio, read_audio
-from espnet_ensemble.data.datadir import validate
-from espnet_ensemble.data.tables import DataError, Segment
+from espnet_ensemble.data.datadir import segments_of, validate
+from espnet_ensemble.data.tables import DataError
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,12 @@ def read_labelled(data_dir: Path, fs: int) -> list[LabelledSpeech]:
         DataError: If the directory is not valid or has no wav.scp, or an utterance's
             audio is not readable or not at ``fs`` Hz.
     """
-    tables = validate(data_dir)
-    if "wav.scp" not in tables:
-        raise DataError(f"{data_dir}/wav.scp: expected this file, found none")
+    tables = validate(data_dir, required=["wav.scp"])
+    segments = segments_of(tables, tables["text"])
     utterances = []
-    progress = tqdm(tables["text"].items(), desc="read", unit="utt", mininterval=1)
-    for utt_id, text in progress:
-        segment = Segment(utt_id)
-        if "segments" in tables:
-            segment = Segment.parse(tables["segments"][utt_id])
+    for utt_id, segment in tqdm(
+        segments.items(), desc="read", unit="utt", mininterval=1
+    ):
         entry = tables["wav.scp"][segment.recording]
         try:
             with open_audio(entry) as sound:
@@ -57,7 +54,7 @@ def read_labelled(data_dir: Path, fs: int) -> list[LabelledSpeech]:
                 samples = read_audio(sound, segment)
         except DataError as error:
             raise DataError(f"{data_dir}: {utt_id}: {entry}: {error}") from error
-        utterances.append(LabelledSpeech(utt_id, samples, text))
+        utterances.append(LabelledSpeech(utt_id, samples, tables["text"][utt_id]))
     return sorted(utterances, key=lambda utterance: len(utterance.samples))
 
 

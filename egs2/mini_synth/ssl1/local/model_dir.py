@@ -99,7 +99,7 @@ def card_ending(command: str, device: str, rows: list[Row]) -> str:
     curve = [keys, ["---:"] * len(keys)]
     curve += [[f"{row[key]:.4g}" for key in keys] for row in shown]
     table = "\n".join(f"| {' | '.join(line)} |" for line in curve)
-    return f"""- Command: `{command}`
+    return f"""- Command, in `egs2/mini_synth/ssl1`: `{command}`
 - Date: {datetime.date.today()}
 - Made with: {versions}, on {device}
 
