@@ -44,7 +44,10 @@ def test_unfinished_run_of_other_options_is_refused(local, tmp_path):
 def test_card_shows_ten_rows_and_the_last(local):
     rows = [{"step": n, "loss": 9 / n, "lr": 0.1, "seconds": 1} for n in range(1, 26)]
     ending = local("model_dir").card_ending("python x.py", "cpu", rows)
-    assert "- Command, in `egs2/mini_synth/ssl1`: `python x.py`\n" in ending and ", on cpu\n" in ending
+    assert (
+        "- Command, in `egs2/mini_synth/ssl1`: `python x.py`\n" in ending
+        and ", on cpu\n" in ending
+    )
     lines = [line for line in ending.splitlines() if line.startswith("|")]
     assert lines[:3] == ["| step | loss |", "| ---: | ---: |", "| 1 | 9 |"]
     assert len(lines) == 2 + 13 and lines[-1] == "| 25 | 0.36 |"
