@@ -60,6 +60,8 @@ class Ensemble(Module):
         (torch.Size([2, 49, 64]), [49, 24])
     """
 
+    fingerprints: Tensor
+
     def __init__(
         self,
         upstreams: Sequence[Upstream],
@@ -87,7 +89,9 @@ class Ensemble(Module):
             )
         #: The upstreams. torch.nn.Module does not look into a tuple: nothing that it does
         #: reaches those that are frozen.
-        self.upstreams = tuple(upstreams) if frozen else ModuleList(upstreams)
+        self.upstreams: Sequence[Upstream] = (
+            tuple(upstreams) if frozen else ModuleList(upstreams)  # type: ignore[assignment]
+        )
         self._grid = FrameGrid.common([upstream.hop_length for upstream in upstreams])
         #: Samples of the speech from one frame of the features to the next.
         self.hop_length = self._grid.hop_length * self.fs // upstreams[0].fs
@@ -218,7 +222,7 @@ class Ensemble(Module):
     def _dtype(self) -> torch.dtype:
         if self.frozen:
             return self.fingerprints.dtype
-        return next(self.upstreams.parameters()).dtype
+        return next(p.dtype for u in self.upstreams for p in u.parameters())
 
     def _move_upstreams(self, device: torch.device) -> None:
         """Bring frozen upstreams to this module's device, where the speech must be, too.

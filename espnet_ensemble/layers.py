@@ -1,6 +1,7 @@
 """Which hidden states of an upstream are used, and how several become one."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ def layer_indices(layer: Layer, num_layers: int) -> tuple[int, ...]:
         return (num_layers,)
     if layer == "weighted_sum":
         return tuple(range(num_layers + 1))
-    indices = [layer] if isinstance(layer, int) else layer
+    indices: Any = [layer] if isinstance(layer, int) else layer
     if (
         isinstance(indices, str)
         or not isinstance(indices, Sequence)

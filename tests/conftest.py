@@ -90,6 +90,6 @@ def speech():
     lengths = torch.tensor([8000, 7999, 3217, 1100, 410])
     generator = torch.Generator().manual_seed(0)
     wavs = torch.zeros(5, 8000)
-    for wav, length in zip(wavs, lengths):
+    for wav, length in zip(wavs, lengths, strict=True):
         wav[:length] = 0.1 * torch.randn(int(length), generator=generator) + 0.01
     return wavs, lengths

@@ -19,8 +19,8 @@ def _check(options: list[str]) -> None:
     Raises:
         SystemExit: If there is one.
     """
-    options = iter(options)
-    for option in options:
+    words = iter(options)
+    for option in words:
         if (
             not option.startswith("-")
             or option.startswith(("-c", "-m"))
@@ -28,7 +28,7 @@ def _check(options: list[str]) -> None:
         ):
             return
         if option in _WITH_VALUE:
-            next(options, None)
+            next(words, None)
         elif not option.startswith(("--", "-W", "-X")):
             ignored = _WITHOUT_PYTHONPATH.intersection(option)
             if ignored:

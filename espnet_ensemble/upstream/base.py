@@ -3,6 +3,7 @@
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -101,7 +102,7 @@ def pad_to(wavs: Tensor, samples: int) -> Tensor:
     return torch.nn.functional.pad(wavs, (0, max(0, samples - wavs.size(1))))
 
 
-def cut_layers(encoder: Module, num_layers: int, norm_follows: bool) -> None:
+def cut_layers(encoder: Any, num_layers: int, norm_follows: bool) -> None:
     """Drop the transformer layers that are not used.
 
     Args:

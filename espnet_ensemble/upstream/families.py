@@ -3,8 +3,9 @@
 To add one, give it a line in :data:`FAMILIES`; where no class here fits, write one.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -42,7 +43,7 @@ class HuggingFaceUpstream(Upstream):
         self,
         name: str,
         model: "transformers.PreTrainedModel",
-        extractor: "transformers.FeatureExtractionMixin",
+        extractor: "transformers.SequenceFeatureExtractor",
         layers: tuple[int, ...],
         hop_length: int,
     ):
@@ -61,15 +62,16 @@ class HuggingFaceUpstream(Upstream):
                 parameter.requires_grad_(False)
         self._call = CallState()
         config, top = model.config, max(layers)
+        encoder: Any = model.encoder
         cut_layers(
-            model.encoder,
+            encoder,
             top,
             norm_follows=getattr(config, "do_stable_layer_norm", False)
             or config.model_type == "wav2vec2-conformer",
         )
         for index in layers:
             if index < top:
-                model.encoder.layers[index].register_forward_pre_hook(
+                encoder.layers[index].register_forward_pre_hook(
                     partial(self._keep_inner_state, index)
                 )
 
@@ -185,10 +187,10 @@ class FbankUpstream(HuggingFaceUpstream):
         samples = lengths.clamp(min=self._shortest).tolist()
         fbanks = [self._fbank(wav[:n]) for wav, n in zip(wavs, samples, strict=True)]
         num_frames = torch.tensor([len(x) for x in fbanks], device=wavs.device)
-        fbanks = pad_sequence(fbanks, batch_first=True)
+        padded = pad_sequence(fbanks, batch_first=True)
         states = self._hidden_states(
-            fbanks.to(self._dtype),
-            attention_mask=(~padding_mask(num_frames, fbanks.size(1))).long(),
+            padded.to(self._dtype),
+            attention_mask=(~padding_mask(num_frames, padded.size(1))).long(),
         )
         return states, num_frames
 
@@ -209,7 +211,7 @@ class FbankUpstream(HuggingFaceUpstream):
 
 
 #: transformers' ``model_type`` -> the class that runs it.
-FAMILIES: dict[str, type[HuggingFaceUpstream]] = {
+FAMILIES: dict[str, Callable[..., HuggingFaceUpstream]] = {
     "wav2vec2": WaveformUpstream,
     "hubert": WaveformUpstream,
     "wavlm": WaveformUpstream,

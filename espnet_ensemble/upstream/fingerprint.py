@@ -36,7 +36,7 @@ def fingerprint(state_dict: Mapping[str, Tensor]) -> bytes:
 def _digest(tensor: Tensor) -> bytes:
     digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
     values = tensor.detach().cpu().contiguous().reshape(-1)
-    digest.update(values.view(torch.uint8).numpy())
+    digest.update(values.view(torch.uint8).numpy().data)
     return digest.digest()
 
 

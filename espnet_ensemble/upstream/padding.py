@@ -146,7 +146,7 @@ class PaddingGuard:
                     setattr(parent, name, LengthAwareGroupNorm(child, num_frames))
         self._num_convs = num_convs
         for module in encoder.modules():
-            if isinstance(module, Conv1d) and module.padding[0] > 0:
+            if isinstance(module, Conv1d) and module.padding not in ((0,), "valid"):
                 module.register_forward_pre_hook(self._zero_padding)
 
     @contextmanager

@@ -3,6 +3,7 @@
 import importlib
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -150,15 +151,19 @@ class S3prlUpstream(Upstream):
 
     def forward(self, wavs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """Compute hidden states, see :meth:`.Upstream.forward`."""
-        encode = self._encode_one_by_one if self._guard is None else self._encode
+        encode: Encode = self._encode_one_by_one
+        if self._guard is not None:
+            encode = partial(self._encode, self._guard)
         return _with_s3prl_lengths(
             encode, wavs.to(self._dtype), lengths, self.hop_length
         )
 
-    def _encode(self, wavs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
-        with self._guard.lengths(lengths):
+    def _encode(
+        self, guard: PaddingGuard, wavs: Tensor, lengths: Tensor
+    ) -> tuple[list[Tensor], Tensor]:
+        with guard.lengths(lengths):
             states = self._run_expert(wavs, lengths)
-        return states, self._guard.convs.num_frames(lengths)
+        return states, guard.convs.num_frames(lengths)
 
     def _encode_one_by_one(
         self, wavs: Tensor, lengths: Tensor

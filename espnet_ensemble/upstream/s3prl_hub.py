@@ -37,13 +37,15 @@ def hub_entries() -> dict[str, HubEntry]:
     long and fails on torchaudio 2.9 and newer.
     """
     spec = importlib.util.find_spec("s3prl")
-    if spec is None:
+    if spec is None or spec.origin is None:
         raise UpstreamError("S3PRL is not installed; run `pip install s3prl`")
     root = Path(spec.origin).parent
     entries = {}
     # It has lines like: from s3prl.upstream.wavlm.hubconf import *
     for statement in _parse(root / "hub.py"):
-        if isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*":
+        if not isinstance(statement, ast.ImportFrom) or statement.module is None:
+            continue
+        if statement.names[0].name == "*":
             package = statement.module.split(".")[2]
             for function in _parse(root / "upstream" / package / "hubconf.py"):
                 if isinstance(function, ast.FunctionDef):
@@ -57,7 +59,7 @@ def _parse(path: Path) -> list[ast.stmt]:
 
 def _urls(function: ast.FunctionDef) -> tuple[str, ...]:
     strings = (n.value for n in ast.walk(function) if isinstance(n, ast.Constant))
-    return tuple(s for s in strings if str(s).startswith("http"))
+    return tuple(s for s in strings if isinstance(s, str) and s.startswith("http"))
 
 
 @contextmanager
@@ -79,7 +81,7 @@ def removed_torchaudio_names() -> Iterator[None]:
             torchaudio.set_audio_backend = lambda backend: None
         if lacks_sox:
             sox_effects = ModuleType("torchaudio.sox_effects")
-            sox_effects.apply_effects_tensor = _removed_apply_effects_tensor
+            vars(sox_effects)["apply_effects_tensor"] = _removed_apply_effects_tensor
             sys.modules[sox_effects.__name__] = sox_effects
         yield
     finally:
@@ -110,7 +112,7 @@ def safe_loading() -> Iterator[None]:
         # These call it on names of their own modules and functions, or not at all.
         own = name.endswith((".expert", ".interfaces", ".extracter", ".hubconf"))
         if name.startswith("s3prl.upstream.") and not own:
-            module.eval = evaluate_layers
+            vars(module)["eval"] = evaluate_layers
     try:
         # Published checkpoints of some upstreams hold the options of their training.
         with torch.serialization.safe_globals([argparse.Namespace]):

@@ -16,7 +16,7 @@ def _run_next_sitecustomize():
     here = Path(__file__).resolve().parent
     elsewhere = [path for path in sys.path if Path(path).resolve() != here]
     spec = PathFinder.find_spec("sitecustomize", elsewhere)
-    if spec is not None:
+    if spec is not None and spec.loader is not None:
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 

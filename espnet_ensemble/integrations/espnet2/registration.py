@@ -91,7 +91,7 @@ def _check_before_training(module: ModuleType) -> None:
         check_training(args)
         return train(cls, args)
 
-    main_worker.checks_feature_cache = True
+    vars(main_worker)["checks_feature_cache"] = True
     task.main_worker = classmethod(main_worker)
 
 
