@@ -229,7 +229,7 @@ def compare_forward(
             turn.append(time.perf_counter() - start)
         if run > 0:  # the first warms up
             times.append(turn)
-    ones, twos = zip(*times)
+    ones, twos = zip(*times, strict=True)
     ratio = statistics.median(a / b for a, b in times)
     return statistics.median(ones), statistics.median(twos), ratio
 
@@ -322,7 +322,7 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(cmd: list[str] = None) -> None:
+def main(cmd: list[str] | None = None) -> None:
     """Run the comparison and print its tables."""
     args = get_parser().parse_args(cmd)
     warnings.simplefilter("ignore")

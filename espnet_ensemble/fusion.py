@@ -178,6 +178,7 @@ class Attention(Fusion):
         return (scores.softmax(dim=0) * self.equal_sizes(feats)).sum(dim=0)
 
 
+#: The name of each way of combining -> its class.
 FUSIONS: dict[str, type[Fusion]] = {
     "concat": Concat,
     "sum": Sum,

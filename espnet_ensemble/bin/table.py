@@ -37,6 +37,24 @@ def get_parser() -> argparse.ArgumentParser:
         "directory)",
     )
 
+    _add_actions(parser)
+    _add_selection(parser)
+    _add_variant(parser)
+    parser.add_argument(
+        "--run_args",
+        type=shlex.split,
+        default=[],
+        help='more options of run.sh for every system, such as "--ngpu 4 --nj 8"',
+    )
+    return parser
+
+
+def main(cmd: list[str] | None = None) -> None:
+    """List, run or collect."""
+    run(get_parser(), _work, cmd)
+
+
+def _add_actions(parser: argparse.ArgumentParser) -> None:
     action = parser.add_mutually_exclusive_group()
     action.add_argument(
         "--dry_run", action="store_true", help="print the command of each system"
@@ -60,12 +78,16 @@ def get_parser() -> argparse.ArgumentParser:
         "epoch; no corpus, GPU or network is needed",
     )
 
+
+def _add_selection(parser: argparse.ArgumentParser) -> None:
     which = parser.add_argument_group("which systems (default: all of the table)")
     which.add_argument("--corpus", help="such as wsj_10h")
     which.add_argument("--size", help="such as base")
     which.add_argument("--upstreams", help="such as wavlm+hubert")
     which.add_argument("--head", help="the downstream model, such as ctc")
 
+
+def _add_variant(parser: argparse.ArgumentParser) -> None:
     beyond = parser.add_argument_group("beyond the paper")
     beyond.add_argument(
         "--layer",
@@ -85,19 +107,6 @@ def get_parser() -> argparse.ArgumentParser:
         default="transformer",
         help="where the head has one (default: transformer)",
     )
-
-    parser.add_argument(
-        "--run_args",
-        type=shlex.split,
-        default=[],
-        help='more options of run.sh for every system, such as "--ngpu 4 --nj 8"',
-    )
-    return parser
-
-
-def main(cmd: list[str] | None = None) -> None:
-    """List, run or collect."""
-    run(get_parser(), _work, cmd)
 
 
 def _work(args: argparse.Namespace) -> None:

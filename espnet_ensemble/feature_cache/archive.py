@@ -17,7 +17,8 @@ from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.feature_cache.identity import AudioIdentity
 from espnet_ensemble.files import PathLike
 
-T = TypeVar("T")
+#: What a line of a table says.
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class HalfStorage(Storage):
         return torch.from_numpy(feats).float().numpy()
 
 
+#: Type of the numbers -> how they are stored.
 STORAGES = {
     "float32": Storage(b"\0BFM ", {}),
     "float16": HalfStorage(b"NPY", {"write_function": "numpy"}),
@@ -202,7 +204,9 @@ def read_feats(
     )
 
 
-def read_values(path: PathLike, parse: Callable[[str], T], kind: str) -> dict[str, T]:
+def read_values(
+    path: PathLike, parse: Callable[[str], Value], kind: str
+) -> dict[str, Value]:
     """Read a table whose values are not text.
 
     Args:

@@ -72,7 +72,7 @@ def extract(
     Args:
         data_dir: A data directory such as ``dump/raw/train``, with one audio file per
             utterance and ``utt2num_samples``.
-        frontend_conf: Arguments of :class:`espnet_ensemble.EnsembleFrontend`.
+        frontend_conf: The content of ``frontend_conf``.
         cache_dir: The cache.
         conf: How to do it.
 

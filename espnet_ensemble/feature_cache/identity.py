@@ -5,7 +5,7 @@ import os
 import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +16,6 @@ from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.files import FileState, PathLike
 from espnet_ensemble.frontend_conf import FrontendConf
 from espnet_ensemble.layers import Layer
-from espnet_ensemble.upstream.base import Upstream
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class FeatureIdentity:
                 "that train change with every step"
             )
         (upstream_conf,), ensemble = conf.upstreams, conf.build()
-        upstream = cast(Upstream, ensemble.upstreams[0])
+        upstream = ensemble.upstreams[0]
         return cls(
             upstream=upstream.name,
             layer=upstream_conf.layer,

@@ -19,6 +19,7 @@ from espnet_ensemble.files import PathLike, check_keys, read_yaml, write_text
 from espnet_ensemble.recipes import sclite
 from espnet_ensemble.recipes.scoring import Counts, Percentages, Tokens, score_tokens
 
+#: Error rates of words, characters and tokens.
 METRICS = ("wer", "cer", "ter")
 
 

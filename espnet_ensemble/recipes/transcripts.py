@@ -13,6 +13,7 @@ from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import PathLike
 from espnet_ensemble.recipes.scoring import Tokens
 
+#: ESPnet's ways of cleaning text.
 CLEANERS = (
     "tacotron",
     "jaconv",
