@@ -1,3 +1,3 @@
 """The version, where building the package can read it without importing anything else."""
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"

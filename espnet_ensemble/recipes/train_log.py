@@ -56,14 +56,16 @@ def epoch_lines(log: Iterable[str]) -> Iterator[str]:
         log: Lines of a ``train.log``.
 
     Yields:
-        A line for each epoch, with the numbers as they are written in the log.
+        A line for each epoch: losses as they are written in the log, and the character
+        error rate in percent.
     """
     for line in log:
         match = _EPOCH.search(line)
         if match:
+            number, train_loss, cer, valid_loss = match.groups()
             yield (
-                "  epoch {number}: train loss {train_loss}, valid loss {valid_loss}, "
-                "valid CER {valid_cer}".format_map(match.groupdict())
+                f"  epoch {number}: train loss {train_loss}, valid loss {valid_loss}, "
+                f"valid CER {100 * float(cer):.1f} %"
             )
 
 

@@ -16,7 +16,7 @@ def test_epochs_are_shown_while_the_log_is_written():
     ) as process:
         process.stdin.write(b"other \xff\n" + LINE)
         process.stdin.flush()
-        expected = b"  epoch 1: train loss 9.5, valid loss 8.000, valid CER 0.5\n"
+        expected = b"  epoch 1: train loss 9.5, valid loss 8.000, valid CER 50.0 %\n"
         assert process.stdout.readline() == expected
         assert process.communicate(b"the end")[0] == b""
     assert process.returncode == 0

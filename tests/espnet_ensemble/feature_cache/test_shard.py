@@ -59,8 +59,8 @@ def test_batches_are_halved_when_memory_is_short(
 
 
 def test_memory_of_this_machine(tmp_path, tiny_wavlm):
-    """A process that may have little more memory than it has, and a batch of 200 s."""
-    wavs = {f"utt{number:02}": tmp_path / f"{number}.wav" for number in range(40)}
+    """A process that may have little more memory than it has, and a batch of 400 s."""
+    wavs = {f"utt{number:02}": tmp_path / f"{number}.wav" for number in range(80)}
     for number, path in enumerate(wavs.values()):
         noise = np.random.default_rng(number).normal(0, 0.1, 80000)
         soundfile.write(path, noise, 16000)
@@ -80,7 +80,7 @@ def test_memory_of_this_machine(tmp_path, tiny_wavlm):
         options = ExtractConf("float32", batch_seconds=1000)
         with pytest.raises(RuntimeError, match="DefaultCPUAllocator|primitive"):
             ensemble = FrontendConf.parse(conf).build()
-            ensemble.extract(torch.rand(40, 80000), torch.full((40,), 80000))
+            ensemble.extract(torch.rand(80, 80000), torch.full((80,), 80000))
         extract(tmp_path / "train", conf, tmp_path / "feats", options)
 
     process = fork(with_little_memory)

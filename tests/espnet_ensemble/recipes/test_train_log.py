@@ -28,8 +28,8 @@ time=1 minute and 0.4 seconds, total_count=4, [att_plot] time=1 second, total_co
 
 def test_a_line_for_each_epoch_with_the_log_s_digits():
     assert list(epoch_lines(LOG.splitlines())) == [
-        "  epoch 1: train loss 1.204e+03, valid loss 321.500, valid CER 0.987",
-        "  epoch 2: train loss nan, valid loss 0.025, valid CER 5.000e-04",
+        "  epoch 1: train loss 1.204e+03, valid loss 321.500, valid CER 98.7 %",
+        "  epoch 2: train loss nan, valid loss 0.025, valid CER 0.1 %",
     ]
 
 

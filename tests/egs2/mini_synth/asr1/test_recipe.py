@@ -44,7 +44,8 @@ def run(environment):
 
 def interrupt(folder, environment, moment, *options):
     """Run run.sh, and press Ctrl-C when it has printed what ``moment`` matches."""
-    process = subprocess.Popen(
+    output = ""
+    with subprocess.Popen(
         ["./run.sh", "--local_data_opts", SMALL, *options],
         cwd=folder,
         env=environment,
@@ -54,15 +55,14 @@ def interrupt(folder, environment, moment, *options):
         start_new_session=True,
         # A background job of a shell without job control ignores it, and so would its own.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    output = ""
-    for line in process.stdout:
-        output += line
-        if re.search(moment, line):
-            os.killpg(process.pid, signal.SIGINT)
-            break
-    output += process.stdout.read()
-    assert process.wait() != 0, output
+    ) as process:
+        for line in process.stdout:
+            output += line
+            if re.search(moment, line):
+                os.killpg(process.pid, signal.SIGINT)
+                break
+        output += process.stdout.read()
+    assert process.returncode != 0, output
     return output
 
 

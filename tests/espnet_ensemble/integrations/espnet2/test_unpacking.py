@@ -4,6 +4,7 @@ import io
 import stat
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 import yaml
@@ -56,7 +57,7 @@ def refuses(path, reason, tmp_path):
 def test_what_espnet_packs_is_unpacked(write, tmp_path):
     path = write(GOOD.items())
     unpacked = unpack(path, tmp_path / "unpacked")
-    assert open(unpacked["asr_model_file"], "rb").read() == b"weights"
+    assert Path(unpacked["asr_model_file"]).read_bytes() == b"weights"
 
 
 @pytest.mark.parametrize(
