@@ -2,16 +2,16 @@
 
 import importlib
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from repository import REPOSITORY
 
 from espnet_ensemble.data.datadir import write
 
-LOCAL = Path(__file__).parents[4] / "egs2" / "mini_synth" / "ssl1" / "local"
+LOCAL = REPOSITORY / "egs2" / "mini_synth" / "ssl1" / "local"
 PITCHES = {"a": 300, "ä": 800, " ": 0}
 TEXTS = {"u1": "aä", "u2": "ä a", "u3": "a äa", "u4": "äaä aä", "u5": "ä", "u6": "a a"}
 

@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from repository import REPOSITORY
 
 from espnet_ensemble.testing.recipes import run_script
 
-REPOSITORY = Path(__file__).parents[4]
 MADE = ("data", "downloads", "dump", "exp", "*.safetensors", "__pycache__")
 TINY = "--hours 0.02 --hours_first 0.01 --local_data_opts".split()
 TINY += ["--nj 1 --train_minutes 0.1 --dev_minutes 0.1 --test_minutes 0.1"]
@@ -73,6 +73,7 @@ def test_stages_from_models_that_are_there(recipe, local):
     assert runs[0].upstream == shipped / "hubert"
 
 
+@pytest.mark.slow
 def test_stage_of_data_makes_what_the_others_read(recipe, local, monkeypatch):
     done = run_script(recipe, "./run.sh", "--stop_stage", "1", *TINY)
     assert done.returncode == 0, done.stdout
