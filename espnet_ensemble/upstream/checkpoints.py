@@ -1,9 +1,10 @@
 """The published checkpoints that the paper uses, and what each is called where."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 
-class Checkpoint(NamedTuple):
+@dataclass(frozen=True)
+class Checkpoint:
     """A published checkpoint.
 
     Attributes:

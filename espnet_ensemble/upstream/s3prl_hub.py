@@ -8,10 +8,11 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -22,7 +23,8 @@ _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 _MOST_LAYERS = 1000
 
 
-class HubEntry(NamedTuple):
+@dataclass(frozen=True)
+class HubEntry:
     """Where S3PRL defines a hub name, and what it downloads for it."""
 
     package: str
