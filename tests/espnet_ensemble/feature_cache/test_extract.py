@@ -109,6 +109,7 @@ def test_killed_and_run_again_is_as_if_undisturbed(
     assert after.st_mtime_ns == first.st_mtime_ns
 
 
+@pytest.mark.slow
 def test_killed_with_its_workers(data, tmp_path, tiny_wavlm):
     """No patches: the command with two processes dies when it has made two archives."""
     conf, cache_dir = {"upstreams": [tiny_wavlm]}, tmp_path / "feats"
@@ -141,6 +142,7 @@ def is_running(pid):
         return False
 
 
+@pytest.mark.slow
 def test_killed_at_any_time(data, tmp_path, tiny_wavlm):
     """At 20 moments between the first file and the last one."""
     conf, options = {"upstreams": [tiny_wavlm]}, ExtractConf(shard_utts=1)

@@ -45,18 +45,21 @@ def on(workers):
     return ExtractConf(shard_utts=1, workers=workers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [Workers(2), Workers(2, dask="local")])
 def test_same_bytes(workers, data, conf, tmp_path, expected):
     extract(data, conf, tmp_path / "feats", on(workers))
     assert strip(everything(tmp_path / "feats"), tmp_path / "feats") == expected
 
 
+@pytest.mark.slow
 def test_scheduler_s_address(cluster, data, conf, tmp_path, expected):
     workers = Workers(dask=cluster.scheduler_address)
     extract(data, conf, tmp_path / "feats", on(workers))
     assert strip(everything(tmp_path / "feats"), tmp_path / "feats") == expected
 
 
+@pytest.mark.slow
 def test_lost_worker(cluster, data, conf, tmp_path, expected):
     """One is killed while it writes an archive, which is made anew."""
     workers = Workers(dask=cluster.scheduler_address)
@@ -85,6 +88,7 @@ def is_archive_in_work(path, cache_dir):
     return path.suffix == ".tmp" and cache_dir in path.parents and ".ark." in path.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dask_too", [False, True])
 def test_bad_audio_is_named(dask_too, cluster, data, conf, tmp_path):
     path = tmp_path / "wav" / "d.wav"
@@ -101,6 +105,7 @@ def test_no_scheduler(data, conf, tmp_path):
             extract(data, conf, tmp_path / "feats", on(workers))
 
 
+@pytest.mark.slow
 def test_slurm(data, conf, tmp_path, expected, monkeypatch):
     """With stand-ins for sbatch and scancel, as there is no cluster here."""
     folder = tmp_path / "slurm"

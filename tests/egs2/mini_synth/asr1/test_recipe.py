@@ -12,6 +12,8 @@ from repository import REPOSITORY
 
 from espnet_ensemble.testing.recipes import clone_recipe
 
+pytestmark = pytest.mark.slow
+
 SMALL = "--nj 2 --train_minutes 1 --dev_minutes 0.2 --test_minutes 0.2"
 DECODED = "decode_asr_ctc_asr_model_valid.cer_ctc.ave"
 

@@ -74,6 +74,7 @@ def texts(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_losses_equal_those_from_audio(data, texts, tmp_path, tiny_wavlm, slow_hubert):
     conf = train_conf([{"name": tiny_wavlm, "layer": "weighted_sum"}, slow_hubert])
     audio = f"{data}/wav.scp,speech,sound"
@@ -86,6 +87,7 @@ def test_losses_equal_those_from_audio(data, texts, tmp_path, tiny_wavlm, slow_h
     assert found == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_checkpoint_of_cached_training_takes_audio(data, texts, tmp_path, tiny_wavlm):
     """The same configuration and checkpoint, with the fingerprint of the weights."""
     conf, exp = train_conf([tiny_wavlm]), tmp_path / "exp"

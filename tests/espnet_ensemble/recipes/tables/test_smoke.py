@@ -35,6 +35,7 @@ def prepare(checkout):
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number, name, exp",
     [
@@ -61,6 +62,7 @@ def test_system(number, name, exp, tables, prepare):
     check(exp, system.upstreams, corpus.sets)
 
 
+@pytest.mark.slow
 def test_command(checkout, capfd):
     options = "--table 3 --size large --upstreams wavlm+hubert --head transformer8_ctc"
     options = [*options.split(), "--smoke", "--root", str(checkout)]
@@ -91,6 +93,7 @@ def check(exp, upstreams, sets):
         assert f"|{DECODED}/{name}|{len(utterances)}|" in results
 
 
+@pytest.mark.slow
 def test_sandbox_that_was_interrupted(tables, checkout, prepare, monkeypatch):
     """What was not finished is made anew, and what was stays."""
     systems = [s for s in tables[2].systems if str(s).endswith("base wavlm+hubert ctc")]
@@ -116,6 +119,7 @@ def test_sandbox_that_was_interrupted(tables, checkout, prepare, monkeypatch):
     assert made == {path: path.stat().st_mtime_ns for path in root.rglob("*.flac")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer, found", [("last", (24,)), (8, (8,))])
 def test_checkpoints_are_found_by_their_names(layer, found, tables, prepare):
     """They have as many layers as the published ones, for other layers than the last."""
