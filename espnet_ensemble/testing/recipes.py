@@ -19,7 +19,7 @@ def clone_recipe(repository: Path, root: Path, corpus: str) -> Path:
         corpus: The recipe's corpus.
 
     Returns:
-        The recipe's folder: ``root/egs2/<corpus>/asr1``.
+        The recipe's folder, ``root/egs2/<corpus>/asr1``.
     """
     recipe = Path("egs2", corpus, "asr1")
     paths = [Path("local"), Path("egs2/TEMPLATE")]
