@@ -223,6 +223,13 @@ state() {
     shift
     cksum "$@"
 }
+# audio_of SET...: what changes when stage 3 makes their audio anew.
+audio_of() {
+    local dset
+    for dset; do
+        cat "${data_feats}"/{org/,}"${dset}"/data/record 2> /dev/null || true
+    done | cksum
+}
 is_done() { [ -f "$1" ] && [ "$(< "$1")" = "$2" ]; }
 mark_done() { echo "$2" > "$1.tmp" && mv "$1.tmp" "$1"; }
 
@@ -336,7 +343,7 @@ stage_10() {
     need 4 "${train}/wav.scp" "${valid}/wav.scp"
     need 5 "${token_list}"
     local settings inputs=("${token_list}" "${train}"/{wav.scp,text} "${valid}"/{wav.scp,text})
-    settings=${token_opts[*]}
+    settings="${token_opts[*]} $(audio_of "${train_set}" "${valid_set}")"
     if [ "${feats_normalize}" = global_mvn ]; then
         # Only then are they of features; lengths are the same for all upstreams.
         settings+=" ${asr_opts[*]}"
@@ -402,13 +409,14 @@ cache() {
 }
 
 stage_11() {
-    local train=${data_feats}/${train_set} valid=${data_feats}/${valid_set} settings
+    local train=${data_feats}/${train_set} valid=${data_feats}/${valid_set} settings audio
     local stats=${asr_stats_dir} normalize=()
     log "Stage 11: Training: ${asr_exp}"
     need 10 "${stats}/train/speech_shape" "${stats}/valid/text_shape.${token_type}"
     [ "${feats_normalize}" != global_mvn ] ||
         normalize=(--normalize global_mvn --normalize_conf "stats_file=${stats}/train/feats_stats.npz")
-    settings=$(state "${token_opts[*]} ${asr_opts[*]} ${normalize[*]} ${pretrained_model} ${cache_opts}" "${asr_config}" \
+    audio=$(audio_of "${train_set}" "${valid_set}")
+    settings=$(state "${token_opts[*]} ${asr_opts[*]} ${normalize[*]} ${pretrained_model} ${cache_opts} ${audio}" "${asr_config}" \
         "${token_list}" "${stats}"/{train,valid}/{speech_shape,text_shape} "${train}/text" "${valid}/text")
     if is_done "${asr_exp}/.done" "${settings}"; then
         log "${asr_exp} is trained already"
@@ -421,7 +429,12 @@ stage_11() {
         train_speech=${cached[${train}]},speech,feature_cache
         valid_speech=${cached[${valid}]},speech,feature_cache
     fi
+    if [ -e "${asr_exp}/checkpoint.pth" ] && [ -e "${asr_exp}/.audio" ] && ! is_done "${asr_exp}/.audio" "${audio}"; then
+        die "${asr_exp} was trained on other audio of ${train_set} and ${valid_set} than there is now:" \
+            "give another --asr_tag, or remove it to train anew"
+    fi
     mkdir -p "${asr_exp}"
+    mark_done "${asr_exp}/.audio" "${audio}"
     # One process has the machine to itself.
     local threads=${OMP_NUM_THREADS}
     [ "${ngpu}" != 0 ] || [ "${num_nodes}" != 1 ] || threads=$(nproc)
@@ -468,7 +481,7 @@ decode() {
     local dset=$1 data=${data_feats}/$1 dir=${asr_exp}/${inference_tag}/$1 opts settings jobs
     local logdir=${dir}/logdir job name
     read -ra opts <<< "${inference_config:+--config ${inference_config}} ${inference_args}"
-    settings=$(state "${opts[*]} ${batch_size}" "${asr_exp}/${inference_asr_model}" \
+    settings=$(state "${opts[*]} ${batch_size} $(audio_of "${dset}")" "${asr_exp}/${inference_asr_model}" \
         "${data}/wav.scp" ${inference_config:+"${inference_config}"})
     if is_done "${dir}/.done" "${settings}"; then
         log "${dir}/text is up to date"

@@ -36,9 +36,9 @@ BEAM_SEARCHES = ("espnet.nets.beam_search", "espnet2.legacy.nets.beam_search")
 def register() -> None:
     """Offer ``frontend: ensemble`` and ``encoder: identity`` in ESPnet's tasks.
 
-    And the data type ``feature_cache`` in its data sets, with a check of the options
-    before training from one; what :mod:`.ctc_only` mends; and a check of archives before
-    they are unpacked.
+    And the data type ``feature_cache`` in its data sets; checks of the options before
+    training, from features and of an experiment that was begun; what :mod:`.ctc_only`
+    mends; and a check of archives before they are unpacked.
 
     A module that is already imported gets them now, any other at the moment it is
     imported: importing all tasks takes long and needs packages that one task alone does
@@ -81,17 +81,19 @@ def _check_before_training(module: ModuleType) -> None:
     # Its name is how multiprocessing finds it in another process, so it keeps that; and
     # wrapt's proxies cannot be sent to one.
     train = task.main_worker.__func__
-    if hasattr(train, "checks_feature_cache"):
+    if hasattr(train, "checks_before_training"):
         return
 
     @functools.wraps(train)
     def main_worker(cls, args):
         from espnet_ensemble.integrations.espnet2.checks import check_training
+        from espnet_ensemble.integrations.espnet2.resuming import check_resumed
 
+        check_resumed(args)
         check_training(args)
         return train(cls, args)
 
-    vars(main_worker)["checks_feature_cache"] = True
+    vars(main_worker)["checks_before_training"] = True
     task.main_worker = classmethod(main_worker)
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import soundfile
 from repository import REPOSITORY
 
 from espnet_ensemble.testing.recipes import clone_recipe
@@ -28,7 +29,7 @@ def environment():
 def run(environment):
     """Run run.sh: run(folder, option, value, ...) -> all that it printed."""
 
-    def call(folder, *options):
+    def call(folder, *options, status=0):
         command = ["./run.sh", "--local_data_opts", SMALL, *options]
         done = subprocess.run(
             command,
@@ -38,7 +39,7 @@ def run(environment):
             stderr=subprocess.STDOUT,
             encoding="utf-8",
         )
-        assert done.returncode == 0, done.stdout
+        assert done.returncode == status, done.stdout
         return done.stdout
 
     return call
@@ -108,6 +109,17 @@ def test_in_one_go_with_an_interruption(tmp_path, environment, run):
         dict(read(exp / DECODED / "test/text"))[u] for u in utterances
     ]
 
+    reverse_first(folder / "data/test/wav.scp", folder)
+    output = run(folder, *options, "--stage", "3", "--stop_stage", "12")
+    assert f"{exp.name} is trained already" in output
+    assert "test/text is up to date" not in output
+
+    reverse_first(folder / "data/train/wav.scp", folder)
+    run(folder, *options, "--stage", "3", "--stop_stage", "4")
+    only_training = ["--stage", "11", "--stop_stage", "11", "--cache_feats", "false"]
+    output = run(folder, *options, *only_training, status=2)
+    assert "was trained on other audio of train and dev than there is now" in output
+
 
 def test_stage_by_stage_with_bpe_and_an_upstream_of_s3prl(tmp_path, run, environment):
     """Options, stages and a frontend other than the default's."""
@@ -146,6 +158,13 @@ def read(table):
     for line in table.read_text(encoding="utf-8").splitlines():
         key, _, value = line.partition(" ")
         yield key, value
+
+
+def reverse_first(wav_scp, folder):
+    """Play the first utterance backwards."""
+    _, path = next(read(wav_scp))
+    samples, fs = soundfile.read(folder / path, dtype="int16")
+    soundfile.write(folder / path, samples[::-1], fs)
 
 
 def unpack_and_recognise(archive, wavs, folder, environment):

@@ -15,7 +15,7 @@ from espnet2.bin import asr_inference, asr_train
 from espnet2.tasks.asr import ASRTask
 from repository import REPOSITORY
 
-import espnet_ensemble  # noqa: F401
+from espnet_ensemble.errors import EnsembleError
 
 pytestmark = pytest.mark.slow
 
@@ -120,7 +120,7 @@ def test_train_resume_average_and_decode(fusion, layer, data, tmp_path, models):
     assert bool(frontend) == (fusion == "attention")
     assert not any("upstream" in key for key in frontend)
 
-    asr_train.main(train_args(data, conf, exp, "--max_epoch", "12"))
+    asr_train.main(train_args(data, conf, exp, "--max_epoch", "12", "--resume", "true"))
     log = (
         exp / "checkpoint.pth",
         exp / "12epoch.pth",
@@ -145,6 +145,41 @@ def test_ctc_layer_only_is_all_that_trains(data, tmp_path, tiny_wavlm, tiny_hube
         "ctc.ctc_lo.bias",
     }
     assert set(decode(data, exp)) == {f"utt{i:02}" for i in range(16)}
+
+
+def test_an_experiment_goes_on_with_its_own_settings_only(data, tmp_path, tiny_wavlm):
+    exp = tmp_path / "exp"
+
+    def train(conf, *more):
+        asr_train.main(train_args(data, conf, exp, "--resume", "true", *more))
+
+    conf = config(tmp_path, [tiny_wavlm], "concat", head="ctc")
+    train(conf, "--max_epoch", "1")
+    weights = (exp / "1epoch.pth").read_bytes()
+    before = (exp / "config.yaml").read_text()
+
+    upstreams = [{"layer": 1, "name": tiny_wavlm}]
+    other = config(tmp_path, upstreams, "concat", head="ctc", optim="sgd")
+    with pytest.raises(EnsembleError) as error:
+        train(other, "--max_epoch", "2", "--seed", "7")
+    first, *differences, advice = str(error.value).splitlines()
+    assert first == f"{exp} was trained with other settings:"
+    assert differences == [
+        f"  frontend_conf.upstreams: {[tiny_wavlm]!r} then, {upstreams!r} now",
+        "  optim: 'adam' then, 'sgd' now",
+        "  seed: 0 then, 7 now",
+    ]
+    assert "--asr_tag" in advice
+    assert (exp / "config.yaml").read_text() == before
+
+    conf = config(tmp_path, [tiny_wavlm], "concat", head="ctc", keep_nbest_models=1)
+    train(conf, "--max_epoch", "2", "--num_workers", "1", "--log_interval", "1")
+    assert (exp / "2epoch.pth").exists()
+    assert (exp / "1epoch.pth").read_bytes() == weights
+
+    # Without --resume, ESPnet trains anew.
+    asr_train.main(train_args(data, other, exp, "--max_epoch", "1"))
+    assert (exp / "1epoch.pth").read_bytes() != weights
 
 
 def test_statistics_stage_does_not_load_upstreams(data, tmp_path):
