@@ -172,12 +172,13 @@ def test_an_experiment_goes_on_with_its_own_settings_only(data, tmp_path, tiny_w
     assert "--asr_tag" in advice
     assert (exp / "config.yaml").read_text() == before
 
-    conf = config(tmp_path, [tiny_wavlm], "concat", head="ctc", keep_nbest_models=1)
+    conf = config(tmp_path, [tiny_wavlm], "concat", head="ctc", keep_nbest_models=3)
     train(conf, "--max_epoch", "2", "--num_workers", "1", "--log_interval", "1")
     assert (exp / "2epoch.pth").exists()
     assert (exp / "1epoch.pth").read_bytes() == weights
 
     # Without --resume, ESPnet trains anew.
+    other = config(tmp_path, upstreams, "concat", head="ctc", optim="sgd")
     asr_train.main(train_args(data, other, exp, "--max_epoch", "1"))
     assert (exp / "1epoch.pth").read_bytes() != weights
 
