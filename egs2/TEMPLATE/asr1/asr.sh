@@ -395,12 +395,15 @@ collect_stats() {
     done
 }
 
+# num_cores: those of this machine that may be used. nproc by itself says OMP_NUM_THREADS.
+num_cores() { env -u OMP_NUM_THREADS nproc; }
+
 # cache DATA: extract the features of the frozen upstreams where there are none yet, once in
 # a run, and note in cached[DATA] where they are.
 declare -A cached
 cache() {
     local cores gpu=()
-    cores=$(nproc)
+    cores=$(num_cores)
     [ "${ngpu}" != 0 ] || gpu=(--ngpu 0)
     # shellcheck disable=SC2086 # several options
     [ -n "${cached[$1]:-}" ] || cached[$1]=$("${python}" -m espnet_ensemble.bin.extract \
@@ -437,7 +440,7 @@ stage_11() {
     mark_done "${asr_exp}/.audio" "${audio}"
     # One process has the machine to itself.
     local threads=${OMP_NUM_THREADS}
-    [ "${ngpu}" != 0 ] || [ "${num_nodes}" != 1 ] || threads=$(nproc)
+    [ "${ngpu}" != 0 ] || [ "${num_nodes}" != 1 ] || threads=$(num_cores)
     follow epochs "${asr_exp}/train.log"
     OMP_NUM_THREADS=${threads} "${python}" -m espnet2.bin.launch \
         --cmd "${cuda_cmd} --name ${asr_exp}/train.log" --log "${asr_exp}/train.log" \
