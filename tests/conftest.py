@@ -1,6 +1,7 @@
 """Fixtures: tiny models of the real architectures, and a batch of speech-like noise."""
 
 import os
+import signal
 
 import pytest
 import torch
@@ -14,6 +15,11 @@ from espnet_ensemble.testing.upstreams import (
 # No test may depend on a network; without this, transformers asks the hub for anything
 # that it does not find in a folder.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# A background job of a shell without job control ignores Ctrl-C, and so would what tests
+# start and then interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):

@@ -56,8 +56,6 @@ def interrupt(folder, environment, moment, *options):
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         start_new_session=True,
-        # A background job of a shell without job control ignores it, and so would its own.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         for line in process.stdout:
             output += line
