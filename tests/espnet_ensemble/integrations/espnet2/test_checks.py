@@ -165,4 +165,4 @@ def test_training_is_still_what_processes_are_started_with():
     """ESPnet sends it to one process for each GPU."""
     main_worker = pickle.loads(pickle.dumps(ASRTask.main_worker))
     assert main_worker == ASRTask.main_worker
-    assert main_worker.checks_feature_cache
+    assert main_worker.checks_before_training
