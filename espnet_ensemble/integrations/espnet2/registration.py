@@ -29,10 +29,17 @@ TASKS = (
 # These bring an encoder `identity` of their own.
 TASKS_WITH_IDENTITY = ("lid", "spk")
 
-# Where ESPnet's beam search is: to 202511, and from 202611 on.
-BEAM_SEARCHES = ("espnet.nets.beam_search", "espnet2.legacy.nets.beam_search")
+# What mends a module of ESPnet, and which one.
+MENDED = (
+    # To 202511, and from 202611 on.
+    ("ctc_only:decode_by_ctc", "espnet.nets.beam_search"),
+    ("ctc_only:decode_by_ctc", "espnet2.legacy.nets.beam_search"),
+    ("ctc_only:report_true_cer", "espnet2.asr.espnet_model"),
+    ("unpacking:check_before_unpacking", "espnet2.main_funcs.pack_funcs"),
+)
 
 
+@functools.cache  # hooks stay: more of the same would mend what is mended
 def register() -> None:
     """Offer ``frontend: ensemble`` and ``encoder: identity`` in ESPnet's tasks.
 
@@ -52,10 +59,9 @@ def register() -> None:
         wrapt.register_post_import_hook(_add_choices, f"espnet2.tasks.{task}")
     wrapt.register_post_import_hook(_add_data_type, "espnet2.train.dataset")
     wrapt.register_post_import_hook(_check_before_training, "espnet2.tasks.abs_task")
-    for module in BEAM_SEARCHES:
-        wrapt.register_post_import_hook(_decode_by_ctc, module)
-    wrapt.register_post_import_hook(_report_true_cer, "espnet2.asr.espnet_model")
-    wrapt.register_post_import_hook(_check_archives, "espnet2.main_funcs.pack_funcs")
+    for hook, module in MENDED:
+        # By its name: it is imported when it is needed.
+        wrapt.register_post_import_hook(f"{__package__}.{hook}", module)
 
 
 def _add_data_type(dataset: ModuleType) -> None:
@@ -95,24 +101,6 @@ def _check_before_training(module: ModuleType) -> None:
 
     vars(main_worker)["checks_before_training"] = True
     task.main_worker = classmethod(main_worker)
-
-
-def _decode_by_ctc(module: ModuleType) -> None:
-    from espnet_ensemble.integrations.espnet2.ctc_only import decode_by_ctc
-
-    decode_by_ctc(module)
-
-
-def _report_true_cer(module: ModuleType) -> None:
-    from espnet_ensemble.integrations.espnet2.ctc_only import report_true_cer
-
-    report_true_cer(module)
-
-
-def _check_archives(module: ModuleType) -> None:
-    from espnet_ensemble.integrations.espnet2.unpacking import check_before_unpacking
-
-    check_before_unpacking(module)
 
 
 def _add_choices(task: ModuleType) -> None:

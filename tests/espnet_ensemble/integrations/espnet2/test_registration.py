@@ -89,6 +89,18 @@ def test_registration_is_idempotent():
     assert frontend_choices.classes == before
 
 
+def test_what_is_mended_is_mended_once():
+    result = run(
+        "import espnet_ensemble\n"
+        "from espnet2.asr.espnet_model import ESPnetASRModel\n"
+        "from espnet2.main_funcs import pack_funcs\n"
+        "espnet_ensemble.register()\n"
+        "for mended in ESPnetASRModel._calc_ctc_loss, pack_funcs.unpack:\n"
+        "    assert not hasattr(mended.__wrapped__, '__wrapped__'), mended"
+    )
+    assert result.returncode == 0, result.stderr
+
+
 def test_foreign_class_is_not_replaced():
     class Foreign(AbsFrontend):
         pass
