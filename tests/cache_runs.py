@@ -10,9 +10,25 @@ from tqdm import tqdm
 from tqdm.asyncio import tqdm_asyncio
 
 from espnet_ensemble.data.datadir import write
+from espnet_ensemble.feature_cache.identity import FeatureIdentity
 
 #: Of barely a frame, and not in the order of the names.
 NUM_SAMPLES = {"a": 3217, "b": 8000, "c": 410, "d": 7999, "e": 1100, "f": 16000, "g": 9}
+
+
+#: What features of a published upstream are.
+FEATURES = FeatureIdentity(
+    upstream="microsoft/wavlm-base",
+    layer="last",
+    layers=[12],
+    extra_conf=None,
+    fingerprint="0123456789abcdef",
+    feature_size=768,
+    fs=16000,
+    hop_length=320,
+    speech_fs=16000,
+    dtype="float32",
+)
 
 
 def noise(num_samples, seed):

@@ -8,7 +8,7 @@ it stopped.
 import argparse
 
 from espnet_ensemble.bin.command import make_parser, run
-from espnet_ensemble.bin.prepare_librispeech import add_options
+from espnet_ensemble.bin.prepare_librispeech import add_options, print_data_dirs
 from espnet_ensemble.recipes.corpora.download import DOWNLOADS, find_corpus
 from espnet_ensemble.recipes.corpora.librilight import (
     EVALUATION,
@@ -55,10 +55,7 @@ def _work(args: argparse.Namespace) -> None:
     made = prepare_librilight(
         librilight, args.output_dir, librispeech, args.nj, args.partial
     )
-    for data_dir in made.values():
-        print(
-            f"{data_dir.path}: {data_dir.num_utts} utterances, {data_dir.hours:.2f} h"
-        )
+    print_data_dirs(made)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,10 @@ A download that was cut short goes on where it stopped.
 
 import argparse
 import os
+from collections.abc import Mapping
 
 from espnet_ensemble.bin.command import make_parser, run
+from espnet_ensemble.recipes.corpora.data_dir import DataDir
 from espnet_ensemble.recipes.corpora.download import DOWNLOADS, find_corpus
 from espnet_ensemble.recipes.corpora.librispeech import (
     PARTS,
@@ -47,6 +49,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def print_data_dirs(made: Mapping[str, DataDir]) -> None:
+    """Say what data directories have."""
+    for data_dir in made.values():
+        print(
+            f"{data_dir.path}: {data_dir.num_utts} utterances, {data_dir.hours:.2f} h"
+        )
+
+
 def main(cmd: list[str] | None = None) -> None:
     """Make the data directories, and print what they have."""
     run(get_parser(), _work, cmd)
@@ -60,10 +70,7 @@ def _work(args: argparse.Namespace) -> None:
     made = prepare_librispeech(
         corpus_dir, args.output_dir, args.sets, args.nj, args.partial
     )
-    for data_dir in made.values():
-        print(
-            f"{data_dir.path}: {data_dir.num_utts} utterances, {data_dir.hours:.2f} h"
-        )
+    print_data_dirs(made)
 
 
 if __name__ == "__main__":

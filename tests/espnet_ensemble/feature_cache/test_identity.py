@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import soundfile
+from cache_runs import FEATURES
 
 from espnet_ensemble.data.audio import AudioError
 from espnet_ensemble.data.datadir import validate, write
@@ -59,20 +60,6 @@ def test_missing_file(wav):
         identity.is_of(wav)
     with pytest.raises(AudioError, match="no such file"):
         read_wav(wav)
-
-
-FEATURES = FeatureIdentity(
-    upstream="microsoft/wavlm-base",
-    layer="last",
-    layers=[12],
-    extra_conf=None,
-    fingerprint="0123456789abcdef",
-    feature_size=768,
-    fs=16000,
-    hop_length=320,
-    speech_fs=16000,
-    dtype="float32",
-)
 
 
 @pytest.mark.parametrize(

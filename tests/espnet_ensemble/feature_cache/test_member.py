@@ -2,25 +2,14 @@ import logging
 from dataclasses import replace
 
 import pytest
+from cache_runs import FEATURES
 
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.feature_cache.archive import write_index
-from espnet_ensemble.feature_cache.identity import DataSet, FeatureIdentity
+from espnet_ensemble.feature_cache.identity import DataSet
 from espnet_ensemble.feature_cache.member import Member, MemberInfo
 
-FEATURES = FeatureIdentity(
-    upstream="microsoft/wavlm-base",
-    layer="last",
-    layers=[12],
-    extra_conf=None,
-    fingerprint="0123456789abcdef",
-    feature_size=768,
-    fs=16000,
-    hop_length=320,
-    speech_fs=16000,
-    dtype="float32",
-)
 INFO = MemberInfo(FEATURES, "float16")
 
 
