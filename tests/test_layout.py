@@ -24,6 +24,7 @@ LEVELS = [
     ["ensemble"],
     ["frontend_conf"],
     ["feature_cache"],
+    ["decoding"],
     ["integrations", "testing"],
     ["espnet_ensemble"],
     ["recipes"],

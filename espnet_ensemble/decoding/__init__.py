@@ -1,0 +1,1 @@
+"""From CTC's posteriors to transcripts: without ESPnet, and without an encoder."""
