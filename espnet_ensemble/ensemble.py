@@ -17,6 +17,7 @@ from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.frames import FrameGrid, padding_mask
 from espnet_ensemble.fusion import Concat, Fusion
 from espnet_ensemble.layers import Featurizer
+from espnet_ensemble.normalization import find_normalization
 from espnet_ensemble.upstream.base import Upstream
 from espnet_ensemble.upstream.fingerprint import to_hex, to_tensor
 
@@ -46,9 +47,12 @@ class Ensemble(Module):
             another rate is resampled (which needs torchaudio).
         frozen: Whether upstreams keep their weights. False makes them ordinary
             submodules that train.
+        normalize: What brings every hidden state to one scale, before anything else is done
+            with it: one of ``espnet_ensemble.normalization.NORMALIZATIONS``.
 
     Raises:
-        EnsembleError: If there is no upstream, or their sample rates differ.
+        EnsembleError: If there is no upstream, their sample rates differ, or there is no
+            such normalization.
 
     Example:
         >>> from espnet_ensemble.upstream import UpstreamConf, load_upstream
@@ -69,6 +73,7 @@ class Ensemble(Module):
         fusion: Fusion | None = None,
         fs: int | None = None,
         frozen: bool = True,
+        normalize: str = "none",
     ):
         super().__init__()
         if not upstreams:
@@ -99,6 +104,7 @@ class Ensemble(Module):
         self.feature_sizes = [[u.feature_size] * len(u.layers) for u in upstreams]
         if layers is None:
             layers = [Featurizer(len(u.layers)) for u in upstreams]
+        self._normalize = find_normalization(normalize)
         self.layers = ModuleList(layers)
         self.fusion = fusion or Concat([u.feature_size for u in upstreams])
 
@@ -132,7 +138,7 @@ class Ensemble(Module):
     def extract(
         self, speech: Tensor, speech_lengths: Tensor
     ) -> tuple[HiddenStates, Tensor]:
-        """Run the upstreams, without layer weights and fusion.
+        """Run the upstreams, without normalization, layer weights and fusion.
 
         All are brought to one :class:`~espnet_ensemble.frames.FrameGrid`.
 
@@ -186,7 +192,7 @@ class Ensemble(Module):
             (batch, frames, output_size), zero at the padding, in the type of this module
         """
         feats = [
-            combine([state.to(self._dtype) for state in states])
+            combine([self._normalize(s.to(self._dtype), feats_lens) for s in states])
             for combine, states in zip(self.layers, hidden_states, strict=True)
         ]
         fused = self.fusion(feats, feats_lens)

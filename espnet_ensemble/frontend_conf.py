@@ -24,6 +24,8 @@ class FrontendConf:
         upstreams: What to combine.
         fusion: How, one of ``espnet_ensemble.fusion.FUSIONS``.
         fusion_conf: Options of the fusion.
+        normalize: What brings every hidden state to one scale first, one of
+            ``espnet_ensemble.normalization.NORMALIZATIONS``.
         fs: Sample rate of the speech, in Hz.
         frozen: Whether upstreams keep their weights.
         dtype: Type that frozen upstreams compute in, one of :data:`DTYPES`. The features
@@ -42,6 +44,7 @@ class FrontendConf:
     upstreams: tuple[UpstreamConf, ...]
     fusion: str = "concat"
     fusion_conf: Mapping[str, Any] = field(default_factory=dict)
+    normalize: str = "none"
     fs: int = 16000
     frozen: bool = True
     dtype: str = "float32"
@@ -91,7 +94,7 @@ class FrontendConf:
         return {**asdict(self), "upstreams": [asdict(u) for u in self.upstreams]}
 
     def members(self) -> list["FrontendConf"]:
-        """What each upstream needs to know by itself: how features are fused, it need not.
+        """What each upstream needs to know by itself: what becomes of features, it need not.
 
         Example:
             >>> conf = FrontendConf.parse({"upstreams": ["a/b", "c/d"], "fusion": "sum"})
@@ -99,7 +102,13 @@ class FrontendConf:
             [('a/b', 'concat'), ('c/d', 'concat')]
         """
         return [
-            replace(self, upstreams=(upstream,), fusion="concat", fusion_conf={})
+            replace(
+                self,
+                upstreams=(upstream,),
+                fusion="concat",
+                fusion_conf={},
+                normalize="none",
+            )
             for upstream in self.upstreams
         ]
 
@@ -121,6 +130,8 @@ class FrontendConf:
         parts = [_upstream_tag(upstream) for upstream in self.upstreams]
         if self.fusion != "concat":
             parts.append(self.fusion)
+        if self.normalize != "none":
+            parts.append(f"norm-{self.normalize.replace('_', '-')}")
         if not self.frozen:
             parts.append("trainable")
         return "_".join(parts)
@@ -158,6 +169,7 @@ class FrontendConf:
             "fusion": fusion,
             "fs": self.fs,
             "frozen": self.frozen,
+            "normalize": self.normalize,
         }
 
 

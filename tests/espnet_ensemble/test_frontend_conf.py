@@ -34,12 +34,15 @@ def test_sample_rate(fs, expected):
     assert parse("wavlm_base", fs=fs).fs == expected
 
 
-def test_a_member_keeps_all_but_the_fusion():
-    conf = parse("a/b", "c/d", fusion="sum", fs=8000, dtype="float16", download_dir="x")
+def test_a_member_keeps_all_but_what_becomes_of_its_features():
+    changed = {"fusion": "sum", "normalize": "utterance"}
+    kept = {"fs": 8000, "dtype": "float16", "download_dir": "x"}
+    conf = parse("a/b", "c/d", **changed, **kept)
     members = conf.members()
     assert [m.upstreams for m in members] == [(u,) for u in conf.upstreams]
     for member in members:
         assert (member.fusion, member.fusion_conf) == ("concat", {})
+        assert member.normalize == "none"
         assert (member.fs, member.dtype, member.download_dir) == (8000, "float16", "x")
 
 
@@ -71,6 +74,7 @@ def test_local_names_become_absolute(tmp_path, monkeypatch):
             "hubert_local-y",
         ),
         ({"upstreams": ["a/b", "c/d"], "fusion": "attention"}, "b_d_attention"),
+        ({"upstreams": ["a/b"], "normalize": "layer_norm"}, "b_norm-layer-norm"),
         ({"upstreams": ["a/b"], "frozen": False}, "b_trainable"),
     ],
 )

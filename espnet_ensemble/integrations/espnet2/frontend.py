@@ -23,6 +23,8 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
             options of :class:`~espnet_ensemble.upstream.registry.UpstreamConf`.
         fusion: How to combine them, one of ``espnet_ensemble.fusion.FUSIONS``.
         fusion_conf: Options of the fusion.
+        normalize: What brings every hidden state to one scale first, one of
+            ``espnet_ensemble.normalization.NORMALIZATIONS``.
         fs: Sample rate of the speech, in Hz (or "16k"). Speech at another rate than the
             upstreams' is resampled.
         frozen: Whether upstreams keep their weights. False makes them ordinary
@@ -49,6 +51,7 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
         upstreams: Sequence[str | dict[str, Any]],
         fusion: str = "concat",
         fusion_conf: dict[str, Any] | None = None,
+        normalize: str = "none",
         fs: int | str = 16000,
         frozen: bool = True,
         dtype: str = "float32",
@@ -59,6 +62,7 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
                 "upstreams": upstreams,
                 "fusion": fusion,
                 "fusion_conf": fusion_conf,
+                "normalize": normalize,
                 "fs": fs,
                 "frozen": frozen,
                 "dtype": dtype,

@@ -4,6 +4,7 @@ from espnet2.torch_utils.initialize import initialize
 
 from espnet_ensemble import EnsembleError, EnsembleFrontend
 from espnet_ensemble.fusion import FUSIONS
+from espnet_ensemble.normalization import NORMALIZATIONS
 from espnet_ensemble.upstream.s3prl_hub import import_s3prl_nn
 
 INITS = (
@@ -80,9 +81,10 @@ def test_equals_espnet_fused_on_utterances_of_one_length(s3prl_checkpoints):
 @torch.no_grad()
 @pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("layer", ["last", "weighted_sum", [1, 2]])
-def test_features_computed_before_give_the_same(fusion, layer, pair, speech):
+@pytest.mark.parametrize("normalize", NORMALIZATIONS)
+def test_features_computed_before_give_the_same(normalize, fusion, layer, pair, speech):
     upstreams = [{"name": pair[0], "layer": layer}, pair[1]]
-    frontend = EnsembleFrontend(upstreams, fusion=fusion)
+    frontend = EnsembleFrontend(upstreams, fusion=fusion, normalize=normalize)
     states, lens = frontend.extract(*speech)
     computed_before = torch.cat([s for member in states for s in member], dim=-1)
     for a, b in zip(frontend(computed_before, lens), frontend(*speech), strict=True):
