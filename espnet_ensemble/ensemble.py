@@ -17,6 +17,7 @@ from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.frames import FrameGrid, padding_mask
 from espnet_ensemble.fusion import Concat, Fusion
 from espnet_ensemble.layers import Featurizer
+from espnet_ensemble.masking import BandMask
 from espnet_ensemble.normalization import find_normalization
 from espnet_ensemble.upstream.base import Upstream
 from espnet_ensemble.upstream.fingerprint import to_hex, to_tensor
@@ -49,6 +50,7 @@ class Ensemble(Module):
             submodules that train.
         normalize: What brings every hidden state to one scale, before anything else is done
             with it: one of ``espnet_ensemble.normalization.NORMALIZATIONS``.
+        feature_mask: Hides some of each upstream's features in training.
 
     Raises:
         EnsembleError: If there is no upstream, their sample rates differ, or there is no
@@ -74,6 +76,7 @@ class Ensemble(Module):
         fs: int | None = None,
         frozen: bool = True,
         normalize: str = "none",
+        feature_mask: BandMask | None = None,
     ):
         super().__init__()
         if not upstreams:
@@ -105,6 +108,7 @@ class Ensemble(Module):
         if layers is None:
             layers = [Featurizer(len(u.layers)) for u in upstreams]
         self._normalize = find_normalization(normalize)
+        self._feature_mask = feature_mask
         self.layers = ModuleList(layers)
         self.fusion = fusion or Concat([u.feature_size for u in upstreams])
 
@@ -195,6 +199,8 @@ class Ensemble(Module):
             combine([self._normalize(s.to(self._dtype), feats_lens) for s in states])
             for combine, states in zip(self.layers, hidden_states, strict=True)
         ]
+        if self._feature_mask and self.training:
+            feats = [self._feature_mask(x) for x in feats]
         fused = self.fusion(feats, feats_lens)
         padding = padding_mask(feats_lens, fused.size(1))
         return fused.masked_fill(padding.unsqueeze(-1), 0)

@@ -26,6 +26,8 @@ class FrontendConf:
         fusion_conf: Options of the fusion.
         normalize: What brings every hidden state to one scale first, one of
             ``espnet_ensemble.normalization.NORMALIZATIONS``.
+        feature_mask: Options of :class:`espnet_ensemble.masking.BandMask`, which hides some
+            of each upstream's features in training; None: all are seen.
         fs: Sample rate of the speech, in Hz.
         frozen: Whether upstreams keep their weights.
         dtype: Type that frozen upstreams compute in, one of :data:`DTYPES`. The features
@@ -45,6 +47,7 @@ class FrontendConf:
     fusion: str = "concat"
     fusion_conf: Mapping[str, Any] = field(default_factory=dict)
     normalize: str = "none"
+    feature_mask: Mapping[str, Any] | None = None
     fs: int = 16000
     frozen: bool = True
     dtype: str = "float32"
@@ -62,6 +65,8 @@ class FrontendConf:
                 f"dtype: {self.dtype} is for frozen upstreams; to train them in mixed "
                 "precision, use ESPnet's use_amp"
             )
+        if self.feature_mask is not None:
+            check_keys("feature_mask", self.feature_mask, [], ["num_mask", "max_share"])
         if self.fs < 1:
             raise EnsembleError(f"fs: expected a sample rate in Hz, found {self.fs}")
 
@@ -108,6 +113,7 @@ class FrontendConf:
                 fusion="concat",
                 fusion_conf={},
                 normalize="none",
+                feature_mask=None,
             )
             for upstream in self.upstreams
         ]
@@ -157,6 +163,7 @@ class FrontendConf:
         import torch
 
         from espnet_ensemble.fusion import build_fusion
+        from espnet_ensemble.masking import BandMask
         from espnet_ensemble.upstream.registry import load_upstream
 
         upstreams = [load_upstream(conf, self.download_dir) for conf in self.upstreams]
@@ -170,6 +177,9 @@ class FrontendConf:
             "fs": self.fs,
             "frozen": self.frozen,
             "normalize": self.normalize,
+            "feature_mask": (
+                None if self.feature_mask is None else BandMask(**self.feature_mask)
+            ),
         }
 
 

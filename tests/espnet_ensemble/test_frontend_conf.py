@@ -35,14 +35,14 @@ def test_sample_rate(fs, expected):
 
 
 def test_a_member_keeps_all_but_what_becomes_of_its_features():
-    changed = {"fusion": "sum", "normalize": "utterance"}
+    changed = {"fusion": "sum", "normalize": "utterance", "feature_mask": {}}
     kept = {"fs": 8000, "dtype": "float16", "download_dir": "x"}
     conf = parse("a/b", "c/d", **changed, **kept)
     members = conf.members()
     assert [m.upstreams for m in members] == [(u,) for u in conf.upstreams]
     for member in members:
         assert (member.fusion, member.fusion_conf) == ("concat", {})
-        assert member.normalize == "none"
+        assert (member.normalize, member.feature_mask) == ("none", None)
         assert (member.fs, member.dtype, member.download_dir) == (8000, "float16", "x")
 
 
@@ -120,6 +120,10 @@ def test_upstream_without_name(entry):
             "dtype: bfloat16 .*use_amp",
         ),
         ({"upstreams": ["a/b"], "fs": 0}, "fs: expected a sample rate in Hz, found 0"),
+        (
+            {"upstreams": ["a/b"], "feature_mask": {"width": 3}},
+            "feature_mask: unknown key 'width'",
+        ),
         ({"upstreams": ["a/b"], "fs": "often"}, "fs: .*often"),
     ],
 )

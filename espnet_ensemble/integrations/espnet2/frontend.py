@@ -25,6 +25,8 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
         fusion_conf: Options of the fusion.
         normalize: What brings every hidden state to one scale first, one of
             ``espnet_ensemble.normalization.NORMALIZATIONS``.
+        feature_mask: Options of :class:`~espnet_ensemble.masking.BandMask`, which hides some
+            of each upstream's features in training; None: all are seen.
         fs: Sample rate of the speech, in Hz (or "16k"). Speech at another rate than the
             upstreams' is resampled.
         frozen: Whether upstreams keep their weights. False makes them ordinary
@@ -52,6 +54,7 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
         fusion: str = "concat",
         fusion_conf: dict[str, Any] | None = None,
         normalize: str = "none",
+        feature_mask: dict[str, Any] | None = None,
         fs: int | str = 16000,
         frozen: bool = True,
         dtype: str = "float32",
@@ -63,6 +66,7 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
                 "fusion": fusion,
                 "fusion_conf": fusion_conf,
                 "normalize": normalize,
+                "feature_mask": feature_mask,
                 "fs": fs,
                 "frozen": frozen,
                 "dtype": dtype,

@@ -1,0 +1,63 @@
+"""SpecAugment's masks along the features, of each upstream by itself."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from espnet_ensemble.errors import EnsembleError
+
+
+@dataclass(frozen=True)
+class BandMask:
+    """Hides bands of one upstream's features: some of each utterance's, all frames long.
+
+    SpecAugment (Park et al., 2019) hides bands of neighbouring channels. Of concatenated
+    upstreams, ESPnet's ``specaug`` hides a share that shrinks with their number, and mostly
+    in one of them at a time. Applied to each upstream, this one hides the same share of
+    each, whatever their number and sizes.
+
+    Args:
+        num_mask: Bands in an utterance. They may overlap.
+        max_share: Largest share of the features that one band hides; the least is none.
+
+    Raises:
+        EnsembleError: If one of them is out of range.
+
+    Example:
+        >>> mask = BandMask(num_mask=1, max_share=0.5)
+        >>> masked = mask(torch.ones(1000, 7, 64))
+        >>> torch.isclose(1 - masked.mean(), torch.tensor(0.25), atol=0.02)
+        tensor(True)
+    """
+
+    num_mask: int = 2
+    max_share: float = 0.1
+
+    def __post_init__(self):
+        if not (type(self.num_mask) is int and self.num_mask >= 1):
+            raise EnsembleError(
+                f"feature_mask: num_mask: expected at least 1, found {self.num_mask!r}"
+            )
+        if not (isinstance(self.max_share, (int, float)) and 0 < self.max_share <= 1):
+            raise EnsembleError(
+                "feature_mask: max_share: expected a share, above 0 and at most 1, found "
+                f"{self.max_share!r}"
+            )
+
+    def __call__(self, feats: Tensor) -> Tensor:
+        """Set bands to zero.
+
+        Args:
+            feats: Of one upstream, (batch, time, feature).
+
+        Returns:
+            (batch, time, feature)
+        """
+        size = feats.size(2)
+        draws = torch.rand(2, len(feats), self.num_mask, 1, device=feats.device)
+        widths = draws[0] * self.max_share * size
+        starts = draws[1] * (size - widths)
+        channels = torch.arange(size, device=feats.device)
+        bands = (starts.round() <= channels) & (channels < (starts + widths).round())
+        return feats.masked_fill(bands.any(dim=1).unsqueeze(1), 0)
