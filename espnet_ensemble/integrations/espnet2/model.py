@@ -1,0 +1,187 @@
+"""Trained CTC models: ESPnet's, as decoding takes them."""
+
+import logging
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import humanfriendly
+import torch
+from espnet2.tasks.asr import ASRTask
+from espnet2.text.build_tokenizer import build_tokenizer
+from torch import Tensor
+from torch.nn import Module
+from torch.nn.utils.rnn import pad_sequence
+
+from espnet_ensemble.decoding.vocabulary import Vocabulary
+from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.files import PathLike
+
+#: What people call them -> torch's.
+DTYPES = {
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+}
+# Frames that encoders subsample by 1, 2, 3, 4, 6 or 8 without a rest.
+_PROBE_FRAMES = 96
+# Between the same frames, computed in another order.
+_TOLERANCE = 1e-3
+
+
+class ESPnetCTCModel:
+    """A :class:`~espnet_ensemble.decoding.model.CTCModel` around ESPnet's.
+
+    Args:
+        model: An ``ESPnetASRModel`` with nothing but CTC, in evaluation mode.
+        vocabulary: What its outputs stand for.
+        fs: Sample rate of the speech that it takes, in Hz.
+    """
+
+    def __init__(self, model: Any, vocabulary: Vocabulary, fs: int):
+        self.model = model
+        self.vocabulary = vocabulary
+        self.fs = fs
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self._weight.device
+
+    @torch.inference_mode()
+    def log_probs(
+        self, speech: Tensor, speech_lengths: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Compute posteriors as :meth:`CTCModel.log_probs` says."""
+        encoded, lengths = self.model.encode(
+            speech.to(self.device, self._weight.dtype), speech_lengths.to(self.device)
+        )
+        if isinstance(encoded, tuple):  # with what layers in the middle give
+            encoded = encoded[0]
+        return self.model.ctc.log_softmax(encoded).float(), lengths
+
+    @cached_property
+    def frame_seconds(self) -> float:
+        """Seconds from one frame of posteriors to the next: counted, in two lengths."""
+        (short, longer), hop_length = self._probes()
+        counts = [int(self.log_probs(x[None], _length(x))[1]) for x in (short, longer)]
+        hops = len(longer) - len(short)
+        return hops * hop_length / (counts[1] - counts[0]) / self.fs
+
+    @cached_property
+    def takes_padding(self) -> bool:
+        """Whether a batch changes nothing: seen with a short and a long noise."""
+        probes, _ = self._probes()
+        lengths = torch.cat([_length(x) for x in probes])
+        together, num_frames = self.log_probs(
+            pad_sequence(probes, batch_first=True), lengths
+        )
+        alone, (expected,) = self.log_probs(probes[0][None], lengths[:1])
+        found = together[0, : num_frames[0]]
+        return bool(num_frames[0] == expected) and torch.allclose(
+            found, alone[0, :expected], atol=self._tolerance
+        )
+
+    @property
+    def _weight(self) -> Tensor:
+        return self.model.ctc.ctc_lo.weight
+
+    @property
+    def _tolerance(self) -> float:
+        # Of types with fewer digits: an epsilon for each of some hundred sums.
+        return max(_TOLERANCE, 100 * torch.finfo(self._weight.dtype).eps)
+
+    def _probes(self) -> tuple[list[Tensor], int]:
+        """A short and a long noise, and how many samples an item of them is.
+
+        They are features where the frontend takes some: upstreams need not run.
+        """
+        frontend = self.model.frontend
+        num_features = getattr(frontend, "total_size", None)
+        generator = torch.Generator().manual_seed(0)
+        lengths = [_PROBE_FRAMES, 2 * _PROBE_FRAMES]
+        if num_features is not None:
+            shapes: list[tuple[int, ...]] = [(n, num_features) for n in lengths]
+            hop_length = frontend.hop_length
+        else:
+            hop = int(getattr(frontend, "hop_length", 320))
+            shapes, hop_length = [(n * hop,) for n in lengths], 1
+        return [0.1 * torch.randn(s, generator=generator) for s in shapes], hop_length
+
+
+def load_ctc_model(
+    asr_train_config: PathLike | None,
+    asr_model_file: PathLike,
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> ESPnetCTCModel:
+    """Load a trained model of ESPnet's ASR task.
+
+    Args:
+        asr_train_config: Its ``config.yaml``; None: the one beside the weights.
+        asr_model_file: Its weights.
+        device: Where it shall run, such as "cuda:0".
+        dtype: Type that it computes in, one of :data:`DTYPES`. Frozen upstreams compute in
+            the one that ``frontend_conf`` says.
+
+    Raises:
+        EnsembleError: If a file is missing or not what it should be, the weights are not
+            of this model, or the model has more than CTC.
+    """
+    model_file = Path(asr_model_file)
+    config = Path(asr_train_config or model_file.parent / "config.yaml")
+    for path in (config, model_file):
+        if not path.is_file():
+            raise EnsembleError(f"{path}: expected a file, found none")
+    model, args = ASRTask.build_model_from_file(config)
+    _check_ctc_only(model, config)
+    _load_weights(model, model_file)
+    model = model.to(device=device, dtype=DTYPES[dtype]).eval()
+    return ESPnetCTCModel(model, _vocabulary(model, args), _sample_rate(model, args))
+
+
+def _length(item: Tensor) -> Tensor:
+    return torch.tensor([len(item)])
+
+
+def _check_ctc_only(model: Any, config: Path) -> None:
+    more = [
+        name
+        for name in ("decoder", "joint_network", "mlm")
+        if getattr(model, name, None) is not None
+    ]
+    if more or getattr(model, "ctc", None) is None:
+        found = f"with {more[0]}" if more else "without CTC"
+        raise EnsembleError(
+            f"{config}: expected a model with nothing but CTC, found one {found}; "
+            "espnet2.bin.asr_inference decodes it (asr.sh: --use_espnet_inference true)"
+        )
+
+
+def _load_weights(model: Module, path: Path) -> None:
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        # That of DeepSpeed has more than weights.
+        model.load_state_dict(weights.get("module", weights))
+    except Exception as error:  # torch's, pickle's and zipfile's are many
+        raise EnsembleError(
+            f"{path}: not the weights of this model: {error}"
+        ) from error
+    logging.getLogger(__name__).info("weights: %s", path)
+
+
+def _vocabulary(model: Any, args: Any) -> Vocabulary:
+    tokenizer = build_tokenizer(token_type=args.token_type, bpemodel=args.bpemodel)
+    return Vocabulary(
+        tokens=tuple(model.token_list),
+        join=tokenizer.tokens2text,
+        blank_id=model.blank_id,
+        word_boundary={"char": "<space>", "bpe": "▁"}.get(args.token_type),
+    )
+
+
+def _sample_rate(model: Any, args: Any) -> int:
+    """Of the frontend; of those that do not say, what its configuration says."""
+    fs = getattr(model.frontend, "fs", None) or (args.frontend_conf or {}).get("fs")
+    return humanfriendly.parse_size(str(fs or 16000))
