@@ -12,6 +12,7 @@ import importlib
 VERBS = {
     "asr_train": "ESPnet's ASR training, with the plugin loaded",
     "asr_inference": "ESPnet's ASR decoding, with the plugin loaded",
+    "compare": "compare decodings: error rates, tests, where they differ",
     "extract": "compute frozen upstreams' features once, for training from disk",
     "pack": "make a model zoo archive that carries local upstreams",
     "table": "list, run and collect the systems of a table of experiments",

@@ -196,13 +196,13 @@ def _table(rows: dict[str, list[str]]) -> list[str]:
     """Lay out rows by speaker, the last of which is for all."""
     names = ["# Snt", "# Wrd", "Corr", "Sub", "Del", "Ins", "Err", "S.Err"]
     rows = {"SPKR": names, **rows}
-    widest = max(map(_columns, rows))
+    widest = max(map(count_columns, rows))
     lines = []
     for name, (sentences, words, *rates) in rows.items():
         size = f"{sentences:>7}{words:>7}"
         shares = "".join(f"{rate:>7}" for rate in rates)
-        lines.append(f"| {_pad(name, widest)} |{size} |{shares} |")
-    ruler = "|" + "-" * (_columns(lines[0]) - 2) + "|"
+        lines.append(f"| {pad(name, widest)} |{size} |{shares} |")
+    ruler = "|" + "-" * (count_columns(lines[0]) - 2) + "|"
     title = "SYSTEM SUMMARY PERCENTAGES by SPEAKER"
     last = ruler.replace("-", "=")
     return ["", title, "", ruler, lines[0], ruler, *lines[1:-1], last, lines[-1], ruler]
@@ -226,7 +226,7 @@ def _alignment(utterance: ScoredUtterance) -> list[str]:
 def _cells(pair: Pair) -> list[str]:
     """Reference, hypothesis and kind of error, equally wide."""
     kind = pair.kind
-    width = max(_columns(token) for token in pair if token is not None)
+    width = max(count_columns(token) for token in pair if token is not None)
     cells = []
     for token in pair:
         if token is None:
@@ -235,11 +235,16 @@ def _cells(pair: Pair) -> list[str]:
             cells.append(fold_case(token))
         else:
             cells.append(token.translate(_UPPER))
-    return [_pad(cell, width) for cell in [*cells, " " if kind == "C" else kind]]
+    return [pad(cell, width) for cell in [*cells, " " if kind == "C" else kind]]
 
 
-def _columns(text: str) -> int:
-    """How many columns a terminal gives it."""
+def count_columns(text: str) -> int:
+    """How many columns a terminal gives a text.
+
+    Example:
+        >>> count_columns("ab"), count_columns("日本")
+        (2, 4)
+    """
     if text.isascii():  # most are, and it saves half of the time of a whole score
         return len(text)
     return sum(
@@ -248,5 +253,6 @@ def _columns(text: str) -> int:
     )
 
 
-def _pad(text: str, width: int) -> str:
-    return text + " " * (width - _columns(text))
+def pad(text: str, width: int) -> str:
+    """Fill a text with spaces, up to so many columns of a terminal."""
+    return text + " " * (width - count_columns(text))

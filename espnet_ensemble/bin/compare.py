@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+"""Compare decodings of the same utterances: error rates with confidence intervals and a
+paired test, what differs in the configurations, where the systems differ, what a perfect
+combination could reach, and which references may be wrong."""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from espnet_ensemble.bin.command import make_parser, run
+from espnet_ensemble.files import write_text
+from espnet_ensemble.recipes.compare.comparison import compare
+from espnet_ensemble.recipes.compare.page import render_page
+from espnet_ensemble.recipes.compare.report import render
+from espnet_ensemble.recipes.compare.systems import read_systems
+from espnet_ensemble.recipes.decodings import common_datasets, find_decoding
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Options of ``espnet-ensemble compare``."""
+    parser = make_parser("compare", __doc__)
+    parser.add_argument(
+        "exp_dir",
+        nargs="+",
+        help="experiment, such as exp/asr_x, or one of its decodings, such as "
+        "exp/asr_x/decode_y; the first is the baseline",
+    )
+    parser.add_argument("--inference_tag", help="decoding of each experiment")
+    parser.add_argument(
+        "--dataset",
+        action="append",
+        default=[],
+        help="dataset, such as test or org/dev; may be repeated (default: all that every "
+        "system has decoded)",
+    )
+    parser.add_argument(
+        "--number", type=int, default=10, help="utterances to print of each kind"
+    )
+    parser.add_argument(
+        "--draws", type=int, default=10000, help="draws of the bootstrap"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    parser.add_argument(
+        "--html", type=Path, help="write a page with all utterances that differ"
+    )
+    parser.add_argument("--json", type=Path, help="write the numbers, for programs")
+    return parser
+
+
+def main(cmd: list[str] | None = None) -> None:
+    """Compare, print and write."""
+    run(get_parser(), _work, cmd)
+
+
+def _work(args: argparse.Namespace) -> None:
+    decodings = [find_decoding(path, args.inference_tag) for path in args.exp_dir]
+    comparisons = [
+        compare(dataset, read_systems(decodings, dataset), args.draws, args.seed)
+        for dataset in common_datasets(decodings, args.dataset)
+    ]
+    print("\n\n\n".join(render(comparison, args.number) for comparison in comparisons))
+    if args.html:
+        write_text(args.html, render_page(comparisons))
+        print(f"\npage: {args.html.resolve()}")
+    if args.json:
+        numbers = [asdict(comparison) for comparison in comparisons]
+        write_text(args.json, json.dumps(numbers, indent=1, default=str) + "\n")
+
+
+if __name__ == "__main__":
+    main()

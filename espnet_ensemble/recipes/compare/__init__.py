@@ -1,0 +1,1 @@
+"""Several decodings of the same utterances, side by side."""

@@ -1,0 +1,180 @@
+"""What there is to say of several systems on one dataset: values, for whoever shows them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from espnet_ensemble.recipes.compare.alignments import (
+    Column,
+    align_systems,
+    oracle_errors,
+)
+from espnet_ensemble.recipes.compare.bootstrap import (
+    Interval,
+    draw_rates,
+    interval,
+    p_value,
+)
+from espnet_ensemble.recipes.compare.systems import System, differences, name_systems
+from espnet_ensemble.recipes.scoring import Counts
+
+
+@dataclass(frozen=True)
+class Row:
+    """A system's result.
+
+    Attributes:
+        number: What the system is called in the comparison: 1 is the best.
+        name: Its folder, without what the folders of all have in common.
+        counts: Its errors.
+        wer: Word error rate in percent.
+        interval: Where that lies with 95 %, by the bootstrap over utterances.
+        p: How likely so clear a difference from the baseline is, if there is none; None
+            for the baseline.
+    """
+
+    number: int
+    name: str
+    counts: Counts
+    wer: float
+    interval: Interval
+    p: float | None
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What the systems made of an utterance.
+
+    Attributes:
+        utt_id: The utterance.
+        columns: Reference and transcripts, word by word, in the order of the rows.
+        errors: Of each system.
+    """
+
+    utt_id: str
+    columns: Sequence[Column]
+    errors: tuple[int, ...]
+
+    @property
+    def agree(self) -> bool:
+        """Whether all systems recognised the same."""
+        return all(len(set(column.hyps)) == 1 for column in self.columns)
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """What somebody could reach who knows the references, in percent of the words.
+
+    Attributes:
+        utterance_wer: Who takes the best system for each utterance.
+        word_wer: Who takes the best word at each place of the aligned transcripts.
+    """
+
+    utterance_wer: float
+    word_wer: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several systems on one dataset.
+
+    Attributes:
+        dataset: Its name.
+        rows: The systems, the best first.
+        baseline: Number of the system that the others are tested against.
+        differences: What differs in their configurations: key -> each system's, in the
+            order of the rows.
+        oracle: What a perfect combination of them could reach.
+        utterances: All, in the order of the references.
+    """
+
+    dataset: str
+    rows: Sequence[Row]
+    baseline: int
+    differences: dict[str, list[str]]
+    oracle: Oracle
+    utterances: Sequence[Utterance]
+
+    @cached_property
+    def differing(self) -> list[Utterance]:
+        """The utterances that some recognise better than others, the widest gap first."""
+        found = [u for u in self.utterances if min(u.errors) < max(u.errors)]
+        return sorted(found, key=lambda u: min(u.errors) - max(u.errors))
+
+    @cached_property
+    def suspicious(self) -> list[Utterance]:
+        """Where all systems agree on something other than the reference, which may be wrong.
+
+        Those with most errors first; none, if there is one system only.
+        """
+        if len(self.rows) == 1:
+            return []
+        found = [u for u in self.utterances if u.agree and u.errors[0]]
+        return sorted(found, key=lambda u: -u.errors[0])
+
+
+def compare(
+    dataset: str, systems: Sequence[System], draws: int = 10000, seed: int = 0
+) -> Comparison:
+    """Compare systems; the first is the baseline.
+
+    Args:
+        dataset: Name of the dataset.
+        systems: What each made of it, :func:`~.systems.read_systems`.
+        draws: Of the bootstrap.
+        seed: Of the bootstrap.
+    """
+    baseline = systems[0]
+    ordered = sorted(systems, key=lambda system: system.wer)
+    errors = np.array(
+        [[u.counts.errors for u in system.score.utterances] for system in ordered]
+    ).T
+    words = np.array([u.counts.words for u in baseline.score.utterances])
+    rates = draw_rates(errors, words, draws, seed)
+    base = ordered.index(baseline)
+    names = name_systems([system.decoding for system in ordered])
+    rows = [
+        Row(
+            number=index + 1,
+            name=names[index],
+            counts=system.score.counts,
+            wer=system.wer,
+            interval=interval(rates[:, index]),
+            p=None if index == base else p_value(rates[:, index], rates[:, base]),
+        )
+        for index, system in enumerate(ordered)
+    ]
+    return Comparison(
+        dataset,
+        rows,
+        base + 1,
+        differences([system.decoding for system in ordered]),
+        _oracle(ordered, errors, int(words.sum())),
+        _utterances(ordered),
+    )
+
+
+def _utterances(systems: Sequence[System]) -> list[Utterance]:
+    scored = zip(*(system.score.utterances for system in systems), strict=True)
+    return [
+        Utterance(
+            same[0].utt_id,
+            align_systems([utterance.pairs for utterance in same]),
+            tuple(utterance.counts.errors for utterance in same),
+        )
+        for same in scored
+    ]
+
+
+def _oracle(systems: Sequence[System], errors: np.ndarray, words: int) -> Oracle:
+    best_words = 0
+    for same in zip(*(system.score.utterances for system in systems), strict=True):
+        ref = [ref for ref, _ in same[0].pairs if ref is not None]
+        hyps = [[hyp for _, hyp in u.pairs if hyp is not None] for u in same]
+        best_words += oracle_errors(ref, hyps)
+    return Oracle(
+        utterance_wer=100 * int(errors.min(axis=1).sum()) / words,
+        word_wer=100 * best_words / words,
+    )

@@ -1,0 +1,156 @@
+"""Systems to compare: what each recognised, and how their configurations differ."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from espnet_ensemble.data.tables import read_table
+from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.files import read_yaml
+from espnet_ensemble.recipes.sclite import parse_trn
+from espnet_ensemble.recipes.scoring import Score, Tokens, score_tokens
+
+#: What ``espnet-ensemble combine`` writes into the folder of its decoding.
+COMBINATION = "combination.yaml"
+
+# Names of files and folders, which differ whenever anything does.
+_NAMES = ("config", "output_dir")
+_NAMES_END = ("_data_path_and_name_and_type", "_shape_file")
+
+
+@dataclass(frozen=True)
+class System:
+    """What one system made of a dataset.
+
+    Attributes:
+        decoding: Folder of the decoding, such as ``exp/asr_x/decode_y``.
+        score: Its words beside the reference's.
+    """
+
+    decoding: Path
+    score: Score
+
+    @property
+    def wer(self) -> float:
+        """Word error rate in percent, not rounded."""
+        return 100 * self.score.counts.errors / self.score.counts.words
+
+
+def read_systems(decodings: Sequence[Path], dataset: str) -> list[System]:
+    """Read what several systems made of a dataset, and compare it with the references.
+
+    Returns:
+        In the order of ``decodings``, all of the same utterances in the same order.
+
+    Raises:
+        EnsembleError: If one is not scored, their references differ, or there are no words.
+    """
+    ref, hyp, utt2spk = _read(decodings[0] / dataset)
+    if not any(ref.values()):
+        raise EnsembleError(f"{decodings[0] / dataset}: expected words, found none")
+    systems = [System(decodings[0], score_tokens(ref, hyp, utt2spk))]
+    for decoding in decodings[1:]:
+        other_ref, hyp, _ = _read(decoding / dataset)
+        _check_same(ref, other_ref, decodings[0] / dataset, decoding / dataset)
+        systems.append(System(decoding, score_tokens(ref, hyp, utt2spk)))
+    return systems
+
+
+def name_systems(decodings: Sequence[Path]) -> list[str]:
+    """Name systems by their folders, without what the folders of all have in common.
+
+    Example:
+        >>> name_systems([Path("exp/asr_x/decode"), Path("exp/asr_y/decode")])
+        ['asr_x', 'asr_y']
+        >>> name_systems([Path("exp/asr_x/decode_1"), Path("exp/asr_x/decode_2")])
+        ['decode_1', 'decode_2']
+    """
+    if len({decoding.name for decoding in decodings}) == 1:
+        decodings = [decoding.parent for decoding in decodings]
+    if len(set(decodings)) == 1:
+        return [decoding.name for decoding in decodings]
+    common = os.path.commonpath([os.path.abspath(folder) for folder in decodings])
+    return [os.path.relpath(decoding, common) for decoding in decodings]
+
+
+def differences(decodings: Sequence[Path]) -> dict[str, list[str]]:
+    """What differs in the configurations of systems.
+
+    Names of files and folders are left out.
+
+    Args:
+        decodings: Folders of decodings, in folders of experiments.
+
+    Returns:
+        Key, such as ``optim_conf.lr`` -> what each system has there, "" if nothing.
+    """
+    settings = [_settings(decoding) for decoding in decodings]
+    keys = dict.fromkeys(key for setting in settings for key in setting)
+    rows = {key: [setting.get(key, "") for setting in settings] for key in keys}
+    return {key: values for key, values in rows.items() if len(set(values)) > 1}
+
+
+def _read(folder: Path) -> tuple[Tokens, Tokens, dict[str, str]]:
+    """References, hypotheses and speakers by utterance."""
+    scored = folder / "score_wer"
+    if not (scored / "hyp.trn").exists():
+        raise EnsembleError(f"{folder}: expected score_wer (stage 13 makes it)")
+    ref, hyp = (
+        parse_trn((scored / f"{name}.trn").read_text(encoding="utf-8"))
+        for name in ("ref", "hyp")
+    )
+    utt_ids = read_table(folder / "text")
+    names = {key: _utt_id(key, utt_ids) for key in ref}
+    return (
+        {names[key]: words.split() for key, words in ref.items()},
+        {names[key]: words.split() for key, words in hyp.items()},
+        {name: key.removesuffix(f"-{name}") for key, name in names.items()},
+    )
+
+
+def _utt_id(key: str, utt_ids: Mapping[str, str]) -> str:
+    """The utterance of "speaker-utterance", either of which may have more of the signs."""
+    parts = key.split("-")
+    endings = ("-".join(parts[start:]) for start in range(1, len(parts)))
+    return next((ending for ending in endings if ending in utt_ids), key)
+
+
+def _check_same(one: Tokens, other: Tokens, first: Path, second: Path) -> None:
+    for utt_id in one.keys() | other.keys():
+        if one.get(utt_id) != other.get(utt_id):
+            found = (" ".join(refs.get(utt_id, ["nothing"])) for refs in (one, other))
+            raise EnsembleError(
+                f"{second}: expected the references of {first}; {utt_id} is "
+                "{!r} there, {!r} here: score both alike".format(*found)
+            )
+
+
+def _settings(decoding: Path) -> dict[str, str]:
+    """All that may make a difference, flat."""
+    settings = {"decoding": decoding.name}
+    for path in (decoding.parent / "config.yaml", decoding / COMBINATION):
+        if path.exists():
+            settings.update(_flatten(read_yaml(path)))
+    return settings
+
+
+def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        if name in _NAMES or name.endswith(_NAMES_END):
+            continue
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{name}.")
+        else:
+            yield name, _show(value)
+
+
+def _show(value: Any) -> str:
+    if not isinstance(value, list):
+        return str(value)
+    text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"))
+    return text.strip().removeprefix("[").removesuffix("]")

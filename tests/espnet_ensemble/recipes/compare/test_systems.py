@@ -1,0 +1,70 @@
+import pytest
+
+from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.recipes.compare.systems import differences, read_systems
+from espnet_ensemble.recipes.scoring import Pair
+
+
+def test_what_systems_recognised(make_decoding):
+    decodings = [
+        make_decoding("asr_a", {"alice-u1": "the cat", "bob-u2": ""}),
+        make_decoding("asr_b", {"alice-u1": "a cat sat"}),
+    ]
+    first, second = read_systems(decodings, "test")
+    assert first.decoding == decodings[0]
+    assert [u.utt_id for u in first.score.utterances] == [
+        "alice-u1",
+        "alice-u2",
+        "bob-u1",
+        "bob-u2",
+    ]
+    assert [u.spk for u in first.score.utterances] == ["alice", "alice", "bob", "bob"]
+    assert first.score.counts.deletions == 3
+    assert first.wer == pytest.approx(100 * 3 / 11)
+    assert second.score.utterances[0].pairs[0] == Pair("the", "a")
+
+
+def test_speakers_and_utterances_with_dashes(make_decoding):
+    said = {"a-b-1": "x", "b-1": "y"}
+    (system,) = read_systems([make_decoding("asr_a", {}, said)], "test")
+    assert [u.utt_id for u in system.score.utterances] == ["a-b-1", "b-1"]
+
+
+def test_references_that_differ(make_decoding):
+    decodings = [
+        make_decoding("asr_a", {}),
+        make_decoding("asr_b", {}, {"alice-u1": "the cat spat"}),
+    ]
+    message = "expected the references of .*asr_a/decode/test; "
+    with pytest.raises(EnsembleError, match=message):
+        read_systems(decodings, "test")
+
+
+def test_a_decoding_without_score(make_decoding, tmp_path):
+    decoding = make_decoding("asr_a", {})
+    (decoding / "test" / "score_wer" / "hyp.trn").unlink()
+    with pytest.raises(EnsembleError, match="test: expected score_wer .stage 13 makes"):
+        read_systems([decoding], "test")
+
+
+def test_no_words(make_decoding):
+    decoding = make_decoding("asr_a", {}, {"u-1": ""})
+    with pytest.raises(EnsembleError, match="expected words, found none"):
+        read_systems([decoding], "test")
+
+
+def test_what_differs_in_configurations(make_decoding):
+    def conf(names, lr, **more):
+        frontend = {"upstreams": names, "fusion": "concat"}
+        return {"frontend_conf": frontend, "optim_conf": {"lr": lr}, "seed": 0, **more}
+
+    decodings = [
+        make_decoding("asr_a", {}, **conf(["wavlm"], 0.1, output_dir="exp/a")),
+        make_decoding("asr_b", {}, **conf(["wavlm", {"name": "x", "layer": 3}], 0.1)),
+        make_decoding("asr_c", {}, tag="beam", **conf(["wavlm"], 0.1, patience=2)),
+    ]
+    assert differences(decodings) == {
+        "decoding": ["decode", "decode", "beam"],
+        "frontend_conf.upstreams": ["wavlm", "wavlm, {layer: 3, name: x}", "wavlm"],
+        "patience": ["", "", "2"],
+    }
