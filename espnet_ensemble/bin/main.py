@@ -12,6 +12,7 @@ import importlib
 VERBS = {
     "asr_train": "ESPnet's ASR training, with the plugin loaded",
     "asr_inference": "ESPnet's ASR decoding, with the plugin loaded",
+    "new-recipe": "make a recipe for a corpus of your own",
     "compare": "compare decodings: error rates, tests, where they differ",
     "extract": "compute frozen upstreams' features once, for training from disk",
     "pack": "make a model zoo archive that carries local upstreams",
@@ -25,6 +26,7 @@ RECIPE_VERBS = {
     "filter_lengths": "leave out utterances that are too short or too long",
     "format_wav_scp": "make the audio files of a data directory",
     "perturb_data_dir_speed": "copy utterances at other speeds",
+    "prepare_audio_folder": "data directories of audio files and transcripts",
     "prepare_librilight": "data directories of Libri-Light's 10 hours",
     "prepare_librispeech": "data directories of LibriSpeech",
     "prepare_mini_synth": "speak the corpus mini_synth",
@@ -47,9 +49,21 @@ def get_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = [*VERBS, *RECIPE_VERBS]
-    parser.add_argument("verb", choices=verbs, metavar="verb", help="what to do")
+    parser.add_argument(
+        "verb", type=_as_listed, choices=verbs, metavar="verb", help="what to do"
+    )
     parser.add_argument("args", nargs=argparse.REMAINDER, help="its options")
     return parser
+
+
+def _as_listed(word: str) -> str:
+    """A verb as it is listed: ``-`` and ``_`` are the same."""
+    listed = {_module(verb): verb for verb in (*VERBS, *RECIPE_VERBS)}
+    return listed.get(_module(word), word)
+
+
+def _module(verb: str) -> str:
+    return verb.replace("-", "_")
 
 
 def _list(verbs: dict[str, str]) -> str:
@@ -59,7 +73,7 @@ def _list(verbs: dict[str, str]) -> str:
 def main(cmd: list[str] | None = None) -> None:
     """Run a verb."""
     args = get_parser().parse_args(cmd)
-    importlib.import_module(f"espnet_ensemble.bin.{args.verb}").main(args.args)
+    importlib.import_module(f"espnet_ensemble.bin.{_module(args.verb)}").main(args.args)
 
 
 if __name__ == "__main__":

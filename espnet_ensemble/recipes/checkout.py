@@ -5,6 +5,11 @@ from pathlib import Path
 from espnet_ensemble.errors import EnsembleError
 
 
+def is_checkout(folder: Path) -> bool:
+    """Whether a folder is a checkout of ESPnet-Ensemble."""
+    return (folder / "conf" / "tables").is_dir() and (folder / "egs2").is_dir()
+
+
 def find_checkout(given: Path | None = None) -> Path:
     """The folder that is given; else the one that is, or is around, the working directory.
 
@@ -13,7 +18,7 @@ def find_checkout(given: Path | None = None) -> Path:
     """
     here = Path.cwd()
     for folder in [given] if given else [here, *here.parents]:
-        if (folder / "conf" / "tables").is_dir() and (folder / "egs2").is_dir():
+        if is_checkout(folder):
             return folder.resolve()
     raise EnsembleError(
         f"{given or here}: expected a checkout of ESPnet-Ensemble, with conf/tables and "

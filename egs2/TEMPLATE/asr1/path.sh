@@ -3,8 +3,14 @@
 
 MAIN_ROOT=$(cd ../../.. && pwd)
 
-# shellcheck source=../../../local/activate.sh
-. "${MAIN_ROOT}/local/activate.sh"
+if [ -e "${MAIN_ROOT}/local/activate.sh" ]; then
+    # shellcheck source=../../../local/activate.sh
+    . "${MAIN_ROOT}/local/activate.sh"
+elif ! command -v espnet-ensemble-python > /dev/null; then
+    # A recipe outside a clone, which has no environment to make.
+    echo "Error: expected an environment with espnet-ensemble, found none: activate yours" >&2
+    return 1
+fi
 
 export PATH=${PWD}/utils:${PATH}
 export LC_ALL=C
