@@ -89,7 +89,7 @@ def _links_of(folder: Path) -> Path:
 
 
 def _quote(path: PathLike | None) -> str:
-    return "" if path is None else shlex.quote(str(Path(path).absolute()))
+    return "" if path is None else shlex.quote(os.path.abspath(path))
 
 
 def _write(source: Path, dest: Path, given: dict[str, str]) -> None:

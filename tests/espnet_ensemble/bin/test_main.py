@@ -29,8 +29,9 @@ def test_help_lists_the_verbs(capsys):
 
 def test_every_command_is_a_verb():
     modules = {module.name for module in pkgutil.iter_modules(bin.__path__)}
+    verbs = {verb.replace("-", "_") for verb in VERBS}
     # The command itself, the other one, and what commands share.
-    assert modules - set(VERBS) == {"main", "python", "command", "audio_options"}
+    assert modules - verbs == {"main", "python", "command", "audio_options"}
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -38,6 +39,13 @@ def test_every_verb_has_its_help(verb, capsys):
     with pytest.raises(SystemExit, match="0"):
         espnet_ensemble.main([verb, "--help"])
     assert "usage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", ["new-recipe", "new_recipe", "data-dir"])
+def test_a_dash_and_an_underscore_are_the_same(verb, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        espnet_ensemble.main([verb, "--help"])
+    assert f"usage: espnet-ensemble {verb[:3]}" in capsys.readouterr().out
 
 
 def test_unknown_verb(capsys):
