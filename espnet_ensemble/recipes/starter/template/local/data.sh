@@ -22,6 +22,10 @@ set -euo pipefail
 # shellcheck source=../db.sh
 . ./db.sh
 python=${python:-python3}
+[ -n "${AUDIO_DIR}" ] || {
+    echo "Error: expected a folder of audio files, found none: write it into AUDIO_DIR of db.sh" >&2
+    exit 1
+}
 
 "${python}" -m espnet_ensemble.bin.prepare_audio_folder --output_dir data \
     --audio_dir "${AUDIO_DIR}" --transcripts "${TRANSCRIPTS}" "$@"
