@@ -10,7 +10,7 @@ import math
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 
@@ -59,6 +59,20 @@ class BeamOptions:
     def __post_init__(self) -> None:
         if self.beam_size < 1:
             raise EnsembleError(f"beam_size must be 1 or more, found {self.beam_size}")
+
+
+class _Frame(NamedTuple):
+    """What is looked at in a frame: log-probabilities of the blank and of some tokens.
+
+    The tokens are the second of each pair; the most probable comes first.
+    """
+
+    blank: float
+    labels: list[tuple[float, int]]
+
+    @property
+    def best(self) -> float:
+        return max(self.blank, self.labels[0][0]) if self.labels else self.blank
 
 
 class _Prefix:
@@ -113,8 +127,9 @@ class _Prefix:
         return self.bonus + sum(scorer.end(state) for scorer, state in ends)
 
     def token_ids(self) -> tuple[int, ...]:
-        found, prefix = [], self
-        while prefix.parent is not None:
+        found: list[int] = []
+        prefix: _Prefix | None = self
+        while prefix is not None and prefix.token is not None:
             found.append(prefix.token)
             prefix = prefix.parent
         return tuple(reversed(found))
@@ -158,40 +173,43 @@ def beam_search(
     root.states = [scorer.start() for scorer in scorers]
     root.blank = root.total = 0.0
     active = [root]
-    for candidates in _candidates(log_probs, options.token_threshold, blank_id):
-        active = _prune(_extend(active, candidates, scorers, blank_id), options)
+    for frame in _frames(log_probs, options.token_threshold, blank_id):
+        reached = _extend(active, frame, scorers, options.beam_threshold)
+        active = _prune(reached, options)
     return _finish(active, scorers, nbest)
 
 
-def _candidates(
+def _frames(
     log_probs: torch.Tensor, threshold: float, blank_id: int
-) -> Iterator[list[tuple[int, float]]]:
-    """For each frame: the tokens that are looked at, and their log-probabilities."""
+) -> Iterator[_Frame]:
     wanted = log_probs >= threshold
     wanted[torch.arange(len(log_probs)), log_probs.argmax(-1)] = True
-    wanted[:, blank_id] = True  # so that every transcript can wait
-    for frame, row in zip(log_probs.tolist(), wanted, strict=True):
-        yield [(token, frame[token]) for token in row.nonzero()[:, 0].tolist()]
+    wanted[:, blank_id] = False
+    for row, chosen in zip(log_probs.tolist(), wanted, strict=True):
+        labels = [(row[token], token) for token in chosen.nonzero()[:, 0].tolist()]
+        yield _Frame(row[blank_id], sorted(labels, reverse=True))
 
 
 def _extend(
     active: list[_Prefix],
-    candidates: list[tuple[int, float]],
+    frame: _Frame,
     scorers: Sequence[Scorer],
-    blank_id: int,
+    beam_threshold: float,
 ) -> list[_Prefix]:
     """Take each transcript through a frame; returns all that this leads to."""
-    reached: dict[_Prefix, None] = {}
+    # Every transcript can wait, so that none comes to a dead end.
     for prefix in active:
-        for token, log_prob in candidates:
-            if token == blank_id:
-                prefix.next_blank = prefix.total + log_prob
-                reached[prefix] = None
-                continue
+        prefix.next_blank = prefix.total + frame.blank
+    reached = dict.fromkeys(active)
+    best = max(prefix.total + prefix.bonus for prefix in active)
+    lowest = best + frame.best - beam_threshold
+    for prefix in active:
+        for log_prob, token in frame.labels:
+            if prefix.total + prefix.bonus + log_prob < lowest:
+                break
             before = prefix.total
             if token == prefix.token:
                 prefix.next_label = _log_add(prefix.next_label, prefix.label + log_prob)
-                reached[prefix] = None
                 before = prefix.blank  # only a blank parts two equal tokens
                 if before == NEVER:
                     continue
