@@ -71,21 +71,24 @@ def fix(data_dir: PathLike) -> dict[str, list[str]]:
         For each utterance that was dropped, the files that lack it (or have no value).
 
     Raises:
-        DataError: If a key has two different values, a line is no UTF-8, a segment is
-            malformed, there is neither ``utt2spk`` nor ``spk2utt``, or no utterance is in
-            all files. The directory is then as it was.
+        DataError: If a key has two different values or a malformed one, a line is no
+            UTF-8, there is neither ``utt2spk`` nor ``spk2utt``, or neither ``wav.scp`` nor
+            ``feats.scp``, or no utterance is in all files. The directory is then as it
+            was.
     """
     data_dir = Path(data_dir)
     tables = _read(data_dir, read_repeated)
     if "utt2spk" not in tables:
         tables["utt2spk"] = _utt2spk(data_dir / "spk2utt")
-    for utt_id, value in tables.get("segments", {}).items():
-        _parse_segment(data_dir / "segments", tables["segments"], utt_id, value)
+    if not {"wav.scp", "feats.scp"}.intersection(tables):
+        raise DataError(f"{data_dir}: expected wav.scp or feats.scp, found neither")
+    for name, table in tables.items():
+        _check_values(data_dir / name, table)
     having = _utt_ids(tables)
     every = set().union(*having.values())
     kept = every.intersection(*having.values())
     if not kept:
-        counts = ", ".join(f"{name} {len(ids)}" for name, ids in having.items())
+        counts = ", ".join(f"{name} {len(table)}" for name, table in tables.items())
         raise DataError(f"{data_dir}: no utterance is in all files ({counts})")
     fixed = select(tables, kept)
     _back_up(data_dir, fixed)
@@ -369,18 +372,27 @@ def _recordings(tables: Tables, utt_ids: Iterable[str]) -> set[str]:
 
 
 def _utt_ids(tables: Tables) -> dict[str, Collection[str]]:
-    """Ids of the utterances that each file is about, files about speakers left out."""
-    found: dict[str, Collection[str]] = {
-        name: table for name, table in tables.items() if KEYED_BY[name] == "utterance"
+    """Ids of the utterances that each file is about, be it by recordings or speakers.
+
+    Of which recording or speaker an utterance is that is missing elsewhere is not known:
+    that is no fault of the files about those.
+    """
+    kinds = ["utterance"] if "segments" in tables else ["utterance", "recording"]
+    every = set().union(*(tables[name] for name in tables if KEYED_BY[name] in kinds))
+    segments = segments_of(tables, tables.get("segments", every))
+    keys = {
+        "utterance": {utt_id: utt_id for utt_id in every},
+        "recording": {k: segment.recording for k, segment in segments.items()},
+        "speaker": tables["utt2spk"],
     }
-    if "wav.scp" in tables:
-        segments = segments_of(tables, tables.get("segments", tables["wav.scp"]))
-        found["wav.scp"] = {
+    return {
+        name: {
             utt_id
-            for utt_id, segment in segments.items()
-            if segment.recording in tables["wav.scp"]
+            for utt_id in every
+            if (key := keys[KEYED_BY[name]].get(utt_id)) is None or key in table
         }
-    return found
+        for name, table in tables.items()
+    }
 
 
 def _spk2utt(utt2spk: Table) -> Table:

@@ -1,3 +1,4 @@
+import random
 import re
 
 import pytest
@@ -186,6 +187,38 @@ def test_fix_with_segments(segmented, write_files):
     assert read_table(folder / "spk2gender") == {"alice": "f"}
 
 
+def test_fix_drops_what_a_file_of_speakers_or_recordings_lacks(segmented, write_files):
+    segmented["spk2gender"] = "alice f\n"
+    segmented["reco2dur"] = "one 9.5\n"
+    folder = write_files(segmented)
+    assert fix(folder) == {"b1": ["spk2gender", "reco2dur"]}
+    assert set(validate(folder)["utt2spk"]) == {"a1", "a2"}
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_what_is_fixed_is_valid(seed, files, segmented, write_files):
+    """However it was damaged; what cannot be fixed is refused."""
+    rng = random.Random(seed)
+    files = segmented if seed % 2 else files
+    files["utt2num_samples"] = "a1 160\na2 320\nb1 480\n"
+    if seed % 2:
+        files["reco2dur"] = "one 9.5\ntwo 9.5\n"
+    for _ in range(rng.randint(1, 4)):
+        name = rng.choice(sorted(files))
+        lines = files[name].splitlines()
+        line = rng.choice(lines or [""])
+        damaged = [line.split(" ")[0], f"{line} x", "z 1", "", f"{line}\n{line}"]
+        lines = [rng.choice(damaged) if w == line else w for w in lines]
+        rng.shuffle(lines)
+        files[name] = "\n".join(lines[rng.randint(0, 1) :]) + "\n"
+    folder = write_files(files)
+    try:
+        fix(folder)
+    except DataError:
+        return
+    validate(folder)
+
+
 def test_fix_makes_utt2spk_of_spk2utt(files, write_files):
     expected = files.pop("utt2spk")
     folder = write_files(files)
@@ -203,7 +236,7 @@ def test_fix_makes_utt2spk_of_spk2utt(files, write_files):
         ({"text": b"a1 \xff\n"}, "/text:1: expected UTF-8, found b'a1 \\xff'"),
         (
             {"text": "c X\n"},
-            ": no utterance is in all files (text 1, utt2spk 3, wav.scp 3)",
+            ": no utterance is in all files (text 1, utt2spk 3, spk2gender 2, wav.scp 3)",
         ),
         (
             {"utt2spk": None, "spk2utt": None},
@@ -217,6 +250,12 @@ def test_fix_makes_utt2spk_of_spk2utt(files, write_files):
             {"segments": "b1 one\n"},
             "/segments:1: 'b1': expected a recording, its start and its end",
         ),
+        ({"utt2spk": "a1 al ice\n"}, "/utt2spk:1: 'a1': expected one speaker, found"),
+        (
+            {"utt2num_samples": "a1 many\n"},
+            "/utt2num_samples:1: 'a1': expected a number of samples, found 'many'",
+        ),
+        ({"wav.scp": None}, ": expected wav.scp or feats.scp, found neither"),
     ],
 )
 def test_what_fix_cannot_fix_it_leaves(changed, message, files, write_files):
