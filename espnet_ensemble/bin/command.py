@@ -43,17 +43,21 @@ def run(
     try:
         work(parser.parse_args(cmd))
     except (EnsembleError, OSError) as error:
-        parser.exit(1, f"{name}: {error}\n")
+        has_reader = not isinstance(error, BrokenPipeError) or _flush()
+        if has_reader:
+            parser.exit(1, f"{name}: {error}\n")
     except KeyboardInterrupt:
         parser.exit(130, f"{name}: interrupted\n")
     finally:
         _flush()
 
 
-def _flush() -> None:
-    """Hand on what was printed; without a reader, drop it."""
+def _flush() -> bool:
+    """Hand on what was printed; without a reader, drop it. Whether there is a reader."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         # Python flushes again at its end, and would complain there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True

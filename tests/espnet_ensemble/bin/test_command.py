@@ -74,16 +74,17 @@ import time
 from espnet_ensemble.bin.command import make_parser, run
 
 def work(args):
-    print("hello", flush=args.wait > 0)
+    print("hello", flush=args.flush)
     time.sleep(args.wait)
 
 parser = make_parser("greet", "Greet people.")
 parser.add_argument("--wait", type=int, default=0)
+parser.add_argument("--flush", action="store_true")
 run(parser, work)
 """
 
 
-@pytest.mark.parametrize("option", [[], ["--help"]])
+@pytest.mark.parametrize("option", [[], ["--help"], ["--flush"]])
 def test_nobody_needs_to_read_the_output(option):
     """As in ``espnet-ensemble greet --help | head -1``."""
     env = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
@@ -102,7 +103,7 @@ def test_nobody_needs_to_read_the_output(option):
 
 def test_interrupt_ends_without_a_traceback():
     process = subprocess.Popen(
-        [sys.executable, "-c", COMMAND, "--wait", "60"],
+        [sys.executable, "-c", COMMAND, "--flush", "--wait", "60"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
