@@ -5,6 +5,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 
@@ -36,16 +37,17 @@ class Entry:
     kind: str
 
 
-def check_archive(path: PathLike) -> None:
+def check_archive(path: PathLike, outpath: PathLike | None = None) -> None:
     """Refuse an archive that could do harm when it is unpacked.
 
     Args:
         path: A zip or tar archive, the latter also compressed.
+        outpath: Where it will be unpacked; None: where there is nothing yet.
 
     Raises:
         EnsembleError: If it is no archive, or an entry would be written elsewhere, is a link
-            or a device, or takes the place of another; or if there are too many, or too
-            large ones. It names the entry.
+            or a device, or takes the place of another, or of a folder that is there; or if
+            there are too many, or too large ones. It names the entry.
     """
     limit = max(SMALL, MAX_RATIO * Path(path).stat().st_size)
     files: set[PurePosixPath] = set()
@@ -70,6 +72,26 @@ def check_archive(path: PathLike) -> None:
     both = sorted(files & folders)
     if both:
         raise _refused(path, f"{str(both[0])!r} is a file and a folder")
+    if outpath is not None:
+        _check_outpath(path, Path(outpath), files, folders)
+
+
+def _check_outpath(
+    path: PathLike,
+    outpath: Path,
+    files: set[PurePosixPath],
+    folders: set[PurePosixPath],
+) -> None:
+    """Refuse a file where there is a folder already, and a folder where there is a file."""
+    for name in sorted(files | folders):
+        there = outpath / name
+        if there.is_dir() if name in files else there.exists() and not there.is_dir():
+            found, wanted = ("folder", "file") if name in files else ("file", "folder")
+            raise _refused(
+                path,
+                f"{there} is a {found}, and in the archive a {wanted}; unpack it elsewhere, "
+                f"or remove the {found}",
+            )
 
 
 def check_before_unpacking(pack_funcs: ModuleType) -> None:
@@ -82,7 +104,8 @@ def check_before_unpacking(pack_funcs: ModuleType) -> None:
 
 
 def _unpack(unpack, instance, args, kwargs):
-    check_archive(kwargs["input_archive"] if "input_archive" in kwargs else args[0])
+    given = signature(unpack).bind(*args, **kwargs).arguments
+    check_archive(given["input_archive"], given["outpath"])
     return unpack(*args, **kwargs)
 
 

@@ -110,6 +110,26 @@ def test_file_over_a_folder(write, tmp_path):
     refuses(write([*GOOD.items(), ("a", b"")]), "'a' is a file and a folder", tmp_path)
 
 
+def test_a_file_where_there_is_a_folder(write, tmp_path):
+    (tmp_path / "there" / "model.pth").mkdir(parents=True)
+    path, message = (
+        write(GOOD.items()),
+        "model.pth is a folder, and in the archive a file",
+    )
+    with pytest.raises(EnsembleError, match=message):
+        unpack(path, tmp_path / "there")
+    assert not (tmp_path / "there" / "meta.yaml").exists()
+
+
+def test_a_folder_where_there_is_a_file(write, tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a").touch()
+    path, message = write(GOOD.items()), "a is a file, and in the archive a folder"
+    with pytest.raises(EnsembleError, match=message):
+        unpack(input_archive=path, outpath=tmp_path / "there")
+    assert not (tmp_path / "there" / "meta.yaml").exists()
+
+
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04" + bytes(50)])
 def test_what_is_no_archive(content, tmp_path):
     path = tmp_path / "model.zip"
