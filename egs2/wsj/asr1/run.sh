@@ -7,6 +7,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 ./asr.sh \
+    --ngpu 1 --nj 16 --gpu_inference true --inference_nj 4 \
     --train_set train_si284 --valid_set test_dev93 \
     --test_sets "test_dev93 test_eval92 test_eval93" \
     --nlsyms_txt data/nlsyms.txt \
