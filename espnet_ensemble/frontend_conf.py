@@ -1,6 +1,6 @@
 """What ``frontend_conf`` means: its keys and defaults, and what is made of it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: What frozen upstreams can compute in, as torch calls it.
 DTYPES = ("float32", "bfloat16", "float16")
+# What the tag has, and what decides nothing.
+_TAGGED = ("upstreams", "fusion", "normalize", "frozen", "download_dir")
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class FrontendConf:
             )
         values["upstreams"] = tuple(UpstreamConf.parse(entry) for entry in entries)
         if isinstance(values.get("fs"), str):
-            values["fs"] = _parse_fs(values["fs"])
+            values["fs"] = parse_fs(values["fs"])
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -142,6 +144,19 @@ class FrontendConf:
             parts.append("trainable")
         return "_".join(parts)
 
+    @property
+    def untagged(self) -> dict[str, Any]:
+        """What decides the features, is not default, and :attr:`tag` leaves out.
+
+        Example:
+            >>> FrontendConf.parse({"upstreams": ["a/b"], "dtype": "bfloat16"}).untagged
+            {'dtype': 'bfloat16'}
+        """
+        found = _changed(self, FrontendConf(self.upstreams), _TAGGED)
+        tagged = ("name", "layer", "path_or_url")
+        options = [_changed(u, UpstreamConf(u.name), tagged) for u in self.upstreams]
+        return {**found, "upstreams": options} if any(options) else found
+
     def build(self) -> "Ensemble":
         """Load the upstreams and make the ensemble.
 
@@ -183,13 +198,29 @@ class FrontendConf:
         }
 
 
-def _parse_fs(value: str) -> int:
+def parse_fs(value: str) -> int:
+    """Read a sample rate in Hz, such as "16k".
+
+    Raises:
+        EnsembleError: If it is none.
+
+    Example:
+        >>> parse_fs("16k")
+        16000
+    """
     import humanfriendly
 
     try:
         return humanfriendly.parse_size(value)
     except humanfriendly.InvalidSize as error:
         raise EnsembleError(f"fs: {error}") from error
+
+
+def _changed(conf: Any, default: Any, left_out: Collection[str]) -> dict[str, Any]:
+    """The fields of a dataclass that are not as those of another."""
+    names = [f.name for f in fields(conf) if f.name not in left_out]
+    found = {name: getattr(conf, name) for name in names}
+    return {k: v for k, v in found.items() if v != getattr(default, k)}
 
 
 def _upstream_tag(conf: UpstreamConf) -> str:

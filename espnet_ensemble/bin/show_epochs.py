@@ -13,8 +13,13 @@ from espnet_ensemble.recipes.train_log import epoch_lines
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Options of ``show_epochs``: none, it reads standard input."""
-    return make_parser("show_epochs", __doc__)
+    """Options of ``show_epochs``; the log is its standard input."""
+    parser = make_parser("show_epochs", __doc__)
+    parser.add_argument(
+        "--train_config",
+        help="config.yaml of the experiment, to warn if warm-up outlasts training",
+    )
+    return parser
 
 
 def main(cmd: list[str] | None = None) -> None:
@@ -27,7 +32,7 @@ def _work(args: argparse.Namespace) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # What programs write into a log need not be UTF-8.
     log = open(sys.stdin.fileno(), encoding="utf-8", errors="replace", closefd=False)
-    for line in epoch_lines(log):
+    for line in epoch_lines(log, args.train_config):
         print(line, flush=True)
 
 

@@ -4,6 +4,11 @@ import re
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+from espnet_ensemble.frontend_conf import parse_fs
+from espnet_ensemble.recipes.options import frontend_arguments, split_words
+from espnet_ensemble.recipes.training_config import TrainingConfig, hash_tag
 
 
 @dataclass(frozen=True)
@@ -19,11 +24,15 @@ class NamingOptions:
         nbpe: Number of BPE pieces.
         bpemode: SentencePiece's kind of model.
         lang: Language; "noinfo": not in the names.
+        fs: Sample rate.
+        cleaner: Text cleaner.
+        g2p: Grapheme-to-phoneme conversion.
         asr_args: Options that override the training configuration.
         asr_tag: Name of the experiment; "": made from configuration and options.
         asr_exp: Folder of the experiment; "": ``<expdir>/asr_<asr_tag>``.
         asr_stats_dir: Folder of the statistics; "": made from the options.
         feats_normalize: "global_mvn": statistics are of features, not of lengths alone.
+        pretrained_model: Initial parameters; "": none.
         inference_config: Decoding configuration; "": none.
         inference_args: Options that override it.
         inference_tag: Name of the decoding; "": made from configuration and options.
@@ -38,11 +47,15 @@ class NamingOptions:
     nbpe: str = "30"
     bpemode: str = "unigram"
     lang: str = "noinfo"
+    fs: str = "16k"
+    cleaner: str = "none"
+    g2p: str = "none"
     asr_args: str = ""
     asr_tag: str = ""
     asr_exp: str = ""
     asr_stats_dir: str = ""
     feats_normalize: str = "utt_mvn"
+    pretrained_model: str = ""
     inference_config: str = ""
     inference_args: str = ""
     inference_tag: str = ""
@@ -65,7 +78,8 @@ class AsrNames:
         packed_model: Archive for the model zoo.
 
     Example:
-        >>> names = AsrNames.of(NamingOptions(lang="en"), "train_asr_ctc_wavlm")
+        >>> config = TrainingConfig("train_asr_ctc_wavlm", {})
+        >>> names = AsrNames.of(NamingOptions(lang="en"), config)
         >>> names.asr_exp, names.token_list
         ('exp/asr_train_asr_ctc_wavlm_raw_en_char', 'data/en_token_list/char/tokens.txt')
     """
@@ -81,16 +95,19 @@ class AsrNames:
     packed_model: str
 
     @classmethod
-    def of(cls, options: NamingOptions, train_config: str) -> "AsrNames":
+    def of(cls, options: NamingOptions, config: TrainingConfig) -> "AsrNames":
         """Make the names.
+
+        Those of experiment and statistics get a short hash of the settings that they
+        depend on and that nothing else in the name tells, where these are not the
+        defaults.
 
         Args:
             options: Options of ``asr.sh``.
-            train_config: Name of the training configuration with its frontend,
-                :attr:`espnet_ensemble.recipes.training_config.TrainingConfig.name`.
+            config: The training configuration with its frontend.
         """
         token_dir = _token_dir(options)
-        asr_tag = options.asr_tag or _asr_tag(options, train_config)
+        asr_tag = options.asr_tag or _asr_tag(options, config)
         asr_exp = options.asr_exp or f"{options.expdir}/asr_{asr_tag}"
         model = _without_suffix(options.inference_asr_model)
         is_bpe = options.token_type == "bpe"
@@ -101,7 +118,7 @@ class AsrNames:
             bpemodel=f"{token_dir}/bpe.model" if is_bpe else "none",
             asr_tag=asr_tag,
             asr_exp=asr_exp,
-            asr_stats_dir=options.asr_stats_dir or _stats_dir(options, train_config),
+            asr_stats_dir=options.asr_stats_dir or _stats_dir(options, config),
             inference_tag=options.inference_tag or _inference_tag(options),
             packed_model=f"{asr_exp}/{asr_exp.rpartition('/')[2]}_{model}.zip",
         )
@@ -110,7 +127,8 @@ class AsrNames:
         """The names as assignments, one a line, which a shell may evaluate.
 
         Example:
-            >>> print(AsrNames.of(NamingOptions(asr_exp="my exp"), "x").to_shell())
+            >>> options = NamingOptions(asr_exp="my exp")
+            >>> print(AsrNames.of(options, TrainingConfig("x", {})).to_shell())
             ... # doctest: +ELLIPSIS
             data_feats=dump/raw
             ...
@@ -149,17 +167,39 @@ def _perturbed(options: NamingOptions) -> str:
     return "_sp" if options.speed_perturb_factors else ""
 
 
-def _asr_tag(options: NamingOptions, train_config: str) -> str:
-    tag = f"{train_config}_{_data_tag(options)}{tag_of(options.asr_args)}"
-    return tag + _perturbed(options)
+def _asr_tag(options: NamingOptions, config: TrainingConfig) -> str:
+    left_out = {**_left_out_of_stats(options), **config.untagged}
+    if options.feats_normalize == "global_mvn":
+        left_out["feats_normalize"] = options.feats_normalize
+    if options.pretrained_model:
+        left_out["pretrained_model"] = options.pretrained_model
+    tag = f"{config.name}_{_data_tag(options)}{tag_of(options.asr_args)}"
+    return tag + hash_tag(left_out) + _perturbed(options)
 
 
-def _stats_dir(options: NamingOptions, train_config: str) -> str:
+def _stats_dir(options: NamingOptions, config: TrainingConfig) -> str:
     name = f"asr_stats_{_data_tag(options)}{_perturbed(options)}"
+    left_out = _left_out_of_stats(options)
     if options.feats_normalize == "global_mvn":
         # These statistics are of features.
-        name += f"_{train_config}"
-    return f"{options.expdir}/{name}"
+        name += f"_{config.name}"
+        left_out.update(config.untagged)
+        words = split_words("asr_args", options.asr_args)
+        if frontend_arguments(words):
+            left_out["asr_args"] = frontend_arguments(words)
+    return f"{options.expdir}/{name}{hash_tag(left_out)}"
+
+
+def _left_out_of_stats(options: NamingOptions) -> dict[str, Any]:
+    """What lengths of audio and text depend on, is not default, and names leave out."""
+    left_out: dict[str, Any] = {
+        name: getattr(options, name)
+        for name in ("cleaner", "g2p")
+        if getattr(options, name) != getattr(NamingOptions, name)
+    }
+    if parse_fs(options.fs) != parse_fs(NamingOptions.fs):
+        left_out["fs"] = parse_fs(options.fs)
+    return left_out
 
 
 def _inference_tag(options: NamingOptions) -> str:
@@ -177,7 +217,7 @@ def tag_of(options: str) -> str:
         >>> tag_of("--max_epoch 10 --optim_conf lr=0.1")
         '_max_epoch10_optim_conflr0.1'
     """
-    return re.sub("[ |=/]", "", options.replace("--", "_"))
+    return re.sub("[ |=/'\"]", "", options.replace("--", "_"))
 
 
 def _without_suffix(name: str) -> str:

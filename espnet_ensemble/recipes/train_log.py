@@ -1,16 +1,23 @@
 """``train.log``: what ESPnet's trainer says of each epoch of a CTC model."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from espnet_ensemble.files import PathLike
+from espnet_ensemble.files import PathLike, read_yaml
 
 _EPOCH = re.compile(
     r" (?P<number>[0-9]+)epoch results: \[train\].*? loss=(?P<train_loss>[^,]+),"
     r".*\[valid\].*? cer_ctc=(?P<valid_cer>[^,]+),.*? loss=(?P<valid_loss>[^,]+),"
 )
+# What ESPnet says before the first epoch.
+_START = {
+    "warmup_steps": re.compile(r" Scheduler: \w+\(.*?warmup_steps=(\d+)"),
+    "batches": re.compile(r" \[train\] mini-batch sizes summary: N-batch=(\d+)"),
+    "max_epoch": re.compile(r" \d+/(\d+)epoch started"),
+}
 
 
 @dataclass(frozen=True)
@@ -49,17 +56,27 @@ def read_epochs(exp_dir: PathLike) -> list[Epoch]:
     return [epochs[number] for number in sorted(epochs)]
 
 
-def epoch_lines(log: Iterable[str]) -> Iterator[str]:
+def epoch_lines(
+    log: Iterable[str], train_config: PathLike | None = None
+) -> Iterator[str]:
     """Say of each epoch, as soon as its line comes, what people want to see.
 
     Args:
         log: Lines of a ``train.log``.
+        train_config: The experiment's ``config.yaml``; it needs to be there when the
+            first epoch begins. None: warm-up is not looked at.
 
     Yields:
         A line for each epoch: losses as they are written in the log, and the character
-        error rate in percent.
+        error rate in percent. Before them, a warning if warm-up outlasts training.
     """
+    start: dict[str, int] = {}
     for line in log:
+        if train_config is not None and "max_epoch" not in start:
+            found = {name: pattern.search(line) for name, pattern in _START.items()}
+            start.update({name: int(m[1]) for name, m in found.items() if m})
+            if start.keys() == _START.keys():
+                yield from _warm_up(**start, config=read_yaml(train_config))
         match = _EPOCH.search(line)
         if match:
             number, train_loss, cer, valid_loss = match.groups()
@@ -67,6 +84,22 @@ def epoch_lines(log: Iterable[str]) -> Iterator[str]:
                 f"  epoch {number}: train loss {train_loss}, valid loss {valid_loss}, "
                 f"valid CER {100 * float(cer):.1f} %"
             )
+
+
+def _warm_up(
+    warmup_steps: int, batches: int, max_epoch: int, config: Mapping[str, Any]
+) -> Iterator[str]:
+    """Warn if the learning rate rises for longer than training takes."""
+    batches = config.get("num_iters_per_epoch") or batches
+    steps = max_epoch * batches // (config.get("accum_grad") or 1)
+    if warmup_steps > steps:
+        yield (
+            f"  warning: the learning rate rises for {warmup_steps} steps (warmup_steps), "
+            f"but training ends after {steps} ({max_epoch} epochs of {batches} batches), at "
+            f'{100 * steps / warmup_steps:.0f} % of it. Set --asr_args "--scheduler_conf '
+            f'warmup_steps={max(1, steps // 10)}", more epochs (max_epoch), or smaller '
+            "batches (batch_bins)"
+        )
 
 
 def _age(log: Path) -> int:

@@ -1,13 +1,21 @@
 """Training configurations: another frontend in place of theirs, and names by upstreams."""
 
+import argparse
+import json
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import yaml
+from espnet2.utils.nested_dict_action import NestedDictAction
+
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import PathLike, check_keys, read_yaml, write_yaml
-from espnet_ensemble.frontend_conf import FrontendConf
+from espnet_ensemble.frontend_conf import FrontendConf, parse_fs
+from espnet_ensemble.recipes.options import frontend_arguments
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,67 @@ class TrainingConfig:
         content = {**self.content, "frontend": "ensemble", "frontend_conf": changed}
         return replace(self, content=content)
 
+    @property
+    def untagged(self) -> dict[str, Any]:
+        """What is not default of the frontend, and :attr:`frontend_tag` leaves out.
+
+        Raises:
+            EnsembleError: If ``frontend_conf`` is wrong.
+        """
+        conf = self.frontend_conf()
+        return conf.untagged if conf else {}
+
+    def with_fs(self, fs: str) -> "TrainingConfig":
+        """The same configuration for speech at another sample rate, if it is another.
+
+        Args:
+            fs: The sample rate, such as "16k".
+
+        Raises:
+            EnsembleError: If it is none, or ``frontend_conf`` is wrong.
+        """
+        conf = self.frontend_conf()
+        if conf is None or conf.fs == parse_fs(fs):
+            return self
+        return self._with_frontend_conf({**self.content["frontend_conf"], "fs": fs})
+
+    def with_arguments(self, words: Sequence[str]) -> "TrainingConfig":
+        """The same configuration with what options of ``asr_train`` say of the frontend.
+
+        Args:
+            words: The options and their values; those about anything else stay out.
+
+        Raises:
+            EnsembleError: If ``frontend_conf`` is wrong.
+
+        Example:
+            >>> config = TrainingConfig("train", {"frontend": "ensemble"})
+            >>> words = ["--max_epoch", "3", "--frontend_conf", "fusion=sum"]
+            >>> config.with_arguments(words).content["frontend_conf"]
+            {'fusion': 'sum'}
+        """
+        parser = argparse.ArgumentParser(allow_abbrev=False, exit_on_error=False)
+        parser.add_argument("--frontend", default=self.content.get("frontend"))
+        before = self.content.get("frontend_conf") or {}
+        parser.add_argument(
+            "--frontend_conf", action=NestedDictAction, default=deepcopy(before)
+        )
+        try:
+            given = parser.parse_args(frontend_arguments(words))
+        except (argparse.ArgumentError, yaml.YAMLError) as error:
+            raise EnsembleError(f"--asr_args: {error}") from error
+        if given.frontend != self.content.get("frontend"):
+            content = {**self.content, "frontend": given.frontend}
+            return replace(self, content=content)._with_frontend_conf(
+                given.frontend_conf
+            )
+        if given.frontend_conf == before:
+            return self
+        return self._with_frontend_conf(given.frontend_conf)
+
+    def _with_frontend_conf(self, conf: Mapping[str, Any]) -> "TrainingConfig":
+        return replace(self, content={**self.content, "frontend_conf": conf})
+
     def write(self, folder: PathLike) -> Path:
         """Write the configuration, unless it is there as it is.
 
@@ -105,9 +174,9 @@ class TrainingConfig:
             folder: Where to; it is made if it is not there.
 
         Returns:
-            ``folder/<name>.yaml``.
+            ``folder/<name>.yaml``, with a hash of what the name leaves out.
         """
-        path = Path(folder, f"{self.name}.yaml")
+        path = Path(folder, f"{self.name}{hash_tag(self.untagged)}.yaml")
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or read_yaml(path) != self.content:
             write_yaml(path, self.content)
@@ -153,3 +222,16 @@ def read_training_config(
     except EnsembleError as error:
         raise EnsembleError(f"{frontend_config or path}: {error}") from error
     return config
+
+
+def hash_tag(untagged: Mapping[str, Any]) -> str:
+    """What tells names apart that leave something out; "" if they leave out nothing.
+
+    Example:
+        >>> hash_tag({}), hash_tag({"fs": 8000})
+        ('', '_f80636')
+    """
+    if not untagged:
+        return ""
+    text = json.dumps(untagged, sort_keys=True, default=str)
+    return f"_{sha256(text.encode()).hexdigest()[:6]}"

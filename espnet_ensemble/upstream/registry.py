@@ -109,6 +109,7 @@ def load_upstream(conf: UpstreamConf, download_dir: str | None = None) -> Upstre
         UpstreamError: If there is no such upstream or it cannot be fetched or used.
         EnsembleError: If there is no such layer.
     """
+    check_upstream(conf, download_dir)
     # Each loader is imported where it is used: transformers takes seconds, and so do
     # S3PRL's modules.
     if conf.uses_s3prl:
@@ -117,17 +118,71 @@ def load_upstream(conf: UpstreamConf, download_dir: str | None = None) -> Upstre
         return load_s3prl(
             conf.name, conf.layer, conf.path_or_url, conf.extra_conf, download_dir
         )
+    from espnet_ensemble.upstream.huggingface import load_huggingface
+
+    return load_huggingface(conf.name, conf.layer, download_dir)
+
+
+def check_upstream(conf: UpstreamConf, download_dir: str | None = None) -> None:
+    """Refuse an upstream that cannot be found, without loading or downloading anything.
+
+    Args:
+        conf: Which upstream.
+        download_dir: Where downloaded ones are; None: the library's default.
+
+    Raises:
+        UpstreamError: If its name is unknown, what is local is not there, or an option is
+            for others.
+    """
+    if conf.uses_s3prl:
+        path = conf.path_or_url or ""
+        if conf.local_option == "path_or_url" and _is_missing(path, download_dir):
+            raise UpstreamError(
+                f"upstream {conf.name!r}: path_or_url not found: {path}{_close(path)}"
+            )
+        return
     for option in ("path_or_url", "extra_conf"):
         if getattr(conf, option) is not None:
             raise UpstreamError(
                 f"upstream {conf.name!r}: {option} is for names of S3PRL's hub; here the "
                 "id or folder is the name itself"
             )
-    if conf.local_option and not os.path.isdir(conf.name):
-        raise UpstreamError(f"upstream {conf.name!r}: there is no such folder")
-    from espnet_ensemble.upstream.huggingface import load_huggingface
+    if conf.local_option or _is_missing(conf.name, download_dir):
+        if not os.path.isdir(conf.name):
+            raise UpstreamError(
+                f"upstream {conf.name!r}: there is no such folder{_close(conf.name)}"
+            )
 
-    return load_huggingface(conf.name, conf.layer, download_dir)
+
+def _is_missing(path: str, download_dir: str | None) -> bool:
+    """Whether a path leads nowhere that can be no id of the Hugging Face hub either."""
+    if os.path.exists(path):
+        return False
+    if path.startswith((".", "/")) or path.count("/") != 1:
+        return True
+    # What lies in a folder that is here is meant to be there, too.
+    return (
+        os.path.isdir(os.path.dirname(path))
+        and path not in [checkpoint.huggingface for checkpoint in CHECKPOINTS]
+        and not _is_downloaded(path, download_dir)
+    )
+
+
+def _is_downloaded(hub_id: str, download_dir: str | None) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(hub_id, "config.json", cache_dir=download_dir)
+    return isinstance(found, str)
+
+
+def _close(path: str) -> str:
+    """What the user may have meant, for a message."""
+    folder, name = os.path.split(path)
+    if not os.path.isdir(folder or "."):
+        return ""
+    close = difflib.get_close_matches(name, os.listdir(folder or "."))
+    paths = [os.path.join(folder, other) for other in close]
+    return f". Close names: {', '.join(paths)}" if paths else ""
 
 
 def _unknown(name: str) -> str:

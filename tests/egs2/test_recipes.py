@@ -26,3 +26,9 @@ def test_jobs_run_everywhere_as_the_template_says(recipe):
 def test_what_nobody_edits_is_the_templates(recipe):
     for name in ("asr.sh", "path.sh", "utils"):
         assert (recipe / name).samefile(TEMPLATE / name)
+
+
+def test_published_corpora_are_trained_on_and_decoded_on_gpus(recipe):
+    on_gpu = "--ngpu 1 " in (recipe / "run.sh").read_text()
+    assert on_gpu == (recipe.parent.name != "mini_synth")
+    assert on_gpu == ("--gpu_inference true" in (recipe / "run.sh").read_text())

@@ -40,6 +40,7 @@ speed_perturb_factors= # such as "0.9 1.0 1.1"
 feats_type=raw         # raw is all there is: upstreams take waveforms
 audio_format=flac      # wav or flac
 fs=16k                 # sample rate
+ref_channel=           # channel to take of audio with several, from 0 (default: refuse it)
 min_wav_duration=0.1   # shortest training utterance, in seconds
 max_wav_duration=20    # longest training utterance, in seconds
 # -- Tokens
@@ -86,12 +87,23 @@ local_score_opts=      # options for local/score.sh
 hf_repo=               # repository on the Hugging Face hub, for stage 15
 # end options
 
+# Defaults are those of the recipe that calls: its options are parsed before --help.
 usage() {
+    local line name
     sed -n '4,/^$/s/^# //p' "${BASH_SOURCE[0]}"
-    echo "Options (and their defaults):"
-    sed -n '/^# begin options/,/^# end options/{/options$/d;s/^# -- /\n/;s/^\([a-z0-9_]*\)=/  --\1 /;p}' \
-        "${BASH_SOURCE[0]}"
+    printf '\nStages:\n'
+    sed -n 's/^stage_\([0-9]*\)() { # /  \1\t/p' "${BASH_SOURCE[0]}" | sort -n
+    printf '\nOptions (and their defaults):\n'
+    sed -n '/^# begin options/,/^# end options/{/options$/d;p}' "${BASH_SOURCE[0]}" |
+        while IFS= read -r line; do
+            name=${line%%=*}
+            case ${line} in
+                "# -- "*) printf '\n%s\n' "${line#\# -- }" ;;
+                *) printf '  --%-32s # %s\n' "${name} $(shown "${!name}")" "${line#*\# }" ;;
+            esac
+        done
 }
+shown() { if [[ $1 == *[\ \<]* ]]; then echo "\"$1\""; else echo "$1"; fi; }
 
 # What ESPnet's asr.sh has and this one has not.
 refuse_unsupported() {
@@ -121,12 +133,27 @@ refuse_unsupported() {
     die "--$1 of ESPnet's asr.sh is not supported: ${reason}"
 }
 
+# expected NAME VALUE: what VALUE should be, but is not; NAME's default says what that is.
+expected() {
+    if [[ ${!1} =~ ^(true|false)$ ]]; then
+        [[ $2 =~ ^(true|false)$ ]] || echo "true or false"
+    elif [[ $1 == *_duration ]]; then
+        [[ $2 =~ ^[0-9]*[.]?[0-9]+$ ]] || echo "seconds"
+    elif [[ $1 =~ ^(nj|inference_nj|num_nodes|batch_size)$ ]]; then
+        [[ $2 =~ ^[1-9][0-9]*$ ]] || echo "a number from 1"
+    elif [[ ${!1} =~ ^[0-9]+$ ]]; then
+        [[ $2 =~ ^(0|[1-9][0-9]*)$ ]] || echo "a number"
+    elif [ "$1" = skip_stages ]; then
+        [[ $2 =~ ^[0-9\ ]*$ ]] || echo "numbers of stages, such as \"2 4\""
+    fi
+}
+
 parse_options() {
-    local name known
+    local name known expected
     known=$(sed -n '/^# begin options/,/^# end options/s/^\([a-z0-9_]*\)=.*/\1/p' "${BASH_SOURCE[0]}")
     while [ $# -gt 0 ]; do
         case $1 in
-            -h | --help) usage && exit 0 ;;
+            -h | --help) usage || true; exit 0 ;;
             --*) name=${1#--} name=${name//-/_} ;;
             *) die "expected --option value, found '$1'; see --help" ;;
         esac
@@ -135,15 +162,17 @@ parse_options() {
             die "unknown option '$1'; see --help"
         fi
         [ $# -ge 2 ] || die "$1: expected a value"
-        if [[ ${!name} =~ ^(true|false)$ && ! $2 =~ ^(true|false)$ ]]; then
-            die "$1: expected true or false, found '$2'"
-        fi
+        expected=$(expected "${name}" "$2")
+        [ -z "${expected}" ] || die "$1: expected ${expected}, found '$2'"
         printf -v "${name}" '%s' "$2"
         shift 2
     done
 }
 
 check_options() {
+    ((stage <= stop_stage)) || die "--stage ${stage} comes after --stop_stage ${stop_stage}"
+    [[ "${train_set}${valid_set}" != *[[:space:]]* ]] ||
+        die "expected one train_set and one valid_set, found '${train_set}' and '${valid_set}'"
     "${skip_train}" || [ -n "${train_set}" ] || die "--train_set is required"
     "${skip_train}" || [ -n "${valid_set}" ] || die "--valid_set is required"
     [ -n "${test_sets}" ] || "${eval_valid_set}" || die "--test_sets is required"
@@ -164,47 +193,53 @@ check_options() {
         die "--python ${python}: expected a python that loads the plugin, such as espnet-ensemble-python"
 }
 
-# Where everything is: espnet_ensemble/recipes/names.py knows.
-declare data_feats token_dir token_list bpemodel packed_model
+set_stages() {
+    local number
+    ! "${skip_data_prep}" || skip_stages+=" 1 2 3 4 5"
+    ! "${skip_train}" || skip_stages+=" 2 4 5 10 11"
+    ! "${skip_eval}" || skip_stages+=" 12 13"
+    ! "${skip_packing}" || skip_stages+=" 14"
+    ! "${skip_upload_hf}" || skip_stages+=" 15"
+    for number in 1 2 3 4 5 10 11 12 13 14 15; do
+        if ((stage <= number && number <= stop_stage)) && [[ " ${skip_stages} " != *" ${number} "* ]]; then
+            stages+=" ${number}"
+        fi
+    done
+}
+
+# Where everything is, what is decoded, what options are words; and whether the stages can
+# run: espnet_ensemble/bin/asr_names.py knows.
+declare stages="" data_feats token_dir token_list bpemodel packed_model eval_sets
+declare -a local_data_opts_words asr_args_words pretrained_model_words cache_opts_words \
+    inference_args_words local_score_opts_words lm_train_text_words bpe_train_text_words
 set_names() {
     local names
     names=$("${python}" -m espnet_ensemble.bin.asr_names \
         --asr_config="${asr_config}" --frontend_config="${frontend_config}" --upstreams="${upstreams}" \
-        --dumpdir="${dumpdir}" --expdir="${expdir}" --feats_type="${feats_type}" \
+        --dumpdir="${dumpdir}" --expdir="${expdir}" --feats_type="${feats_type}" --fs="${fs}" \
         --speed_perturb_factors="${speed_perturb_factors}" --lang="${lang}" \
         --token_type="${token_type}" --nbpe="${nbpe}" --bpemode="${bpemode}" \
+        --cleaner="${cleaner}" --g2p="${g2p}" \
         --asr_args="${asr_args}" --asr_tag="${asr_tag}" --asr_exp="${asr_exp}" \
         --asr_stats_dir="${asr_stats_dir}" --feats_normalize="${feats_normalize}" \
+        --pretrained_model="${pretrained_model}" \
         --inference_config="${inference_config}" --inference_args="${inference_args}" \
-        --inference_tag="${inference_tag}" --inference_asr_model="${inference_asr_model}")
+        --inference_tag="${inference_tag}" --inference_asr_model="${inference_asr_model}" \
+        --local_data_opts="${local_data_opts}" --cache_opts="${cache_opts}" \
+        --local_score_opts="${local_score_opts}" \
+        --lm_train_text="${lm_train_text}" --bpe_train_text="${bpe_train_text}" \
+        --train_set="${train_set}" --valid_set="${valid_set}" --test_sets="${test_sets}" \
+        --eval_valid_set="${eval_valid_set}" --stages="${stages}" --cache_feats="${cache_feats}" \
+        --ngpu="${ngpu}" --num_nodes="${num_nodes}" --gpu_inference="${gpu_inference}" \
+        --cuda_cmd="${cuda_cmd}")
     eval "${names}"
-
-    local dset others=
-    for dset in ${test_sets}; do
-        if [ "${dset}" = "${valid_set}" ]; then
-            eval_valid_set=true
-        elif [[ " ${others} " != *" ${dset} "* ]]; then
-            others+=" ${dset}"
-        fi
-    done
-    test_sets=${others# }
-    eval_sets=${test_sets}
-    ! "${eval_valid_set}" || eval_sets="org/${valid_set} ${test_sets}"
 
     token_opts=(
         --use_preprocessor true --bpemodel "${bpemodel}" --token_type "${token_type}"
         --token_list "${token_list}" --non_linguistic_symbols "${nlsyms_txt}"
         --cleaner "${cleaner}" --g2p "${g2p}"
     )
-    read -ra asr_opts <<< "--config ${asr_config} --frontend_conf fs=${fs} ${asr_args}"
-}
-
-set_skipped_stages() {
-    ! "${skip_data_prep}" || skip_stages+=" 1 2 3 4 5"
-    ! "${skip_train}" || skip_stages+=" 2 4 5 10 11"
-    ! "${skip_eval}" || skip_stages+=" 12 13"
-    ! "${skip_packing}" || skip_stages+=" 14"
-    ! "${skip_upload_hf}" || skip_stages+=" 15"
+    asr_opts=(--config "${asr_config}" --frontend_conf "fs=${fs}" "${asr_args_words[@]}")
 }
 
 # need STAGE FILE...: stop where a file is missing that STAGE makes.
@@ -257,13 +292,12 @@ unfollow() {
     wait "${follower}" 2> /dev/null || true
 }
 
-stage_1() {
+stage_1() { # corpus to data directories: local/data.sh
     log "Stage 1: Data preparation: local/data.sh -> data"
-    # shellcheck disable=SC2086 # several options
-    local/data.sh ${local_data_opts}
+    local/data.sh "${local_data_opts_words[@]}"
 }
 
-stage_2() {
+stage_2() { # speed perturbation
     if [ -z "${speed_perturb_factors}" ]; then
         log "Stage 2: no speed perturbation"
         return
@@ -271,12 +305,12 @@ stage_2() {
     log "Stage 2: Speed perturbation: data/${train_set%_sp} -> data/${train_set}"
     need 1 "data/${train_set%_sp}/wav.scp"
     "${python}" -m espnet_ensemble.bin.perturb_data_dir_speed --nj "${nj}" --fs "${fs}" \
-        --audio_format "${audio_format}" --speed_perturb_factors "${speed_perturb_factors}" \
+        --audio_format "${audio_format}" ${ref_channel:+--ref_channel "${ref_channel}"} --speed_perturb_factors "${speed_perturb_factors}" \
         "data/${train_set%_sp}" "data/${train_set}"
 }
 
-stage_3() {
-    local dset sets="${valid_set} ${test_sets}" dest
+stage_3() { # audio files as training reads them
+    local dset sets="${valid_set} ${test_sets}" dest channel
     if ! "${skip_train}"; then
         sets="${train_set} ${sets}"
     elif ! "${eval_valid_set}"; then
@@ -287,12 +321,15 @@ stage_3() {
         [[ " ${test_sets} " == *" ${dset} "* ]] || dest=${data_feats}/org/${dset}
         log "Stage 3: Format audio: data/${dset} -> ${dest}"
         need "$([[ ${dset} == *_sp ]] && echo 2 || echo 1)" "data/${dset}/wav.scp"
+        channel=${ref_channel}
+        [ "${dset}" != "${train_set}" ] || [ -z "${speed_perturb_factors}" ] || channel= # stage 2 took it
         "${python}" -m espnet_ensemble.bin.format_wav_scp --nj "${nj}" --fs "${fs}" \
-            --audio_format "${audio_format}" "data/${dset}" "${dest}"
+            --audio_format "${audio_format}" ${channel:+--ref_channel "${channel}"} \
+            "data/${dset}" "${dest}"
     done
 }
 
-stage_4() {
+stage_4() { # leave out long and short utterances
     local dset
     for dset in "${train_set}" "${valid_set}"; do
         log "Stage 4: Remove long and short utterances: ${data_feats}/org/${dset} -> ${data_feats}/${dset}"
@@ -301,34 +338,35 @@ stage_4() {
             --min_wav_duration "${min_wav_duration}" --max_wav_duration "${max_wav_duration}" \
             "${data_feats}/org/${dset}" "${data_feats}/${dset}"
     done
-    # shellcheck disable=SC2086 # several files
-    awk 'NF > 1' ${lm_train_text:-${data_feats}/org/${train_set}/text} > "${data_feats}/lm_train.txt"
+    local texts=("${lm_train_text_words[@]}")
+    [ "${#texts[@]}" != 0 ] || texts=("${data_feats}/org/${train_set}/text")
+    awk 'NF > 1' "${texts[@]}" > "${data_feats}/lm_train.txt"
 }
 
-stage_5() {
-    local texts=${data_feats}/lm_train.txt settings
-    [ "${token_type}" != bpe ] || texts=${bpe_train_text:-${data_feats}/org/${train_set}/text}
-    log "Stage 5: Token list (${token_type}) from ${texts}"
-    # shellcheck disable=SC2086 # several files
-    need 4 ${texts}
+stage_5() { # token list
+    local texts=("${data_feats}/lm_train.txt") settings
+    if [ "${token_type}" = bpe ]; then
+        texts=("${bpe_train_text_words[@]}")
+        [ "${#texts[@]}" != 0 ] || texts=("${data_feats}/org/${train_set}/text")
+    fi
+    log "Stage 5: Token list (${token_type}) from ${texts[*]}"
+    need 4 "${texts[@]}"
     settings="${token_opts[*]} ${bpe_nlsyms} ${bpe_char_cover} ${bpe_input_sentence_size}"
-    # shellcheck disable=SC2086 # several files
-    settings=$(state "${settings} ${blank} ${oov} ${sos_eos}" ${texts})
+    settings=$(state "${settings} ${blank} ${oov} ${sos_eos}" "${texts[@]}")
     if is_done "${token_dir}/.done" "${settings}"; then
         log "${token_list} is up to date"
         return
     fi
     mkdir -p "${token_dir}"
     if [ "${token_type}" = bpe ]; then
-        # shellcheck disable=SC2086 # several files
-        "${python}" -m espnet_ensemble.bin.spm_train ${texts} --output_dir "${token_dir}" \
+        "${python}" -m espnet_ensemble.bin.spm_train "${texts[@]}" --output_dir "${token_dir}" \
             --nbpe "${nbpe}" --bpemode "${bpemode}" --bpe_nlsyms "${bpe_nlsyms}" \
             --bpe_char_cover "${bpe_char_cover}" \
             --bpe_input_sentence_size "${bpe_input_sentence_size}" \
             --blank "${blank}" --oov "${oov}" --sos_eos "${sos_eos}"
     else
         "${python}" -m espnet2.bin.tokenize_text --token_type "${token_type}" --field 2- \
-            --input "${texts}" --output "${token_list}.tmp" --write_vocabulary true \
+            --input "${texts[0]}" --output "${token_list}.tmp" --write_vocabulary true \
             --non_linguistic_symbols "${nlsyms_txt}" --cleaner "${cleaner}" --g2p "${g2p}" \
             --add_symbol "${blank}:0" --add_symbol "${oov}:1" --add_symbol "${sos_eos}:-1" \
             > "${token_dir}/tokenize_text.log" 2>&1 || die "see ${token_dir}/tokenize_text.log"
@@ -337,7 +375,7 @@ stage_5() {
     mark_done "${token_dir}/.done" "${settings}"
 }
 
-stage_10() {
+stage_10() { # statistics; features of the frozen upstreams
     local train=${data_feats}/${train_set} valid=${data_feats}/${valid_set}
     log "Stage 10: Statistics of ${train} and ${valid} -> ${asr_stats_dir}"
     need 4 "${train}/wav.scp" "${valid}/wav.scp"
@@ -370,6 +408,9 @@ collect_stats() {
     jobs=$(num_jobs "$(num_jobs "${nj}" "${train}/wav.scp")" "${valid}/wav.scp")
     split_keys "${train}/wav.scp" "${jobs}" "${logdir}/train"
     split_keys "${valid}/wav.scp" "${jobs}" "${logdir}/valid"
+    local feats=()
+    # Recipes' configurations leave it out, as it takes the upstreams' time.
+    [ "${feats_normalize}" != global_mvn ] || feats=(--model_conf extract_feats_in_collect_stats=true)
     ${train_cmd} JOB=1:"${jobs}" "${logdir}/stats.JOB.log" \
         "${python}" -m espnet2.bin.asr_train --collect_stats true "${token_opts[@]}" \
         --train_data_path_and_name_and_type "${train}/wav.scp,speech,sound" \
@@ -377,7 +418,7 @@ collect_stats() {
         --valid_data_path_and_name_and_type "${valid}/wav.scp,speech,sound" \
         --valid_data_path_and_name_and_type "${valid}/text,text,text" \
         --train_shape_file "${logdir}/train.JOB.scp" --valid_shape_file "${logdir}/valid.JOB.scp" \
-        --output_dir "${logdir}/stats.JOB" "${asr_opts[@]}"
+        --output_dir "${logdir}/stats.JOB" "${asr_opts[@]}" "${feats[@]}"
     local parts=()
     for ((job = 1; job <= jobs; job++)); do
         parts+=(--input_dir "${logdir}/stats.${job}")
@@ -385,10 +426,6 @@ collect_stats() {
     [ "${feats_normalize}" = global_mvn ] || parts+=(--skip_sum_stats)
     "${python}" -m espnet2.bin.aggregate_stats_dirs "${parts[@]}" --output_dir "${asr_stats_dir}" \
         > "${logdir}/aggregate.log" 2>&1 || die "see ${logdir}/aggregate.log"
-    if [ "${feats_normalize}" = global_mvn ] && [ ! -e "${asr_stats_dir}/train/feats_stats.npz" ]; then
-        die "--feats_normalize global_mvn: the configuration must have model_conf:" \
-            "extract_feats_in_collect_stats: true"
-    fi
     for dset in train valid; do
         awk -v n="$(wc -l < "${token_list}")" '{ print $0 "," n }' \
             "${asr_stats_dir}/${dset}/text_shape" > "${asr_stats_dir}/${dset}/text_shape.${token_type}"
@@ -405,17 +442,17 @@ cache() {
     local cores gpu=()
     cores=$(num_cores)
     [ "${ngpu}" != 0 ] || gpu=(--ngpu 0)
-    # shellcheck disable=SC2086 # several options
     [ -n "${cached[$1]:-}" ] || cached[$1]=$("${python}" -m espnet_ensemble.bin.extract \
         --nj "$((nj < cores ? nj : cores))" "${gpu[@]}" --data_dir "$1" \
-        --frontend_conf "${asr_config}" --cache_dir "${dumpdir}/feats" ${cache_opts} | tail -n 1)
+        --frontend_conf "${asr_config}" --cache_dir "${dumpdir}/feats" "${cache_opts_words[@]}" | tail -n 1)
 }
 
-stage_11() {
+stage_11() { # training
     local train=${data_feats}/${train_set} valid=${data_feats}/${valid_set} settings audio
     local stats=${asr_stats_dir} normalize=()
     log "Stage 11: Training: ${asr_exp}"
     need 10 "${stats}/train/speech_shape" "${stats}/valid/text_shape.${token_type}"
+    need 4 "${train}"/{wav.scp,text} "${valid}"/{wav.scp,text}
     [ "${feats_normalize}" != global_mvn ] ||
         normalize=(--normalize global_mvn --normalize_conf "stats_file=${stats}/train/feats_stats.npz")
     audio=$(audio_of "${train_set}" "${valid_set}")
@@ -443,7 +480,7 @@ stage_11() {
     [ "${ngpu}" != 0 ] || [ "${num_nodes}" != 1 ] || threads=$(num_cores)
     follow epochs "${asr_exp}/train.log"
     OMP_NUM_THREADS=${threads} "${python}" -m espnet2.bin.launch \
-        --cmd "${cuda_cmd} --name ${asr_exp}/train.log" --log "${asr_exp}/train.log" \
+        --cmd "${cuda_cmd} --name $(printf %q "${asr_exp}/train.log")" --log "${asr_exp}/train.log" \
         --ngpu "${ngpu}" --num_nodes "${num_nodes}" \
         --init_file_prefix "${asr_exp}/.dist_init_" --multiprocessing_distributed true -- \
         "${python}" -m espnet2.bin.asr_train "${token_opts[@]}" \
@@ -456,7 +493,7 @@ stage_11() {
         --valid_shape_file "${stats}/valid/speech_shape" \
         --valid_shape_file "${stats}/valid/text_shape.${token_type}" \
         --fold_length "$((asr_speech_fold_length * 100))" --fold_length "${asr_text_fold_length}" \
-        ${pretrained_model:+--init_param ${pretrained_model}} \
+        ${pretrained_model:+--init_param "${pretrained_model_words[@]}"} \
         --ignore_init_mismatch "${ignore_init_mismatch}" --resume true \
         --output_dir "${asr_exp}" "${normalize[@]}" "${asr_opts[@]}"
     unfollow
@@ -466,10 +503,10 @@ stage_11() {
 
 # Of train.log, a line for each epoch.
 epochs() {
-    "${python}" -m espnet_ensemble.bin.show_epochs
+    "${python}" -m espnet_ensemble.bin.show_epochs --train_config "${asr_exp}/config.yaml"
 }
 
-stage_12() {
+stage_12() { # decoding
     local dset cmd=${decode_cmd} gpus=0
     log "Stage 12: Decoding with ${asr_exp}/${inference_asr_model}: ${asr_exp}/${inference_tag}"
     need 11 "${asr_exp}/config.yaml" "${asr_exp}/${inference_asr_model}"
@@ -483,7 +520,7 @@ stage_12() {
 decode() {
     local dset=$1 data=${data_feats}/$1 dir=${asr_exp}/${inference_tag}/$1 opts settings jobs
     local logdir=${dir}/logdir job name
-    read -ra opts <<< "${inference_config:+--config ${inference_config}} ${inference_args}"
+    opts=(${inference_config:+--config "${inference_config}"} "${inference_args_words[@]}")
     settings=$(state "${opts[*]} ${batch_size} $(audio_of "${dset}")" "${asr_exp}/${inference_asr_model}" \
         "${data}/wav.scp" ${inference_config:+"${inference_config}"})
     if is_done "${dir}/.done" "${settings}"; then
@@ -518,12 +555,13 @@ hypotheses() {
         "${python}" -m tqdm --total "$1" --unit utt --mininterval 2 > /dev/null
 }
 
-stage_13() {
+stage_13() { # scoring, RESULTS.md
     local dset dir data
     log "Stage 13: Scoring: ${asr_exp}/${inference_tag}"
     for dset in ${eval_sets}; do
         dir=${asr_exp}/${inference_tag}/${dset} data=${data_feats}/${dset}
         need 12 "${dir}/.done"
+        need 3 "${data}/text" "${data}/utt2spk"
         "${python}" -m espnet_ensemble.bin.score_asr --ref "${data}/text" --hyp "${dir}/text" \
             --utt2spk "${data}/utt2spk" --output_dir "${dir}" --bpemodel "${bpemodel}" \
             --nlsyms_txt "${nlsyms_txt}" --cleaner "${cleaner}" --hyp_cleaner "${hyp_cleaner}" \
@@ -532,11 +570,10 @@ stage_13() {
     "${python}" -m espnet_ensemble.bin.show_asr_result "${asr_exp}" > "${asr_exp}/RESULTS.md.tmp"
     mv "${asr_exp}/RESULTS.md.tmp" "${asr_exp}/RESULTS.md"
     cat "${asr_exp}/RESULTS.md"
-    # shellcheck disable=SC2086 # several options
-    [ ! -f local/score.sh ] || local/score.sh ${local_score_opts} "${asr_exp}"
+    [ ! -f local/score.sh ] || local/score.sh "${local_score_opts_words[@]}" "${asr_exp}"
 }
 
-stage_14() {
+stage_14() { # packing for the model zoo (--skip_packing false)
     log "Stage 14: Pack model: ${packed_model}"
     need 11 "${asr_exp}/config.yaml" "${asr_exp}/${inference_asr_model}"
     need 13 "${asr_exp}/RESULTS.md"
@@ -549,7 +586,7 @@ stage_14() {
         --asr_model_file "${asr_exp}/${inference_asr_model}" "${opts[@]}" --outpath "${packed_model}"
 }
 
-stage_15() {
+stage_15() { # upload to the Hugging Face hub (--skip_upload_hf false)
     log "Stage 15: Upload model to the Hugging Face hub: ${hf_repo}"
     [ -n "${hf_repo}" ] || die "--hf_repo is required, such as user/model"
     need 14 "${packed_model}"
@@ -581,21 +618,19 @@ $(cat "${asr_exp}/RESULTS.md")
 EOF
 }
 
-log "$0 $*"
 parse_options "$@"
+log "$0 $*"
 # shellcheck source=path.sh
 . ./path.sh
 # shellcheck source=cmd.sh
 . ./cmd.sh
 check_options
-set_names
-set_skipped_stages
+set_stages
 # Only stage 2 knows the set without this suffix.
 [ -z "${speed_perturb_factors}" ] || train_set+=_sp
+set_names
 
-for number in 1 2 3 4 5 10 11 12 13 14 15; do
-    if ((stage <= number && number <= stop_stage)) && [[ " ${skip_stages} " != *" ${number} "* ]]; then
-        "stage_${number}"
-    fi
+for number in ${stages}; do
+    "stage_${number}"
 done
 log "Successfully finished. [elapsed=${SECONDS}s]"

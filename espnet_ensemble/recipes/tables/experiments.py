@@ -16,9 +16,10 @@ from espnet_ensemble.upstream.checkpoints import CHECKPOINTS
 ENCODERS = ("transformer", "conformer")
 # Options that the table sets, and others that asr.sh names an experiment by.
 _TAKEN = set(
-    "asr_args asr_config asr_exp asr_tag expdir frontend_config inference_args "
-    "inference_asr_model inference_config inference_tag lang nbpe speed_perturb_factors "
-    "test_sets token_type train_set upstreams".split()
+    "asr_args asr_config asr_exp asr_tag cleaner expdir feats_normalize frontend_config fs "
+    "g2p inference_args inference_asr_model inference_config inference_tag lang nbpe "
+    "pretrained_model speed_perturb_factors test_sets token_type train_set "
+    "upstreams".split()
 )
 _NAMING = {field.name for field in fields(NamingOptions)}
 
@@ -112,7 +113,7 @@ class Experiment:
             _check_layer(system, variant)
             entries = [{"name": name, "layer": variant.layer} for name in entries]
         config = TrainingConfig.read(self.recipe_dir / self.asr_config)
-        config = config.with_upstreams(entries)
+        config = config.with_upstreams(entries).with_fs(NamingOptions.fs)
         if len(entries) == 1:
             return config
         conf = {**config.content["frontend_conf"], "fusion": variant.fusion}
@@ -148,7 +149,7 @@ class Experiment:
     def names(self) -> AsrNames:
         """What ``asr.sh`` calls its folders."""
         given = {k: v for k, v in self.options.items() if k in _NAMING}
-        return AsrNames.of(NamingOptions(**given), self.training_config.name)
+        return AsrNames.of(NamingOptions(**given), self.training_config)
 
     @property
     def exp_dir(self) -> Path:

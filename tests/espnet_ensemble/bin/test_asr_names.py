@@ -26,8 +26,12 @@ def names(tmp_path, monkeypatch, capsys):
 
     def run(*options):
         main(["--asr_config", "train.yaml", *options])
-        lines = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
-        return dict(word.split("=", 1) for (word,) in lines)
+        lines = capsys.readouterr().out.splitlines()
+        assigned = dict(line.split("=", 1) for line in lines)
+        return {
+            name: value if value.startswith("(") else "".join(shlex.split(value))
+            for name, value in assigned.items()
+        }
 
     return run
 
@@ -81,6 +85,48 @@ def test_a_shell_takes_the_names_as_they_are(tmp_path, monkeypatch, capsys):
     )
     assert done.stdout == f"{wild}|a\nb|"
     assert not (tmp_path / "ran").exists()
+
+
+def test_the_configuration_is_as_the_options_have_it(names):
+    """What extraction reads is what training does."""
+    made = names("--fs=8k", "--asr_args=--frontend_conf dtype=bfloat16 --max_epoch 3")
+    assert made["asr_exp"].startswith("exp/asr_train_wavlm_base_hubert-layer3_sum_raw_")
+    frontend_conf = yaml.safe_load(CONFIG)["frontend_conf"]
+    assert written(made) == {
+        **yaml.safe_load(CONFIG),
+        "frontend_conf": {**frontend_conf, "fs": "8k", "dtype": "bfloat16"},
+    }
+    assert made["asr_config"] != names("--fs=8k")["asr_config"]
+
+
+def test_options_of_several_words_are_arrays(names):
+    made = names(
+        "--asr_args=--x 'a b' \"it's\"", "--local_data_opts=", "--cache_opts=*"
+    )
+    assert made["asr_args_words"] == """(--x 'a b' 'it'"'"'s')"""
+    assert (made["local_data_opts_words"], made["cache_opts_words"]) == ("()", "('*')")
+
+
+def test_a_quotation_mark_without_a_second(names, capsys):
+    with pytest.raises(SystemExit):
+        names("--cache_opts=--storage 'int8")
+    assert "--cache_opts --storage 'int8: expected words" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "test_sets", "eval_sets"),
+    [
+        (["--test_sets=a b a"], "a b", "a b"),
+        (["--test_sets=a", "--eval_valid_set=true"], "a", "org/dev a"),
+        (["--test_sets=a dev b"], "a b", "org/dev a b"),
+        (["--test_sets=", "--eval_valid_set=true"], "", "org/dev"),
+    ],
+)
+def test_sets_to_decode(options, test_sets, eval_sets, names):
+    made = names("--valid_set=dev", *options)
+    assert made["test_sets"] == test_sets
+    assert made["eval_sets"] == eval_sets
+    assert made["eval_valid_set"] == str("org/dev" in eval_sets).lower()
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,15 @@ from dataclasses import asdict, fields
 import pytest
 from repository import REPOSITORY
 
-from espnet_ensemble.recipes.names import AsrNames, NamingOptions
+from espnet_ensemble.recipes.names import AsrNames, NamingOptions, tag_of
+from espnet_ensemble.recipes.training_config import TrainingConfig
 
 ASR_SH = (REPOSITORY / "egs2" / "TEMPLATE" / "asr1" / "asr.sh").read_text()
 CONFIG = "train_asr_ctc_wavlm"
 
 
 def names(**options):
-    return AsrNames.of(NamingOptions(**options), CONFIG)
+    return AsrNames.of(NamingOptions(**options), TrainingConfig(CONFIG, {}))
 
 
 def test_all_names_by_default():
@@ -91,6 +92,77 @@ def test_all_names_by_default():
 def test_options_are_in_the_names(options, expected):
     made = asdict(names(**options))
     assert {name: made[name] for name in expected} == expected
+
+
+def of_frontend(options=None, **conf):
+    content = {"frontend": "ensemble", "frontend_conf": {"upstreams": ["a"], **conf}}
+    config = TrainingConfig("train", content)
+    return AsrNames.of(NamingOptions(**(options or {})), config)
+
+
+DEFAULT = "exp/asr_train_a_raw_char"
+LEFT_OUT = [
+    ({}, {"dtype": "bfloat16"}),
+    ({}, {"dtype": "float16"}),
+    ({}, {"fusion_conf": {"bias": False}}),
+    ({}, {"upstreams": [{"name": "a", "extra_conf": {"x": 1}}]}),
+    ({}, {"fs": "8k"}),
+    ({"fs": "11025"}, {}),
+    ({"feats_normalize": "global_mvn"}, {}),
+    ({"pretrained_model": "exp/x/valid.ctc.pth"}, {}),
+    ({"cleaner": "tacotron"}, {}),
+    ({"g2p": "g2p_en"}, {}),
+]
+
+
+def test_what_a_name_leaves_out_is_in_its_hash():
+    folders = [of_frontend(options, **conf).asr_exp for options, conf in LEFT_OUT]
+    assert len({DEFAULT, *folders}) == len(LEFT_OUT) + 1
+    for folder in folders:
+        assert re.fullmatch(rf"{DEFAULT}_[0-9a-f]{{6}}", folder)
+    perturbed = {"speed_perturb_factors": "0.9", "asr_args": "--seed 3", "fs": "8k"}
+    assert re.fullmatch(
+        rf"{DEFAULT}_seed3_[0-9a-f]{{6}}_sp", of_frontend(perturbed).asr_exp
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "conf"),
+    [
+        ({}, {"download_dir": "/models", "fs": 16000, "fusion_conf": None}),
+        ({"fs": "16000", "feats_normalize": "utterance_mvn"}, {"dtype": "float32"}),
+        ({"feats_normalize": "none"}, {"upstreams": [{"name": "a", "layer": "last"}]}),
+    ],
+)
+def test_defaults_and_what_decides_nothing_are_in_no_hash(options, conf):
+    assert of_frontend(options, **conf).asr_exp == DEFAULT
+
+
+def test_a_tag_of_ones_own_gets_no_hash():
+    assert of_frontend({"asr_tag": "mine", "fs": "8k"}).asr_exp == "exp/asr_mine"
+
+
+def test_statistics_of_lengths_know_what_lengths_depend_on():
+    """Not what features do: lengths are the same for all upstreams."""
+    assert of_frontend(dtype="float16").asr_stats_dir == "exp/asr_stats_raw_char"
+    others = [{"fs": "8k"}, {"cleaner": "tacotron"}, {"g2p": "g2p_en"}]
+    folders = {of_frontend(options).asr_stats_dir for options in others}
+    assert len(folders) == 3
+    assert all(re.fullmatch(r"exp/asr_stats_raw_char_[0-9a-f]{6}", f) for f in folders)
+
+
+def test_statistics_of_features_know_what_features_depend_on():
+    def folder(asr_args="", **conf):
+        options = {"feats_normalize": "global_mvn", "asr_args": asr_args}
+        return of_frontend(options, **conf).asr_stats_dir
+
+    assert folder() == folder("--max_epoch 3") == "exp/asr_stats_raw_char_train_a"
+    others = {folder(dtype="float16"), folder("--frontend_conf dtype=float16")}
+    assert len({folder(), *others}) == 3
+
+
+def test_quotes_of_options_are_in_no_name():
+    assert tag_of("--optim_conf '{lr: 0.1}'") == "_optim_conf{lr:0.1}"
 
 
 def test_defaults_are_those_of_asr_sh():

@@ -1,3 +1,7 @@
+import json
+
+import pytest
+
 from espnet_ensemble.recipes.train_log import Epoch, epoch_lines, read_epochs
 
 LINE = (
@@ -39,6 +43,51 @@ def test_a_line_comes_at_once():
         raise AssertionError("read on")
 
     assert next(epoch_lines(log())).startswith("  epoch 1: ")
+
+
+# As written by ESPnet 202511.
+START = """\
+[vm] 2026-11-24 17:35:16,782 (abs_task:1460) INFO: Scheduler: WarmupLR(warmup_steps={warm_up})
+[vm] 2026-11-24 17:35:16,801 (abs_task:1886) INFO: [train] mini-batch sizes summary: \
+N-batch=12, mean=11.0, min=7, max=15
+[vm] 2026-11-24 17:35:16,816 (abs_task:1886) INFO: [valid] mini-batch sizes summary: \
+N-batch=3, mean=5.0, min=5, max=5
+[vm] 2026-11-24 17:35:16,830 (trainer:336) INFO: 1/10epoch started
+[vm] 2026-11-24 17:35:41,103 (trainer:324) INFO: 2/10epoch started. Estimated time: 24 s
+"""
+
+
+def warnings(tmp_path, warm_up, **config):
+    (tmp_path / "config.yaml").write_text(json.dumps({"accum_grad": 1, **config}))
+    log = START.format(warm_up=warm_up).splitlines()
+    return list(epoch_lines(log, tmp_path / "config.yaml"))
+
+
+def test_a_warm_up_that_outlasts_training(tmp_path):
+    (warning,) = warnings(tmp_path, 5000)
+    assert warning.startswith("  warning: the learning rate rises for 5000 steps")
+    assert "training ends after 120 (10 epochs of 12 batches), at 2 % of it" in warning
+    assert '--asr_args "--scheduler_conf warmup_steps=12"' in warning
+
+
+@pytest.mark.parametrize(
+    ("warm_up", "config", "warns"),
+    [
+        (120, {}, False),
+        (121, {}, True),
+        (61, {"accum_grad": 2}, True),
+        (60, {"accum_grad": 2}, False),
+        (5000, {"num_iters_per_epoch": 500}, False),
+    ],
+)
+def test_steps_are_counted_as_espnet_does(warm_up, config, warns, tmp_path):
+    assert bool(warnings(tmp_path, warm_up, **config)) == warns
+
+
+def test_no_warm_up_to_look_at(tmp_path):
+    log = START.format(warm_up=5000).splitlines()
+    assert list(epoch_lines(log)) == []
+    assert list(epoch_lines(log[1:], tmp_path / "config.yaml")) == []
 
 
 def test_learning_curve_goes_over_all_parts_of_a_training(tmp_path):

@@ -60,3 +60,47 @@ def test_a_wrong_frontend_is_told_with_its_file(tmp_path):
     with pytest.raises(EnsembleError, match=f"^{path}: upstreams: expected at least"):
         read_training_config(path)
     assert read_training_config(path, upstreams=["a"]).name == "train_a"
+
+
+def test_arguments_change_the_frontend_as_espnet_does():
+    config = ensemble(upstreams=["a"], fusion_conf={"size": 3})
+    words = ["--frontend_conf", "fusion_conf.size=5", "--seed", "3"]
+    words += ["--frontend_conf={dtype: float16}", "--frontend_conf", "fs=8k"]
+    assert config.with_arguments(words).content["frontend_conf"] == {
+        "upstreams": ["a"],
+        "fusion_conf": {"size": 5},
+        "dtype": "float16",
+        "fs": "8k",
+    }
+    assert config.content["frontend_conf"]["fusion_conf"] == {"size": 3}
+    other = config.with_arguments(["--frontend", "default"])
+    assert other.content["frontend"] == "default"
+
+
+def test_arguments_about_anything_else_change_nothing():
+    config = ensemble(upstreams=["a"])
+    assert (
+        config.with_arguments(["--max_epoch", "3", "--encoder_conf", "a=1"]) is config
+    )
+
+
+@pytest.mark.parametrize("value", [["x"], [], ["a={"]])
+def test_arguments_that_are_wrong(value):
+    with pytest.raises(EnsembleError, match="^--asr_args: "):
+        ensemble(upstreams=["a"]).with_arguments(["--frontend_conf", *value])
+
+
+def test_another_sample_rate_is_in_the_configuration():
+    config = ensemble(upstreams=["a"])
+    assert config.with_fs("16000") is config
+    assert config.with_fs("8k").content["frontend_conf"]["fs"] == "8k"
+    filterbanks = TrainingConfig("train", {"frontend": "default"})
+    assert filterbanks.with_fs("8k") is filterbanks
+    with pytest.raises(EnsembleError, match="^fs: "):
+        config.with_fs("fast")
+
+
+def test_configurations_that_differ_have_files_that_do(tmp_path):
+    config = ensemble(upstreams=["a"])
+    paths = {config.with_fs(fs).write(tmp_path).name for fs in ("16k", "8k", "44100")}
+    assert len(paths) == 3 and "train_a.yaml" in paths

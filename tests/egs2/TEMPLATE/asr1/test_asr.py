@@ -58,6 +58,35 @@ def asr(recipe):
     return run
 
 
+def test_help_shows_the_stages(asr):
+    _, output = asr("--help")
+    stages = re.search(r"\nStages:\n(.*?)\n\n", output, re.DOTALL).group(1)
+    script = (TEMPLATE / "asr.sh").read_text()
+    numbers = re.findall(r"^stage_(\d+)\(\)", script, re.MULTILINE)
+    assert re.findall(r"^  (\d+)\t\S", stages, re.MULTILINE) == numbers
+    loop = re.search(r"for number in ([\d ]+); do", script).group(1)
+    assert loop.split() == numbers
+
+
+def test_help_shows_the_defaults_of_the_recipe(asr):
+    """They are the options before it."""
+    code, output = asr(*SETS, "--nj", "3", "--asr_args", "--max_epoch 3", "--help")
+    assert code == 0
+    assert re.search(r"^  --nj 3 +# parallel jobs$", output, re.MULTILINE)
+    assert re.search(r"^  --train_set train +# training set", output, re.MULTILINE)
+    assert re.search(r'^  --asr_args "--max_epoch 3" +# ', output, re.MULTILINE)
+
+
+def test_help_needs_no_reader(recipe):
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", "./asr.sh --help | head -n 1"],
+        cwd=recipe,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith("Usage: ") and done.stderr == ""
+
+
 def test_help_lists_espnet_s_options_and_their_defaults(asr):
     code, output = asr("--help")
     assert code == 0
@@ -77,6 +106,37 @@ def test_help_lists_espnet_s_options_and_their_defaults(asr):
         (["--stage"], "--stage: expected a value"),
         (["stage"], "expected --option value, found 'stage'"),
         (["--skip_train", "yes"], "--skip_train: expected true or false, found 'yes'"),
+        (["--stage", "foo"], "--stage: expected a number, found 'foo'"),
+        (["--stop_stage", "1.5"], "--stop_stage: expected a number, found '1.5'"),
+        (["--stage", "010"], "--stage: expected a number, found '010'"),
+        (
+            ["--skip_stages", "2,4"],
+            "--skip_stages: expected numbers of stages, such as",
+        ),
+        (["--ngpu", "all"], "--ngpu: expected a number, found 'all'"),
+        (["--nj", "0"], "--nj: expected a number from 1, found '0'"),
+        (
+            ["--max_wav_duration", "x"],
+            "--max_wav_duration: expected seconds, found 'x'",
+        ),
+        (
+            [*SETS, *CONFIG, "--stage", "12", "--stop_stage", "11"],
+            "--stage 12 comes after --stop_stage 11",
+        ),
+        (
+            [*SETS, *CONFIG, "--valid_set", "a b"],
+            "expected one train_set and one valid",
+        ),
+        ([*SETS, *CONFIG, "--fs", "fast"], "asr_names: fs: "),
+        (
+            [*SETS, *CONFIG, "--asr_args", "it's"],
+            "asr_names: --asr_args it's: expected",
+        ),
+        ([*SETS, *CONFIG, "--upstreams", "wavlm_bse"], "Close names: wavlm_base"),
+        (
+            [*SETS, *CONFIG, "--asr_args", "--frontend_conf fusion_cnf={}"],
+            "asr_names: frontend_conf: unknown key 'fusion_cnf'",
+        ),
         (SETS[2:] + CONFIG, "--train_set is required"),
         (SETS[:2] + SETS[4:] + CONFIG, "--valid_set is required"),
         (SETS[:4] + CONFIG, "--test_sets is required"),
@@ -112,7 +172,7 @@ def test_wrong_options_are_refused_at_once(options, message, asr, recipe):
     ],
 )
 def test_a_stage_names_what_is_missing_and_who_makes_it(stage, missing, maker, asr):
-    more = ["--skip_packing", "false"]
+    more = ["--skip_packing", "false", "--ngpu", "0"]
     code, output = asr(*SETS, *CONFIG, *more, "--stage", str(stage))
     assert code == 2
     assert re.search(
@@ -127,8 +187,37 @@ def test_names_of_folders_say_what_was_asked_for(asr):
     _, output = asr(*SETS, *CONFIG, *options)
     name = "asr_train_hubert_base_wavlm_base_raw_en_bpe50_max_epoch3_optim_conflr0.1_sp"
     assert f"exp/{name}/config.yaml is missing" in output
-    _, output = asr(*SETS, *CONFIG, *options[:-1], "11")
+    _, output = asr(*SETS, *CONFIG, *options[:-1], "11", "--ngpu", "0")
     assert "exp/asr_stats_raw_en_bpe50_sp/train/speech_shape is missing" in output
+
+
+def test_statistics_without_the_data(recipe, asr):
+    """As with --dumpdir misspelt."""
+    for path in ("train/speech_shape", "valid/text_shape.char"):
+        (recipe / "exp/asr_stats_raw_char" / path).parent.mkdir(parents=True)
+        (recipe / "exp/asr_stats_raw_char" / path).touch()
+    options = ["--stage", "11", "--ngpu", "0", "--dumpdir", "dumpx"]
+    code, output = asr(*SETS, *CONFIG, *options)
+    assert code == 2
+    assert "dumpx/raw/train/wav.scp is missing: stage 4 makes it" in output
+
+
+def test_gpus_that_there_are_not_stop_only_stages_that_need_them(asr, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    options = [*SETS, *CONFIG, "--ngpu", "1"]
+    code, output = asr(*options, "--stage", "11")
+    assert code != 0 and "--ngpu 1: expected so many GPUs on this machine" in output
+    _, output = asr(*options, "--stage", "3", "--stop_stage", "5")
+    assert "GPU" not in output and "data/train/wav.scp is missing" in output
+
+
+def test_options_reach_local_data_sh_as_words(recipe, asr):
+    (recipe / "local").mkdir()
+    (recipe / "local" / "data.sh").write_text("#!/bin/sh\nprintf '<%s>' \"$@\"\n")
+    (recipe / "local" / "data.sh").chmod(0o755)
+    options = ["--local_data_opts", "--dir '/a b' *", "--stop_stage", "1"]
+    code, output = asr(*SETS, *CONFIG, *options)
+    assert code == 0 and "<--dir></a b><*>" in output
 
 
 def test_backends(recipe, asr, monkeypatch):
