@@ -270,25 +270,37 @@ def _script(submission: Submission, base: Path, submitted: list[str]) -> str:
 
 def _submit(arguments: list[str], conf: SlurmConf, signals: list[int]) -> None:
     """Run sbatch, which waits for the jobs; what they exit with is not its business."""
-    # Into a pipe, sbatch prints the job's number only when the job has ended; on a
-    # terminal at once. It is needed to cancel the job.
-    terminal, stdout = pty.openpty()
-    os.set_blocking(terminal, False)
+    output, stdout = _open_output()
     try:
         process = _start(arguments, stdout, conf)
         while process.poll() is None and not signals:
             time.sleep(_POLL)
         if signals:
-            _cancel(process, terminal)
+            _cancel(process, output)
             raise JobsStopped(signals[0])
-        if not _read(terminal):
+        if not _read(output):
             raise EnsembleError(
                 f"expected sbatch to accept the jobs, found exit code "
                 f"{process.returncode} and no job number: {shlex.join(arguments)}"
             )
     finally:
         os.close(stdout)
-        os.close(terminal)
+        os.close(output)
+
+
+def _open_output() -> tuple[int, int]:
+    """Open what sbatch's output goes through: its end for us, and sbatch's.
+
+    Into a pipe, sbatch prints the job's number only when the job has ended; on a terminal
+    at once. It is needed to cancel the job, and for that alone: where the machine has no
+    pseudo-terminals (a container without /dev/pts), jobs run all the same.
+    """
+    try:
+        output, stdout = pty.openpty()
+    except OSError:
+        output, stdout = os.pipe()
+    os.set_blocking(output, False)
+    return output, stdout
 
 
 def _start(arguments: list[str], stdout: int, conf: SlurmConf) -> subprocess.Popen:
@@ -308,23 +320,25 @@ def _start(arguments: list[str], stdout: int, conf: SlurmConf) -> subprocess.Pop
         ) from error
 
 
-def _cancel(sbatch: subprocess.Popen, terminal: int) -> None:
+def _cancel(sbatch: subprocess.Popen, output: int) -> None:
     """Cancel the jobs, as soon as their number is known.
 
     Raises:
         EnsembleError: If that fails.
     """
     deadline = time.monotonic() + _ID_WAIT
-    printed = _read(terminal)
+    printed = _read(output)
     while not printed and sbatch.poll() is None and time.monotonic() < deadline:
         time.sleep(_POLL)
-        printed = _read(terminal)
+        printed = _read(output)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(sbatch.pid, signal.SIGTERM)
     sbatch.wait()
     if not printed:
         raise EnsembleError(
-            "stopped before sbatch gave a job number; see squeue for the jobs"
+            "stopped before sbatch gave a job number (without pseudo-terminals, "
+            "/dev/pts, it does so at the end): see squeue for the jobs, and cancel them "
+            "with scancel"
         )
     number, _, cluster = printed.partition(";")
     scancel = ["scancel", *([f"--clusters={cluster}"] if cluster else []), number]
@@ -336,9 +350,9 @@ def _cancel(sbatch: subprocess.Popen, terminal: int) -> None:
         ) from error
 
 
-def _read(terminal: int) -> str:
+def _read(output: int) -> str:
     try:
-        return os.read(terminal, 1024).decode().strip()
+        return os.read(output, 1024).decode().strip()
     except OSError:  # nothing is there
         return ""
 

@@ -3,6 +3,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -182,6 +183,16 @@ def cluster(tmp_path, monkeypatch):
     return folder
 
 
+@pytest.fixture
+def no_terminals(monkeypatch):
+    """A machine without pseudo-terminals."""
+
+    def openpty():
+        raise OSError("out of pty devices")
+
+    monkeypatch.setattr("pty.openpty", openpty)
+
+
 class TestSlurm:
     def test_array(self, cluster, tmp_path):
         (tmp_path / "path.sh").write_text("export FROM_PATH_SH=1\n")
@@ -245,6 +256,22 @@ class TestSlurm:
         ):
             run_slurm(Submission(f"{tmp_path}/x", ["true"]), SlurmConf.read(CONF), {})
 
+    def test_without_pseudo_terminals_jobs_run(self, cluster, no_terminals):
+        submission = Submission("JOB.log", ["echo", "JOB"], JobArray("JOB", 1, 2))
+        assert run_slurm(submission, SlurmConf.read(CONF), {}) == []
+        assert body("2.log") == ["2"]
+
+    def test_without_pseudo_terminals_jobs_cannot_be_cancelled(
+        self, cluster, no_terminals, monkeypatch
+    ):
+        monkeypatch.setattr(slurm, "_ID_WAIT", 0.2)
+        (cluster / "queue").touch()
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        with pytest.raises(EnsembleError, match="/dev/pts, .* see squeue for the jobs"):
+            run_slurm(Submission("x.log", ["true"]), SlurmConf.read(CONF), {})
+        assert not (cluster / "scancel.args").exists()
+
+    @pytest.mark.skipif(not os.path.exists("/dev/pts/ptmx"), reason="needs /dev/pts")
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_signal_cancels_the_job(self, number, cluster):
         (cluster / "queue").touch()
