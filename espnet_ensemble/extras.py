@@ -7,10 +7,10 @@ from espnet_ensemble.errors import EnsembleError
 
 
 def import_extra(name: str, extra: str) -> ModuleType:
-    """Import a package that a plain ``pip install espnet-ensemble`` leaves out.
+    """Import a package that a plain installation of the plugin leaves out.
 
     Args:
-        name: The module, such as ``scipy.signal``.
+        name: The module, such as ``scipy.signal``; its package is called as it is.
         extra: The extra that installs it, such as ``recipes``.
 
     Raises:
@@ -20,12 +20,13 @@ def import_extra(name: str, extra: str) -> ModuleType:
         >>> import_extra("nothing", "dask")
         Traceback (most recent call last):
         espnet_ensemble.errors.EnsembleError: nothing is not installed; run `pip install
-        'espnet-ensemble[dask]'`
+        '.[dask]'` in the checkout of espnet-ensemble, or `pip install nothing`
     """
     try:
         return importlib.import_module(name)
     except ImportError as error:
+        package = name.partition(".")[0]
         raise EnsembleError(
-            f"{name.partition('.')[0]} is not installed; run `pip install "
-            f"'espnet-ensemble[{extra}]'`"
+            f"{package} is not installed; run `pip install '.[{extra}]'` in the checkout "
+            f"of espnet-ensemble, or `pip install {package.replace('_', '-')}`"
         ) from error

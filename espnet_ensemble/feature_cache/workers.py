@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from espnet_ensemble.extras import import_extra
 from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.feature_cache.shard import Shard, ShardConf, ShardExtractor
 
@@ -193,25 +194,21 @@ def _make_on_dask(
 
 @contextmanager
 def _dask_client(workers: Workers) -> Iterator["Client"]:
-    try:
-        from distributed import Client, LocalCluster
-    except ImportError as error:
-        raise CacheError(
-            f"--dask {workers.dask} needs Dask: pip install 'espnet-ensemble[dask]'"
-        ) from error
+    dask = import_extra("distributed", "dask")
     with ExitStack() as stack:
         address = workers.dask
         if address == "local":
             address = stack.enter_context(
-                LocalCluster(workers.nj, threads_per_worker=1, dashboard_address=":0")
+                dask.LocalCluster(
+                    workers.nj, threads_per_worker=1, dashboard_address=":0"
+                )
             )
         elif address == "slurm":
-            from dask_jobqueue import SLURMCluster
-
-            address = stack.enter_context(SLURMCluster())
+            jobqueue = import_extra("dask_jobqueue", "dask")
+            address = stack.enter_context(jobqueue.SLURMCluster())
             address.scale(jobs=workers.nj)
         try:
-            yield stack.enter_context(Client(address))
+            yield stack.enter_context(dask.Client(address))
         except OSError as error:
             raise CacheError(f"--dask {workers.dask}: {error}") from error
 
