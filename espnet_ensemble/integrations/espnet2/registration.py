@@ -35,6 +35,7 @@ MENDED = (
     ("ctc_only:decode_by_ctc", "espnet.nets.beam_search"),
     ("ctc_only:decode_by_ctc", "espnet2.legacy.nets.beam_search"),
     ("ctc_only:report_true_cer", "espnet2.asr.espnet_model"),
+    ("help_texts:print_percent_signs", "espnet2.bin.asr_inference"),
     ("unpacking:check_before_unpacking", "espnet2.main_funcs.pack_funcs"),
 )
 
@@ -45,7 +46,7 @@ def register() -> None:
 
     And the data type ``feature_cache`` in its data sets; checks of the options before
     training, from features and of an experiment that was begun; what :mod:`.ctc_only`
-    mends; and a check of archives before they are unpacked.
+    mends, and :mod:`.help_texts`; and a check of archives before they are unpacked.
 
     A module that is already imported gets them now, any other at the moment it is
     imported: importing all tasks takes long and needs packages that one task alone does
