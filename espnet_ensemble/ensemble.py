@@ -234,7 +234,8 @@ class Ensemble(Module):
     def _dtype(self) -> torch.dtype:
         if self.frozen:
             return self.fingerprints.dtype
-        return next(p.dtype for u in self.upstreams for p in u.parameters())
+        # Filterbanks and their like have no parameters.
+        return next((p.dtype for p in self.parameters()), torch.get_default_dtype())
 
     def _move_upstreams(self, device: torch.device) -> None:
         """Bring frozen upstreams to this module's device, where the speech must be, too.

@@ -1,15 +1,18 @@
 """The interface of an upstream: one SSL speech encoder."""
 
+import copy
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import Module
 
 from espnet_ensemble.errors import EnsembleError
+
+Self = TypeVar("Self", bound="Upstream")
 
 
 class UpstreamError(EnsembleError):
@@ -50,7 +53,9 @@ class CopyableLock:
 class Upstream(Module, ABC):
     """One SSL speech encoder, whatever library it comes from.
 
-    Several threads may call one upstream at once.
+    Several threads may call one upstream at once. Of one that
+    :func:`~espnet_ensemble.upstream.registry.load_upstream` gave, a pickle holds the
+    weights, and what to load them into: its checkpoint must be there where it is read.
 
     Args:
         name: What the user calls it; messages use it.
@@ -79,6 +84,19 @@ class Upstream(Module, ABC):
         self.feature_size = feature_size
         self.layers = tuple(layers)
         self.fingerprint = fingerprint
+        #: Loads it once more, for pickles; None: it is pickled like any module.
+        self.load_again: Callable[[], Upstream] | None = None
+
+    def __reduce_ex__(self, protocol):
+        # Parametrizations of torch, and functions inside functions of S3PRL, cannot be.
+        if self.load_again is None:
+            return super().__reduce_ex__(protocol)
+        return _restore, (self.load_again, self.state_dict(), self.training)
+
+    def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
+        result = memo[id(self)] = type(self).__new__(type(self))
+        vars(result).update(copy.deepcopy(vars(self), memo))
+        return result
 
     @abstractmethod
     def forward(self, wavs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -95,6 +113,15 @@ class Upstream(Module, ABC):
             For each of ``layers``, (batch, frames, feature_size), undefined at the
             padding; and the number of frames of each utterance, (batch,).
         """
+
+
+def _restore(
+    load_again: Callable[[], Upstream], weights: Mapping[str, Tensor], training: bool
+) -> Upstream:
+    upstream = load_again()
+    # Their device and type come with them.
+    upstream.load_state_dict(weights, assign=True)
+    return upstream.train(training)
 
 
 def pad_to(wavs: Tensor, samples: int) -> Tensor:

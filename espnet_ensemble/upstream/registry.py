@@ -3,6 +3,7 @@
 import difflib
 import os
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 from espnet_ensemble.errors import EnsembleError
@@ -110,6 +111,16 @@ def load_upstream(conf: UpstreamConf, download_dir: str | None = None) -> Upstre
         EnsembleError: If there is no such layer.
     """
     check_upstream(conf, download_dir)
+    upstream = _load(conf, download_dir)
+    upstream.load_again = partial(load_upstream, conf.absolute(), download_dir)
+    for module in upstream.modules():
+        # Then torch.ao's quantization leaves it as it is: WavLM's attention takes the
+        # weights of its linear layers, which quantized ones do not have.
+        vars(module)["qconfig"] = None
+    return upstream
+
+
+def _load(conf: UpstreamConf, download_dir: str | None) -> Upstream:
     # Each loader is imported where it is used: transformers takes seconds, and so do
     # S3PRL's modules.
     if conf.uses_s3prl:

@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 from torch.nn.utils.rnn import pad_sequence
+from torch.nn.utils.weight_norm import WeightNorm
 
 from espnet_ensemble.frames import padding_mask
 from espnet_ensemble.layers import Layer, layer_indices
@@ -134,9 +136,10 @@ class S3prlUpstream(Upstream):
         )
         self.expert = expert
         self._lock = CopyableLock()
-        self._guard = self._guard_and_cut(expert.model) if batched else None
+        self._guard = self._guard_and_cut(expert) if batched else None
 
-    def _guard_and_cut(self, model) -> PaddingGuard:
+    def _guard_and_cut(self, expert) -> PaddingGuard:
+        model, top = expert.model, max(self.layers)
         guard = PaddingGuard(model.feature_extractor, model.encoder)
         if hasattr(model, "forward_padding_mask"):
             # S3PRL's HuBERT and WavLM guess the frames that are padding by dividing.
@@ -146,8 +149,20 @@ class S3prlUpstream(Upstream):
         # It is 0, gradients stop before the feature extractor; ESPnet's frontend sets it.
         model.feature_grad_mult = 1.0
         pre_norm = getattr(model.encoder, "layer_norm_first", False)
-        cut_layers(model.encoder, max(self.layers), norm_follows=pre_norm)
+        cut_layers(model.encoder, top, norm_follows=pre_norm)
+        # One for each layer, and the encoder's.
+        expert.hooks = [*expert.hooks[:top], *expert.hooks[-1:]]
         return guard
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "S3prlUpstream":
+        _detach_computed_weights(self)
+        copy = super().__deepcopy__(memo)
+        # S3PRL's hooks collect hidden states in the expert that they were made for.
+        for hook in copy.expert.hooks:
+            hook.handler.remove()
+            hook.handler = None
+            copy.expert._register_hook_handler(hook)
+        return copy
 
     def forward(self, wavs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """Compute hidden states, see :meth:`.Upstream.forward`."""
@@ -189,6 +204,14 @@ class S3prlUpstream(Upstream):
     @property
     def _dtype(self) -> torch.dtype:
         return next((p.dtype for p in self.parameters()), torch.float32)
+
+
+def _detach_computed_weights(model: Module) -> None:
+    """Let a model be copied: what weight norm has computed last has a gradient."""
+    for module in model.modules():
+        for hook in module._forward_pre_hooks.values():
+            if isinstance(hook, WeightNorm):
+                setattr(module, hook.name, hook.compute_weight(module).detach())
 
 
 class S3prlHuggingFaceUpstream(Upstream):

@@ -1,7 +1,10 @@
 import contextlib
 import copy
+import io
 import json
+import pickle
 import shutil
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -475,6 +478,92 @@ class TestParts:
         upstreams = [self.Ramp(name="one"), self.Ramp(fs=8000, name="other")]
         with pytest.raises(EnsembleError, match="one 16000 Hz, other 8000 Hz"):
             Ensemble(upstreams)
+
+
+def _pickled(model):
+    return pickle.loads(pickle.dumps(model))
+
+
+def _saved(model):
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+def _quantized(model):
+    """As ESPnet's ``--quantize_asr_model`` does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # for torchao
+        return torch.ao.quantization.quantize_dynamic(
+            model, qconfig_spec={torch.nn.Linear}, dtype=torch.qint8
+        )
+
+
+class TestCopies:
+    """Copies have the features of what they were made from, whatever made them."""
+
+    @pytest.fixture(params=["s3prl", "s3prl_conformer", "s3prl_hf", "transformers"])
+    def upstreams(self, request, models, s3prl_checkpoints):
+        if request.param == "transformers":
+            names = [{"name": models(f)} for f in ("WavLM", "Wav2Vec2Conformer")]
+        elif request.param == "s3prl_hf":
+            path = models("Hubert")
+            names = [{"name": "hf_hubert_custom", "path_or_url": path}]
+        elif request.param == "s3prl_conformer":
+            path = s3prl_checkpoints("wav2vec2_conformer")
+            names = [{"name": "wav2vec2_local", "path_or_url": path}]
+        else:
+            names = [
+                {"name": f"{f}_local", "path_or_url": s3prl_checkpoints(f)}
+                for f in ("wavlm", "hubert", "wav2vec2", "data2vec")
+            ]
+        return [{**name, "layer": [1, 3]} for name in names]
+
+    @pytest.mark.parametrize("frozen", [True, False])
+    @pytest.mark.parametrize("copied", [copy.deepcopy, _pickled, _saved, _quantized])
+    def test_features_are_equal(self, copied, frozen, upstreams, speech):
+        model = Model(build(upstreams, frozen=frozen)).train()
+        model.linear(model.ensemble(*speech)[0]).sum().backward()
+        model.eval()
+        with torch.no_grad():
+            expected, _ = model.ensemble(*speech)
+            for other in (copied(model), copied(copy.deepcopy(model))):
+                assert torch.equal(other.ensemble(*speech)[0], expected)
+            # Not the copy, which has hooks of its own.
+            assert torch.equal(model.ensemble(*speech)[0], expected)
+
+    def test_a_trained_upstream_is_copied_with_its_weights(self, tiny_wavlm, speech):
+        model = Model(build([tiny_wavlm], frozen=False)).eval()
+        torch.nn.init.zeros_(
+            model.ensemble.upstreams[0].model.encoder.layer_norm.weight
+        )
+        expected, _ = model.ensemble(*speech)
+        other = _pickled(model)
+        assert torch.equal(other.ensemble(*speech)[0], expected)
+        assert all(p.requires_grad for p in other.linear.parameters())
+        assert list(other.state_dict()) == list(model.state_dict())
+
+    def test_a_copy_keeps_type_and_mode(self, tiny_wavlm):
+        for frozen in (True, False):
+            ensemble = build([tiny_wavlm], frozen=frozen, dtype="float32").train()
+            ensemble.upstreams[0].to(torch.bfloat16)
+            (upstream,) = _pickled(ensemble).upstreams
+            assert {p.dtype for p in upstream.parameters()} == {torch.bfloat16}
+            assert upstream.training != frozen
+
+    def test_the_rest_is_quantized(self, pair):
+        model = _quantized(Model(build(pair, fusion="projection", frozen=False)))
+        quantized = torch.ao.nn.quantized.dynamic.Linear
+        names = [n for n, m in model.named_modules() if isinstance(m, quantized)]
+        assert names[-1] == "linear" and not any("upstreams" in name for name in names)
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("copied", [copy.deepcopy, _pickled])
+    def test_s3prl_s_other_architectures(self, copied, speech):
+        ensemble = build(["fbank"], frozen=False)
+        expected, _ = ensemble(*speech)
+        assert torch.equal(copied(ensemble)(*speech)[0], expected)
 
 
 class TestThreads:
