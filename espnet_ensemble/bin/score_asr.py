@@ -4,17 +4,14 @@
 import argparse
 from pathlib import Path
 
-from espnet2.utils.types import str_or_none
-
 from espnet_ensemble.bin.command import make_parser, run
-from espnet_ensemble.recipes.results import write_score
-from espnet_ensemble.recipes.sclite import find_sclite, summary
-from espnet_ensemble.recipes.transcripts import (
-    CLEANERS,
-    build_tokenizers,
-    read_transcripts,
-    tokenize,
+from espnet_ensemble.bin.scoring_options import (
+    add_scoring_options,
+    print_results,
+    scoring_options,
 )
+from espnet_ensemble.recipes.dataset_scoring import score_dataset
+from espnet_ensemble.recipes.transcripts import read_transcripts
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -29,26 +26,7 @@ def get_parser() -> argparse.ArgumentParser:
         type=Path,
         help="folder for score_wer, score_cer and score_ter",
     )
-    parser.add_argument(
-        "--bpemodel", help="SentencePiece model; no TER if it is no file"
-    )
-    parser.add_argument(
-        "--nlsyms_txt",
-        type=str_or_none,
-        help="file of non-linguistic symbols, which words and characters leave out",
-    )
-    for name, of in (("cleaner", "references"), ("hyp_cleaner", "hypotheses")):
-        parser.add_argument(
-            f"--{name}",
-            type=str_or_none,
-            choices=[None, *CLEANERS],
-            help=f"text cleaner of the {of} (default: none)",
-        )
-    parser.add_argument(
-        "--score_opts",
-        default="",
-        help='options of sclite, such as --score_opts="-s -e utf-8"',
-    )
+    add_scoring_options(parser)
     return parser
 
 
@@ -58,20 +36,8 @@ def main(cmd: list[str] | None = None) -> None:
 
 
 def _work(args: argparse.Namespace) -> None:
-    # Asked first: nothing is written where the options cannot be met.
-    find_sclite(args.score_opts)
     texts = read_transcripts(args.ref, args.hyp, args.utt2spk)
-    tokenizers = build_tokenizers(args.bpemodel, args.nlsyms_txt)
-    for metric, tokenizer in tokenizers.items():
-        result = write_score(
-            args.output_dir / f"score_{metric}",
-            tokenize(texts.ref, tokenizer, args.cleaner),
-            tokenize(texts.hyp, tokenizer, args.hyp_cleaner),
-            texts.utt2spk,
-            args.score_opts,
-        )
-        print(f"Write {metric} result in {result}")
-        print(*summary(result.read_text(encoding="utf-8")), sep="\n")
+    print_results(score_dataset(texts, args.output_dir, scoring_options(args)))
 
 
 if __name__ == "__main__":
