@@ -5,8 +5,17 @@ import argparse
 from pathlib import Path
 
 from espnet_ensemble.bin.command import make_parser, run
+from espnet_ensemble.decoding.ctm import read_ctm
+from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.recipes.calibration import Calibration, calibrate
 from espnet_ensemble.recipes.result_picture import draw_result
-from espnet_ensemble.recipes.results import first_transcripts, read_results
+from espnet_ensemble.recipes.results import (
+    DatasetResult,
+    ScoredWords,
+    first_transcripts,
+    read_results,
+    read_scored_words,
+)
 from espnet_ensemble.recipes.train_log import read_epochs
 
 
@@ -14,6 +23,9 @@ def get_parser() -> argparse.ArgumentParser:
     """Options of ``show_result``."""
     parser = make_parser("show_result", __doc__)
     parser.add_argument("exp_dir", type=Path, help="folder of the experiment")
+    parser.add_argument(
+        "--inference_tag", help="which decoding (default: the last by name)"
+    )
     parser.add_argument("--number", type=int, default=5, help="of transcripts")
     return parser
 
@@ -24,14 +36,47 @@ def main(cmd: list[str] | None = None) -> None:
 
 
 def _work(args: argparse.Namespace) -> None:
-    results = read_results(args.exp_dir)
+    results = _results(args.exp_dir, args.inference_tag)
     last = [result for result in results if result.metric == "wer"][-1]
-    for speaker, said, text in first_transcripts(args.exp_dir, last, args.number):
-        print(f"{speaker}:", f"    said: {said}", f"    text: {text}", sep="\n")
+    folder = args.exp_dir / last.inference_tag / last.dataset
+    words = read_scored_words(folder)
+    for spk, said, text in first_transcripts(words, args.number):
+        print(f"{spk}:", f"    said: {said}", f"    text: {text}", sep="\n")
+    calibration = _calibration(folder, words)
+    if calibration is not None:
+        print(_describe(calibration))
     picture = args.exp_dir / "images" / "result.png"
     picture.parent.mkdir(exist_ok=True)
-    draw_result(read_epochs(args.exp_dir), results, args.exp_dir.name, picture)
+    title = args.exp_dir.name
+    draw_result(read_epochs(args.exp_dir), results, calibration, title, picture)
     print(f"picture: {picture.resolve()}")
+
+
+def _results(exp_dir: Path, inference_tag: str | None) -> list[DatasetResult]:
+    """Those of one decoding."""
+    results = read_results(exp_dir)
+    tags = sorted({result.inference_tag for result in results})
+    tag = inference_tag or tags[-1]
+    if tag not in tags:
+        raise EnsembleError(
+            f"{exp_dir}: expected results of {tag}, found {', '.join(tags)}"
+        )
+    return [result for result in results if result.inference_tag == tag]
+
+
+def _calibration(folder: Path, words: ScoredWords) -> Calibration | None:
+    if not (folder / "ctm").exists():
+        return None
+    recognised = read_ctm(folder / "ctm")
+    return calibrate(words.ref, recognised) if recognised else None
+
+
+def _describe(calibration: Calibration) -> str:
+    nce = "" if calibration.nce is None else f", NCE {calibration.nce:.3f}"
+    return (
+        f"confidences of {len(calibration.correct)} words: expected calibration error "
+        f"{calibration.ece:.3f}{nce}"
+    )
 
 
 if __name__ == "__main__":

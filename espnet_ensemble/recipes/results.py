@@ -9,11 +9,11 @@
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from espnet_ensemble.data.tables import Table
+from espnet_ensemble.data.tables import Table, read_table
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import PathLike, check_keys, read_yaml, write_text
 from espnet_ensemble.recipes import sclite
@@ -119,24 +119,66 @@ def read_results(exp_dir: PathLike) -> list[DatasetResult]:
     return results
 
 
+@dataclass(frozen=True)
+class ScoredWords:
+    """The words that were compared, by utterance.
+
+    Attributes:
+        ref: utt_id -> words that were said, in the order of ``ref.trn``.
+        hyp: utt_id -> words that were recognised.
+        utt2spk: utt_id -> speaker.
+    """
+
+    ref: Tokens
+    hyp: Tokens
+    utt2spk: Table
+
+
+def read_scored_words(folder: PathLike) -> ScoredWords:
+    """Read the words of a decoded dataset that has been scored.
+
+    Args:
+        folder: Of the dataset, such as ``exp/asr_x/decode_y/test``.
+
+    Raises:
+        EnsembleError: If it has not been scored, or there is no ``text``.
+    """
+    scored = Path(folder) / "score_wer"
+    if not (scored / "hyp.trn").exists():
+        raise EnsembleError(f"{folder}: expected score_wer (stage 13 makes it)")
+    ref, hyp = (
+        sclite.parse_trn((scored / f"{name}.trn").read_text(encoding="utf-8"))
+        for name in ("ref", "hyp")
+    )
+    decoded = read_table(Path(folder) / "text")
+    names = {key: _utt_id(key, decoded) for key in ref}
+    return ScoredWords(
+        {names[key]: words.split() for key, words in ref.items()},
+        {names[key]: words.split() for key, words in hyp.items()},
+        {utt_id: key.removesuffix(f"-{utt_id}") for key, utt_id in names.items()},
+    )
+
+
 def first_transcripts(
-    exp_dir: PathLike, result: DatasetResult, number: int
+    words: ScoredWords, number: int
 ) -> Iterator[tuple[str, str, str]]:
     """Pick the first utterance of as many speakers.
 
     Yields:
         The speaker, the words that were said, and those that were recognised.
     """
-    folder = Path(exp_dir) / result.inference_tag / result.dataset / "score_wer"
-    refs, hyps = (
-        sclite.parse_trn((folder / f"{name}.trn").read_text(encoding="utf-8"))
-        for name in ("ref", "hyp")
-    )
     first: dict[str, str] = {}
-    for key in refs:
-        first.setdefault(key.split("-")[0], key)
-    for speaker, key in list(first.items())[:number]:
-        yield speaker, refs[key], hyps[key]
+    for utt_id in words.ref:
+        first.setdefault(words.utt2spk[utt_id], utt_id)
+    for spk, utt_id in list(first.items())[:number]:
+        yield spk, " ".join(words.ref[utt_id]), " ".join(words.hyp[utt_id])
+
+
+def _utt_id(key: str, utt_ids: Container[str]) -> str:
+    """The utterance of "speaker-utterance", either of which may have more of the signs."""
+    parts = key.split("-")
+    endings = ("-".join(parts[start:]) for start in range(1, len(parts)))
+    return next((ending for ending in endings if ending in utt_ids), key)
 
 
 def _read_counts(result: Path) -> Counts:

@@ -570,6 +570,7 @@ stage_13() { # scoring, RESULTS.md
     "${python}" -m espnet_ensemble.bin.show_asr_result "${asr_exp}" > "${asr_exp}/RESULTS.md.tmp"
     mv "${asr_exp}/RESULTS.md.tmp" "${asr_exp}/RESULTS.md"
     cat "${asr_exp}/RESULTS.md"
+    "${python}" -m espnet_ensemble.bin.show_result "${asr_exp}" --inference_tag "${inference_tag}"
     [ ! -f local/score.sh ] || local/score.sh "${local_score_opts_words[@]}" "${asr_exp}"
 }
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import yaml
 
-from espnet_ensemble.data.tables import read_table
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import read_yaml
-from espnet_ensemble.recipes.sclite import parse_trn
+from espnet_ensemble.recipes.results import read_scored_words
 from espnet_ensemble.recipes.scoring import Score, Tokens, score_tokens
 
 #: What ``espnet-ensemble combine`` writes into the folder of its decoding.
@@ -49,14 +48,16 @@ def read_systems(decodings: Sequence[Path], dataset: str) -> list[System]:
     Raises:
         EnsembleError: If one is not scored, their references differ, or there are no words.
     """
-    ref, hyp, utt2spk = _read(decodings[0] / dataset)
-    if not any(ref.values()):
+    first = read_scored_words(decodings[0] / dataset)
+    if not any(first.ref.values()):
         raise EnsembleError(f"{decodings[0] / dataset}: expected words, found none")
-    systems = [System(decodings[0], score_tokens(ref, hyp, utt2spk))]
-    for decoding in decodings[1:]:
-        other_ref, hyp, _ = _read(decoding / dataset)
-        _check_same(ref, other_ref, decodings[0] / dataset, decoding / dataset)
-        systems.append(System(decoding, score_tokens(ref, hyp, utt2spk)))
+    systems = []
+    for decoding in decodings:
+        words = read_scored_words(decoding / dataset)
+        _check_same(first.ref, words.ref, decodings[0] / dataset, decoding / dataset)
+        systems.append(
+            System(decoding, score_tokens(first.ref, words.hyp, first.utt2spk))
+        )
     return systems
 
 
@@ -92,31 +93,6 @@ def differences(decodings: Sequence[Path]) -> dict[str, list[str]]:
     keys = dict.fromkeys(key for setting in settings for key in setting)
     rows = {key: [setting.get(key, "") for setting in settings] for key in keys}
     return {key: values for key, values in rows.items() if len(set(values)) > 1}
-
-
-def _read(folder: Path) -> tuple[Tokens, Tokens, dict[str, str]]:
-    """References, hypotheses and speakers by utterance."""
-    scored = folder / "score_wer"
-    if not (scored / "hyp.trn").exists():
-        raise EnsembleError(f"{folder}: expected score_wer (stage 13 makes it)")
-    ref, hyp = (
-        parse_trn((scored / f"{name}.trn").read_text(encoding="utf-8"))
-        for name in ("ref", "hyp")
-    )
-    utt_ids = read_table(folder / "text")
-    names = {key: _utt_id(key, utt_ids) for key in ref}
-    return (
-        {names[key]: words.split() for key, words in ref.items()},
-        {names[key]: words.split() for key, words in hyp.items()},
-        {name: key.removesuffix(f"-{name}") for key, name in names.items()},
-    )
-
-
-def _utt_id(key: str, utt_ids: Mapping[str, str]) -> str:
-    """The utterance of "speaker-utterance", either of which may have more of the signs."""
-    parts = key.split("-")
-    endings = ("-".join(parts[start:]) for start in range(1, len(parts)))
-    return next((ending for ending in endings if ending in utt_ids), key)
 
 
 def _check_same(one: Tokens, other: Tokens, first: Path, second: Path) -> None:

@@ -3,11 +3,13 @@ import os
 
 import pytest
 
+from espnet_ensemble.data.tables import write_table
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.recipes.results import (
     DatasetResult,
     first_transcripts,
     read_results,
+    read_scored_words,
     write_score,
 )
 from espnet_ensemble.recipes.sclite import find_sclite
@@ -248,10 +250,26 @@ def test_damaged_numbers(text, scored, tmp_path):
 
 def test_first_transcripts_of_speakers(no_sclite, tmp_path):
     ref = {"u1": ["a", "b"], "u2": ["c"], "u3": ["d"], "u4": ["e"]}
-    speakers = {"u1": "bob", "u2": "bob", "u3": "alice", "u4": "carl"}
-    write_score(tmp_path / "decode/test/score_wer", ref, {**ref, "u3": []}, speakers)
-    (result,) = read_results(tmp_path)
-    assert list(first_transcripts(tmp_path, result, 2)) == [
+    speakers = {"u1": "bob", "u2": "bob", "u3": "alice-x", "u4": "carl"}
+    folder = tmp_path / "decode/test"
+    write_score(folder / "score_wer", ref, {**ref, "u3": []}, speakers)
+    write_table(folder / "text", dict.fromkeys(ref, "whatever"))
+    assert list(first_transcripts(read_scored_words(folder), 2)) == [
         ("bob", "a b", "a b"),
-        ("alice", "d", ""),
+        ("alice-x", "d", ""),
     ]
+
+
+def test_speakers_and_utterances_with_dashes(no_sclite, tmp_path):
+    ref = {"a-b-1": ["x"], "b-1": ["y"]}
+    write_score(tmp_path / "score_wer", ref, ref, {"a-b-1": "a-b", "b-1": "b"})
+    write_table(tmp_path / "text", {"a-b-1": "x", "b-1": "y"})
+    words = read_scored_words(tmp_path)
+    assert words.ref == words.hyp == ref
+    assert words.utt2spk == {"a-b-1": "a-b", "b-1": "b"}
+
+
+def test_words_that_were_not_scored(tmp_path):
+    message = f"{tmp_path}: expected score_wer .stage 13 makes it"
+    with pytest.raises(EnsembleError, match=message):
+        read_scored_words(tmp_path)

@@ -24,12 +24,6 @@ def test_what_systems_recognised(make_decoding):
     assert second.score.utterances[0].pairs[0] == Pair("the", "a")
 
 
-def test_speakers_and_utterances_with_dashes(make_decoding):
-    said = {"a-b-1": "x", "b-1": "y"}
-    (system,) = read_systems([make_decoding("asr_a", {}, said)], "test")
-    assert [u.utt_id for u in system.score.utterances] == ["a-b-1", "b-1"]
-
-
 def test_references_that_differ(make_decoding):
     decodings = [
         make_decoding("asr_a", {}),
@@ -38,13 +32,6 @@ def test_references_that_differ(make_decoding):
     message = "expected the references of .*asr_a/decode/test; "
     with pytest.raises(EnsembleError, match=message):
         read_systems(decodings, "test")
-
-
-def test_a_decoding_without_score(make_decoding, tmp_path):
-    decoding = make_decoding("asr_a", {})
-    (decoding / "test" / "score_wer" / "hyp.trn").unlink()
-    with pytest.raises(EnsembleError, match="test: expected score_wer .stage 13 makes"):
-        read_systems([decoding], "test")
 
 
 def test_no_words(make_decoding):
