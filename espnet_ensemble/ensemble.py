@@ -7,7 +7,8 @@ ESPnet takes.
 """
 
 import math
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -20,7 +21,11 @@ from espnet_ensemble.layers import Featurizer
 from espnet_ensemble.masking import BandMask
 from espnet_ensemble.normalization import find_normalization
 from espnet_ensemble.upstream.base import Upstream
-from espnet_ensemble.upstream.fingerprint import to_hex, to_tensor
+from espnet_ensemble.upstream.fingerprint import (
+    probe_difference,
+    to_hex,
+    to_tensor,
+)
 
 #: Of each upstream, one tensor for each of its layers.
 HiddenStates = list[list[Tensor]]
@@ -36,8 +41,9 @@ class Ensemble(Module):
     Frozen upstreams are in evaluation mode always and hidden from the model that holds
     this module: they are in no ``state_dict``, no optimizer and no DDP broadcast, and are
     initialized by nobody. They follow this module's device from the first speech on. Its
-    ``state_dict`` holds a fingerprint of their weights instead, and loading it over other
-    weights is refused.
+    ``state_dict`` holds a fingerprint of their weights instead, and a probe of their
+    features; loading it over other weights, or over upstreams that compute something else
+    with them, is refused.
 
     Args:
         upstreams: At least one, all of one sample rate.
@@ -262,29 +268,65 @@ class Ensemble(Module):
             self._move_upstreams(self.fingerprints.device)
         return self
 
+    def _save_to_state_dict(self, destination, prefix, keep_vars):
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.frozen:
+            # No buffer: it takes the upstreams to run.
+            destination[prefix + "probes"] = torch.stack(
+                [_with_layers(u.probe(), u) for u in self.upstreams]
+            )
+
     def _load_from_state_dict(
         self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors
     ):
         key = prefix + "fingerprints"
+        # Checkpoints of version 0.1 have none.
+        probes = state_dict.pop(prefix + "probes", None) if self.frozen else None
         if self.frozen and key in state_dict:
-            errors.extend(self._differences(state_dict[key]))
+            errors.extend(self._differences(state_dict[key], probes))
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing, unexpected, errors
         )
 
-    def _differences(self, fingerprints: Tensor) -> list[str]:
+    def _differences(
+        self, fingerprints: Tensor, probes: Tensor | None
+    ) -> Iterator[str]:
         if len(fingerprints) != len(self.upstreams):
-            return [
+            yield (
                 f"the checkpoint was made over {len(fingerprints)} upstreams, this "
                 f"frontend has {len(self.upstreams)}"
-            ]
-        return [
-            f"upstream {upstream.name!r} has other weights (fingerprint "
-            f"{upstream.fingerprint.hex()[:16]}) than the one that the checkpoint was "
-            f"made over ({to_hex(theirs)[:16]})"
-            for upstream, theirs in zip(self.upstreams, fingerprints, strict=True)
-            if upstream.fingerprint.hex() != to_hex(theirs)
-        ]
+            )
+            return
+        for index, upstream in enumerate(self.upstreams):
+            theirs = to_hex(fingerprints[index])
+            if upstream.fingerprint.hex() != theirs:
+                yield (
+                    f"upstream {upstream.name!r} has other weights (fingerprint "
+                    f"{upstream.fingerprint.hex()[:16]}) than the one that the checkpoint "
+                    f"was made over ({theirs[:16]})"
+                )
+            elif probes is not None and (
+                more := _other_features(upstream, probes[index])
+            ):
+                yield more
+
+
+def _with_layers(probe: Tensor, upstream: Upstream) -> Tensor:
+    """Add to a probe a number, exact in any type, that says which layers it is of."""
+    code = zlib.crc32(repr(upstream.layers).encode()) % 251
+    return torch.cat([probe, torch.tensor([float(code)])])
+
+
+def _other_features(upstream: Upstream, expected: Tensor) -> str | None:
+    probe = _with_layers(upstream.probe(), upstream)
+    if probe[-1] != expected[-1].cpu():
+        return None  # of other layers: they say nothing of one another
+    percent = probe_difference(probe[:-1], expected[:-1])
+    return percent and (
+        f"upstream {upstream.name!r} has the weights that the checkpoint was made over, "
+        f"but its features differ by {percent}: its configuration (config.json, "
+        "extra_conf) or preprocessing (do_normalize) has changed; restore it, or train anew"
+    )
 
 
 def check_sample_rates(names: Sequence[str], rates: Sequence[int]) -> None:

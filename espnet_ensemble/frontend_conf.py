@@ -182,8 +182,10 @@ class FrontendConf:
         from espnet_ensemble.upstream.registry import load_upstream
 
         upstreams = [load_upstream(conf, self.download_dir) for conf in self.upstreams]
-        if self.frozen:
-            upstreams = [u.to(getattr(torch, self.dtype)) for u in upstreams]
+        if self.dtype != "float32":
+            for upstream in upstreams:
+                upstream.probe()  # as exact as without, so that probes can be compared
+                upstream.to(getattr(torch, self.dtype))
         sizes = [upstream.feature_size for upstream in upstreams]
         fusion = build_fusion(self.fusion, sizes, **self.fusion_conf)
         return {

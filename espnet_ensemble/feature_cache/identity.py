@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from espnet_ensemble.data.audio import AudioError, open_audio, read_audio
 from espnet_ensemble.data.datadir import validate
@@ -16,6 +17,7 @@ from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.files import FileState, PathLike
 from espnet_ensemble.frontend_conf import FrontendConf
 from espnet_ensemble.layers import Layer
+from espnet_ensemble.upstream.fingerprint import probe_difference
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class FeatureIdentity:
         hop_length: Samples at that rate from one frame to the next.
         speech_fs: Sample rate of the audio, in Hz.
         dtype: Type that the upstream computed in.
+        probe: What :meth:`~espnet_ensemble.upstream.base.Upstream.probe` gave; None: it is
+            not known, in a cache of version 0.1.
     """
 
     upstream: str = field(compare=False)
@@ -48,6 +52,7 @@ class FeatureIdentity:
     hop_length: int
     speech_fs: int
     dtype: str
+    probe: list[float] | None = field(default=None, compare=False)
 
     @classmethod
     def load(cls, conf: FrontendConf) -> "FeatureIdentity":
@@ -78,6 +83,7 @@ class FeatureIdentity:
             hop_length=upstream.hop_length,
             speech_fs=ensemble.fs,
             dtype=conf.dtype,
+            probe=[float(f"{x:.6g}") for x in upstream.probe().tolist()],
         )
 
     @property
@@ -98,7 +104,14 @@ class FeatureIdentity:
                     f"{key}: expected {getattr(self, key)!r}, found "
                     f"{getattr(found, key)!r}"
                 )
-        return None
+        if self.probe is None or found.probe is None:
+            return None
+        percent = probe_difference(torch.tensor(found.probe), torch.tensor(self.probe))
+        return percent and (
+            f"the weights are the same, but the features differ by {percent}: the "
+            "configuration (config.json, extra_conf) or preprocessing (do_normalize) of "
+            f"{self.upstream} has changed since"
+        )
 
 
 @dataclass(frozen=True)

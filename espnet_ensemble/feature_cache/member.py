@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -33,6 +33,7 @@ from espnet_ensemble.files import (
     remove_unfinished,
     write_yaml,
 )
+from espnet_ensemble.upstream.fingerprint import PROBE_SIZE
 from espnet_ensemble.version import __version__
 
 INFO = "cache.yaml"
@@ -68,10 +69,13 @@ class MemberInfo:
             EnsembleError: If it is not there or not what it should be.
         """
         own = ["storage", "creator"]
-        content = read_complete(
-            path, [*(f.name for f in fields(FeatureIdentity)), *own]
-        )
+        known = [f.name for f in fields(FeatureIdentity) if f.name != "probe"]
+        # Version 0.1 wrote no probe.
+        content = read_complete(path, [*known, *own], ["probe"])
         values = {key: content.pop(key) for key in own}
+        probe = content.get("probe")
+        if probe is not None and [type(x) for x in probe] != [float] * PROBE_SIZE:
+            raise CacheError(f"{path}: probe: expected {PROBE_SIZE} numbers")
         return cls(FeatureIdentity(**content), **values)
 
     def difference(self, found: "MemberInfo") -> str | None:
@@ -83,11 +87,16 @@ class MemberInfo:
     def write(self, path: PathLike) -> None:
         """Write a ``cache.yaml``."""
         content = asdict(self)
-        write_yaml(path, {**content.pop("features"), **content})
+        features = content.pop("features")
+        probe = features.pop("probe")
+        more = {} if probe is None else {"probe": probe}
+        write_yaml(path, {**features, **content, **more})
 
 
-def read_complete(path: PathLike, keys: list[str]) -> dict[str, Any]:
-    """Read a YAML file of exactly these keys, which an extraction writes last.
+def read_complete(
+    path: PathLike, keys: list[str], optional: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Read a YAML file of these keys, which an extraction writes last.
 
     Raises:
         EnsembleError: If it is not there or not that.
@@ -98,7 +107,7 @@ def read_complete(path: PathLike, keys: list[str]) -> dict[str, Any]:
             "not complete"
         )
     content = read_yaml(path)
-    check_keys(str(path), content, keys)
+    check_keys(str(path), content, keys, optional)
     return content
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.upstream.fingerprint import probe_signal, summarize
 
 Self = TypeVar("Self", bound="Upstream")
 
@@ -84,6 +85,7 @@ class Upstream(Module, ABC):
         self.feature_size = feature_size
         self.layers = tuple(layers)
         self.fingerprint = fingerprint
+        self._probe: Tensor | None = None
         #: Loads it once more, for pickles; None: it is pickled like any module.
         self.load_again: Callable[[], Upstream] | None = None
 
@@ -91,12 +93,31 @@ class Upstream(Module, ABC):
         # Parametrizations of torch, and functions inside functions of S3PRL, cannot be.
         if self.load_again is None:
             return super().__reduce_ex__(protocol)
-        return _restore, (self.load_again, self.state_dict(), self.training)
+        state = (self.state_dict(), self.training, self._probe)
+        return _restore, (self.load_again, *state)
 
     def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
         result = memo[id(self)] = type(self).__new__(type(self))
         vars(result).update(copy.deepcopy(vars(self), memo))
         return result
+
+    @torch.no_grad()
+    def probe(self) -> Tensor:
+        """Summarise the hidden states of a fixed signal, in evaluation mode.
+
+        The fingerprint says that weights are the same; the probe, that what is computed
+        with them is. The upstream runs when this is called first, where it is then.
+
+        Returns:
+            float32, (:data:`~espnet_ensemble.upstream.fingerprint.PROBE_SIZE`,)
+        """
+        if self._probe is None:
+            wavs = probe_signal(self.fs)
+            device = next((p.device for p in self.parameters()), wavs.device)
+            lengths = torch.tensor([wavs.size(1)], device=device)
+            hidden_states, num_frames = self(wavs.to(device), lengths)
+            self._probe = summarize([h[0, : int(num_frames)] for h in hidden_states])
+        return self._probe
 
     @abstractmethod
     def forward(self, wavs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -116,9 +137,13 @@ class Upstream(Module, ABC):
 
 
 def _restore(
-    load_again: Callable[[], Upstream], weights: Mapping[str, Tensor], training: bool
+    load_again: Callable[[], Upstream],
+    weights: Mapping[str, Tensor],
+    training: bool,
+    probe: Tensor | None,
 ) -> Upstream:
     upstream = load_again()
+    upstream._probe = probe
     # Their device and type come with them.
     upstream.load_state_dict(weights, assign=True)
     return upstream.train(training)

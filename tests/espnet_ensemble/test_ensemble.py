@@ -207,6 +207,7 @@ class TestFrozen:
         model = Model(build(pair))
         assert list(model.state_dict()) == [
             "ensemble.fingerprints",
+            "ensemble.probes",
             "linear.weight",
             "linear.bias",
         ]
@@ -307,6 +308,66 @@ class TestFingerprint:
         checkpoint = build(pair).state_dict()
         upstreams = [{"name": pair[0], "layer": 1}, pair[1]]
         build(upstreams, dtype="bfloat16").load_state_dict(checkpoint)
+        build(pair, dtype="bfloat16").load_state_dict(checkpoint)
+
+    @pytest.mark.parametrize(
+        "name,key,value",
+        [
+            ("config.json", "hidden_act", "relu"),
+            ("config.json", "do_stable_layer_norm", False),
+            ("preprocessor_config.json", "do_normalize", False),
+        ],
+    )
+    @pytest.mark.parametrize("layer", ["last", [1, 3]])
+    def test_same_weights_but_other_features_are_refused(
+        self, layer, name, key, value, tiny_hubert, tiny_wav2vec2, tmp_path
+    ):
+        changed = shutil.copytree(tiny_wav2vec2, tmp_path / "changed")
+        conf = json.loads((changed / name).read_text())
+        (changed / name).write_text(json.dumps({**conf, key: value}))
+        names = [str(changed), tiny_wav2vec2]
+        other, ours = (
+            Model(build([tiny_hubert, {"name": name, "layer": layer}]))
+            for name in names
+        )
+        with pytest.raises(
+            RuntimeError,
+            match=f"{changed}' has the weights .*, but its features differ by [0-9.]+ %",
+        ):
+            other.load_state_dict(ours.state_dict())
+
+    def test_checkpoint_without_probes_is_loaded(self, pair):
+        checkpoint = Model(build(pair)).state_dict()
+        del checkpoint["ensemble.probes"]
+        Model(build(pair)).load_state_dict(checkpoint, strict=True)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_averages_and_casts_are_loaded(self, dtype, pair, s3prl_checkpoints):
+        path = s3prl_checkpoints("wavlm", "large")
+        s3prl = {"name": "wavlm_local", "path_or_url": path, "layer": "weighted_sum"}
+        checkpoints = [Model(build([*pair, s3prl])).state_dict() for _ in range(3)]
+        for key in checkpoints[0]:
+            # As ESPnet's average_nbest_models does.
+            total = checkpoints[0][key] + checkpoints[1][key] + checkpoints[2][key]
+            checkpoints[0][key] = (total / 3).to(dtype)
+        Model(build([*pair, s3prl])).load_state_dict(checkpoints[0])
+
+    def test_upstreams_run_once_where_something_is_written_or_compared(
+        self, pair, monkeypatch
+    ):
+        run, upstream_class = [], type(build(pair).upstreams[0])
+        forward = upstream_class.forward
+        monkeypatch.setattr(
+            upstream_class,
+            "forward",
+            lambda self, *args: run.append(self.name) or forward(self, *args),
+        )
+        ensemble = build(pair)
+        Model(ensemble).to("cpu").train().eval()
+        assert run == []
+        checkpoint = ensemble.state_dict()
+        ensemble.load_state_dict(checkpoint)
+        assert run == pair
 
 
 class TestTrainable:

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import os
 import re
 import resource
@@ -36,6 +37,7 @@ def test_what_a_member_has(data, tmp_path, tiny_wavlm):
     )
     assert len(info.pop("fingerprint")) == 64
     assert info.pop("creator").startswith("espnet_ensemble ")
+    assert len(info.pop("probe")) == 16
     assert info == {
         "upstream": tiny_wavlm,
         "layer": [3, 1],
@@ -243,6 +245,28 @@ def test_other_weights_in_the_same_folder_are_refused(data, tmp_path, tiny_wavlm
     path.write_text(re.sub("fingerprint: .*", "fingerprint: '00'", path.read_text()))
     with pytest.raises(CacheError, match="fingerprint: expected '.{64}', found '00'"):
         extract(data, conf, tmp_path / "feats")
+
+
+@pytest.mark.parametrize(
+    "name,key,value",
+    [
+        ("config.json", "hidden_act", "relu"),
+        ("preprocessor_config.json", "do_normalize", False),
+    ],
+)
+def test_other_features_of_the_same_weights_are_refused(
+    name, key, value, data, tmp_path, tiny_wav2vec2
+):
+    model = shutil.copytree(tiny_wav2vec2, tmp_path / "model")
+    conf = {"upstreams": [str(model)]}
+    extract(data, conf, tmp_path / "feats")
+    good = (model / name).read_text()
+    (model / name).write_text(json.dumps({**json.loads(good), key: value}))
+    with pytest.raises(CacheError, match="but the features differ by .* %: the config"):
+        extract(data, conf, tmp_path / "feats")
+    (path,) = tmp_path.glob("feats/*/train/cache.yaml")
+    path.write_text(path.read_text().partition("probe:")[0])  # as version 0.1 wrote it
+    extract(data, conf, tmp_path / "feats")
 
 
 def test_changed_audio_is_refused(data, tmp_path, tiny_wavlm):

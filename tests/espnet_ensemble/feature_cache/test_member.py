@@ -30,6 +30,11 @@ def test_folder(member, tmp_path):
 def test_info_survives_yaml(tmp_path):
     INFO.write(tmp_path / "cache.yaml")
     assert MemberInfo.read(tmp_path / "cache.yaml") == INFO
+    probe = [0.5, -1e-05] * 8
+    replace(INFO, features=replace(FEATURES, probe=probe)).write(
+        tmp_path / "cache.yaml"
+    )
+    assert MemberInfo.read(tmp_path / "cache.yaml").features.probe == probe
 
 
 @pytest.mark.parametrize("content", ["", "a: 1", "[", "- 1", "\xff"])

@@ -117,6 +117,7 @@ def test_train_resume_average_and_decode(fusion, layer, data, tmp_path, models):
     checkpoint = torch.load(exp / "4epoch.pth", weights_only=True)
     frontend = {k: v for k, v in checkpoint.items() if k.startswith("frontend.")}
     assert frontend.pop("frontend.fingerprints").shape == (2, 32)
+    assert frontend.pop("frontend.probes").shape == (2, 17)
     assert bool(frontend) == (fusion == "attention")
     assert not any("upstream" in key for key in frontend)
 
@@ -141,6 +142,7 @@ def test_ctc_layer_only_is_all_that_trains(data, tmp_path, tiny_wavlm, tiny_hube
     checkpoint = torch.load(exp / "2epoch.pth", weights_only=True)
     assert set(checkpoint) == {
         "frontend.fingerprints",
+        "frontend.probes",
         "ctc.ctc_lo.weight",
         "ctc.ctc_lo.bias",
     }

@@ -126,6 +126,7 @@ def test_names_of_weights_are_those_of_version_0_1(pair):
     frozen = Model(EnsembleFrontend(upstreams, fusion="projection"))
     assert [key for key in frozen.state_dict() if key.startswith("frontend.")] == [
         "frontend.fingerprints",
+        "frontend.probes",
         "frontend.layers.0.weights",
         "frontend.fusion.projections.0.weight",
         "frontend.fusion.projections.0.bias",
