@@ -184,24 +184,34 @@ def read_feats(
         (frames, features), float32
 
     Raises:
-        CacheError: If the archive does not have them, for instance is cut off.
+        CacheError: If the archive does not have them, for instance is cut off, or has
+            another utterance's there.
     """
     try:
         with open(ark, "rb") as file:
-            file.seek(offset)
+            if not _go_to(file, utt_id, offset):
+                raise ValueError("no record of this utterance")
             feats = STORAGES[storage].decode(file)
     except OSError as error:
         found = error.strerror
     except (AssertionError, EOFError, ValueError, UnicodeError, struct.error):
-        found = "none; is the file cut off?"
+        found = "none, or those of another utterance; is the file cut off?"
     else:
         if feats.shape == shape and feats.dtype == np.float32:
             return feats
         found = f"{feats.dtype} {feats.shape}"
     raise CacheError(
         f"{ark}: expected features of {utt_id!r}, {shape[0]} frames of {shape[1]}, "
-        f"at byte {offset}, found {found}"
+        f"at byte {offset}, found {found}. espnet-ensemble extract --verify names all that "
+        "is damaged"
     )
+
+
+def _go_to(ark: BinaryIO, utt_id: str, offset: int) -> bool:
+    """Go to where a matrix begins; whether the record there is that utterance's."""
+    key = f"{utt_id} ".encode()
+    ark.seek(max(0, offset - len(key)))
+    return ark.read(len(key)) == key
 
 
 def read_values(
@@ -251,13 +261,16 @@ def write_skipped(path: Path, skipped: Table) -> None:
 
 
 def is_whole(ark: Path, entries: Mapping[str, Entry]) -> bool:
-    """Whether an archive has the size that its index says."""
-    ends = (entry.offset + entry.num_bytes for entry in entries.values())
-    return ark.exists() and ark.stat().st_size == max(ends, default=0)
+    """Whether an archive has the size that all records of its index make."""
+    num_bytes = sum(
+        len(f"{utt_id} ".encode()) + entry.num_bytes
+        for utt_id, entry in entries.items()
+    )
+    return ark.exists() and ark.stat().st_size == num_bytes
 
 
 def check_records(ark: Path, entries: Mapping[str, Entry]) -> None:
-    """Compare an archive's records with their checksums.
+    """Compare an archive's records with their keys and checksums.
 
     Raises:
         CacheError: If one is damaged. It names the first.
@@ -265,8 +278,9 @@ def check_records(ark: Path, entries: Mapping[str, Entry]) -> None:
     try:
         with ark.open("rb") as file:
             for utt_id, entry in entries.items():
-                file.seek(entry.offset)
-                _check_record(f"{ark}: {utt_id!r}", entry, file.read(entry.num_bytes))
+                is_there = _go_to(file, utt_id, entry.offset)
+                matrix = file.read(entry.num_bytes) if is_there else b""
+                _check_record(f"{ark}: {utt_id!r}", entry, matrix)
     except OSError as error:
         raise CacheError(f"{ark}: {error.strerror}") from error
 

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +17,15 @@ from espnet_ensemble.feature_cache.member import (
     FEATS,
     INFO,
     NUM_FRAMES,
+    READ_ONLY,
     Member,
     read_complete,
 )
-from espnet_ensemble.files import PathLike, remove_unfinished, write_yaml
+from espnet_ensemble.files import PathLike, read_yaml, remove_unfinished, write_yaml
 from espnet_ensemble.frames import FrameGrid
+
+# What to do about damage that training finds.
+_MEND = "run the same extraction again, which mends it"
 
 
 class FeatureCache(Mapping):
@@ -39,10 +45,14 @@ class FeatureCache(Mapping):
 
     Attributes:
         members: Where the upstreams' features are.
+        data_dir: Where the data directory is that they were extracted from; None: it is
+            not known, in a cache of version 0.1.
     """
 
     def __init__(self, path: PathLike):
-        self.members = [Member.open(folder) for folder in read_combination(path)]
+        combination = read_combination(path)
+        self.data_dir = combination.data_dir
+        self.members = [Member.open(folder) for folder in combination.members]
         self._readers = [_Reader(member) for member in self.members]
         self._grid = FrameGrid.common(
             [member.info.features.hop_length for member in self.members]
@@ -90,9 +100,18 @@ class _Reader:
         self.places = read_table(member.folder / FEATS)
         path = member.folder / NUM_FRAMES
         self._num_frames = read_values(path, int, "numbers of frames")
+        if self._num_frames.keys() != self.places.keys():
+            raise CacheError(
+                f"{path}: expected the utterances of {FEATS}, found others; {_MEND}"
+            )
 
     def read(self, utt_id: str) -> np.ndarray:
         written, _, offset = self.places[utt_id].rpartition(":")
+        if not offset.isdecimal():
+            raise CacheError(
+                f"{self.member.folder / FEATS}: expected the place of {utt_id!r} in an "
+                f"archive, found {self.places[utt_id]!r}; {_MEND}"
+            )
         # Where the archive was written is in feats.scp; the cache may have been moved.
         ark = self.member.shards / Path(written).name
         shape = (self._num_frames[utt_id], self.member.info.features.feature_size)
@@ -102,42 +121,85 @@ class _Reader:
 def _check_utterances(reader: _Reader, other: _Reader) -> None:
     missing: list[str] = sorted(set(other.places).difference(reader.places))
     if missing:
+        reason = reader.member.skipped().get(missing[0], _MEND)
         raise CacheError(
             f"{reader.member.folder / FEATS}: expected the utterances of "
-            f"{other.member.folder / FEATS}, found no {name_keys(missing)}"
+            f"{other.member.folder / FEATS}, found no {name_keys(missing)}: {reason}"
         )
 
 
-def write_combination(cache_dir: Path, members: Sequence[Member]) -> Path:
+@dataclass(frozen=True)
+class Combination:
+    """The content of a ``members.yaml``.
+
+    Attributes:
+        members: Folders of the members.
+        data_dir: The data directory; None: it is not known.
+    """
+
+    members: list[Path]
+    data_dir: Path | None = None
+
+
+def write_combination(
+    cache_dir: Path, members: Sequence[Member], data_dir: Path
+) -> Path:
     """Write which members' features, one after the other, a frontend takes.
 
-    No other process may be writing it.
+    No other process may be writing it. If it is there already, nothing is written.
 
     Args:
         cache_dir: The cache.
         members: Of one data set.
+        data_dir: The data directory that they were extracted from.
 
     Returns:
         Path of the ``members.yaml``, for training.
     """
-    combination = "+".join(member.name for member in members)
-    folder = cache_dir / "combinations" / combination / members[0].folder.name
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_unfinished(folder)
+    path = combination_path(
+        cache_dir, [member.name for member in members], members[0].folder.name
+    )
+    folders = [member.folder for member in members]
     # Relative to the file: the cache may be moved.
-    paths = [os.path.relpath(member.folder, folder) for member in members]
-    write_yaml(folder / "members.yaml", {"members": paths})
-    return folder / "members.yaml"
+    content = {
+        "members": [os.path.relpath(folder, path.parent) for folder in folders],
+        "data_dir": os.path.relpath(data_dir, path.parent),
+    }
+    found = read_yaml(path) if path.exists() else {}
+    if found == content:
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(path.parent)
+        write_yaml(path, content)
+    except OSError as error:
+        # Without the data directory, training from it is only not checked for its audio.
+        if error.errno not in READ_ONLY or found.get("members") != content["members"]:
+            raise
+    return path
 
 
-def read_combination(path: PathLike) -> list[Path]:
-    """Read the members' folders from a ``members.yaml``.
+def combination_path(cache_dir: Path, members: Sequence[str], data_set: str) -> Path:
+    """Name the ``members.yaml`` of members of a data set, by their names."""
+    return cache_dir / "combinations" / "+".join(members) / data_set / "members.yaml"
+
+
+def read_combination(path: PathLike) -> Combination:
+    """Read a ``members.yaml``.
 
     Raises:
         EnsembleError: If it is not there or not what it should be.
     """
-    members = read_complete(path, ["members"])["members"]
+    # Version 0.1 wrote no data_dir.
+    content = read_complete(path, ["members"], ["data_dir"])
+    members, data_dir = content["members"], content.get("data_dir")
     if not isinstance(members, list) or not members:
         raise CacheError(f"{path}: expected a list of members, found {members!r}")
-    folder = Path(path).parent
-    return [Path(os.path.normpath(folder / str(member))) for member in members]
+
+    def resolve(part: Any) -> Path:
+        return Path(os.path.normpath(Path(path).parent / str(part)))
+
+    return Combination(
+        [resolve(member) for member in members],
+        None if data_dir is None else resolve(data_dir),
+    )

@@ -1,5 +1,6 @@
 """Extraction of the features of frozen upstreams."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +13,13 @@ from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.feature_cache.archive import DEFAULT_STORAGE, STORAGES
 from espnet_ensemble.feature_cache.dataset import write_combination
 from espnet_ensemble.feature_cache.identity import DataSet, FeatureIdentity
-from espnet_ensemble.feature_cache.member import Member, MemberInfo
+from espnet_ensemble.feature_cache.member import Contents, Member, MemberInfo
 from espnet_ensemble.feature_cache.shard import Shard, ShardConf, plan_shards
 from espnet_ensemble.feature_cache.workers import Workers
 from espnet_ensemble.files import PathLike
 from espnet_ensemble.frontend_conf import FrontendConf
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -108,13 +111,15 @@ def extract(
                 _extract_member(member, frontend, data, conf)
     # Who writes the same combination has the same first member.
     with members[0].lock():
-        return write_combination(cache_dir, members)
+        return write_combination(cache_dir, members, data.data_dir)
 
 
 def _extract_member(
     member: Member, frontend: FrontendConf, data: DataSet, conf: ExtractConf
 ) -> None:
     shard_conf = ShardConf(frontend, conf.storage, conf.batch_seconds, conf.skip)
+    for damage in Contents.read(member.folder).damages:
+        _log.warning("%s; this is mended now", damage)
     with member.being_made():
         shards = plan_shards(member.shards, data, frontend.fs, conf.shard_utts)
         _remove_others(member.shards, shards)

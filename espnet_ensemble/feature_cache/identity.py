@@ -17,7 +17,21 @@ from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.files import FileState, PathLike
 from espnet_ensemble.frontend_conf import FrontendConf
 from espnet_ensemble.layers import Layer
+from espnet_ensemble.upstream.base import Upstream
 from espnet_ensemble.upstream.fingerprint import probe_difference
+
+
+def check_frozen(conf: FrontendConf) -> None:
+    """Refuse a frontend whose upstreams train.
+
+    Raises:
+        CacheError: If they do.
+    """
+    if not conf.frozen:
+        raise CacheError(
+            "frontend_conf: frozen: expected true, found false: features of upstreams "
+            "that train change with every step"
+        )
 
 
 @dataclass(frozen=True)
@@ -65,23 +79,29 @@ class FeatureIdentity:
             CacheError: If the upstream is not frozen.
             EnsembleError: If it cannot be loaded.
         """
-        if not conf.frozen:
-            raise CacheError(
-                "frontend_conf: frozen: expected true, found false: features of upstreams "
-                "that train change with every step"
-            )
-        (upstream_conf,), ensemble = conf.upstreams, conf.build()
-        upstream = ensemble.upstreams[0]
+        check_frozen(conf)
+        (upstream,) = conf.load_parts()["upstreams"]
+        return cls.of(upstream, conf)
+
+    @classmethod
+    def of(cls, upstream: Upstream, conf: FrontendConf) -> "FeatureIdentity":
+        """Say what the features of an upstream are.
+
+        Args:
+            upstream: The upstream, as ``conf`` loads it.
+            conf: A frontend with this upstream alone.
+        """
+        (upstream_conf,) = conf.upstreams
         return cls(
             upstream=upstream.name,
             layer=upstream_conf.layer,
             layers=list(upstream.layers),
             extra_conf=upstream_conf.extra_conf,
             fingerprint=upstream.fingerprint.hex(),
-            feature_size=ensemble.total_size,
+            feature_size=upstream.feature_size * len(upstream.layers),
             fs=upstream.fs,
             hop_length=upstream.hop_length,
-            speech_fs=ensemble.fs,
+            speech_fs=conf.fs,
             dtype=conf.dtype,
             probe=[float(f"{x:.6g}") for x in upstream.probe().tolist()],
         )
@@ -131,7 +151,8 @@ class DataSet:
     @property
     def name(self) -> str:
         """What the data set is called: the last part of its path."""
-        return self.data_dir.absolute().name
+        path = self.data_dir.absolute()
+        return path.resolve().name if path.name == ".." else path.name
 
     @classmethod
     def read(cls, data_dir: PathLike) -> "DataSet":
@@ -142,6 +163,8 @@ class DataSet:
                 :func:`espnet_ensemble.data.formatting.format_audio` or like that.
         """
         data_dir = Path(data_dir)
+        if not data_dir.resolve().name:
+            raise DataError(f"{data_dir}: expected a folder with a name")
         tables = validate(data_dir, need_text=False)
         for name in ("wav.scp", "utt2num_samples"):
             if name not in tables:

@@ -1,8 +1,9 @@
 """A member: one upstream's features of a data set, in a folder of the cache."""
 
+import errno
 import logging
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from espnet_ensemble.data.audio import AudioError
-from espnet_ensemble.data.tables import Table, write_table
-from espnet_ensemble.errors import name_keys
+from espnet_ensemble.data.tables import DataError, Table, read_table, write_table
+from espnet_ensemble.errors import EnsembleError, name_keys
 from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.feature_cache.archive import (
+    Entry,
     is_whole,
     read_index,
     read_skipped,
@@ -42,6 +44,8 @@ AUDIO = "utt2audio"
 NUM_FRAMES = "utt2num_frames"
 FEATS = "feats.scp"
 SKIPPED = "skipped"
+#: Errors of a file system, or a folder, that cannot be written.
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 _log = logging.getLogger(__name__)
 
@@ -153,7 +157,10 @@ class Member:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Let one process at a time write the member; the others wait."""
+        """Let one process at a time write the member; the others wait.
+
+        Where nothing can be written, what is complete can be used without.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / ".lock")
         try:
@@ -161,18 +168,13 @@ class Member:
         except Timeout:
             _log.info("waiting for another extraction to %s", self.folder)
             lock.acquire()
+        except OSError as error:
+            if error.errno not in READ_ONLY:
+                raise
         try:
             yield
         finally:
             lock.release()
-
-    def check(self, features: FeatureIdentity) -> None:
-        """Compare with what the features should be.
-
-        Raises:
-            CacheError: If they are others. It names the difference.
-        """
-        self._refuse(INFO, features.difference(self.info.features))
 
     def is_complete(self, data: DataSet, skip: bool) -> bool:
         """Whether the member has all that it should have, and only this.
@@ -182,8 +184,8 @@ class Member:
             skip: Whether it may lack utterances that were skipped.
 
         Returns:
-            False if it is not complete, an archive is not whole, or utterances were
-            skipped that should not be: extraction can mend it.
+            False if it is not complete, something is damaged, or utterances were skipped
+            that should not be: extraction can mend it.
 
         Raises:
             CacheError: If what is there is of other features, of another data set or of
@@ -191,21 +193,31 @@ class Member:
         """
         for name in (INFO, UNFINISHED_INFO):
             if (self.folder / name).exists():
-                found = MemberInfo.read(self.folder / name)
-                self._refuse(name, self.info.difference(found))
+                self._check_info(name)
         if not (self.folder / INFO).exists():
             return False
-        audio = read_values(self.folder / AUDIO, AudioIdentity.parse, "hashes of audio")
-        skipped = self.skipped()
-        self._check_utterances(data, audio, skipped)
-        for utt_id, identity in audio.items():
-            self._check_audio(utt_id, identity, data.paths[utt_id])
-        if not skip and set(data.paths).intersection(skipped):
+        contents = Contents.read(self.folder)
+        is_whole = not contents.damages
+        self._check_utterances(data, contents, is_whole)
+        if not is_whole:
             return False
-        indices = {path: read_index(path) for path in self.shards.glob("*.index")}
-        return sum(map(len, indices.values())) == len(audio) and all(
-            is_whole(path.with_suffix(".ark"), index) for path, index in indices.items()
-        )
+        self.check_audio(data.paths)
+        return skip or not set(data.paths).intersection(contents.skipped)
+
+    def check_audio(self, paths: Mapping[str, str]) -> None:
+        """Compare the audio that the features are of with files.
+
+        Args:
+            paths: utterance's id -> audio file. Utterances without features are left out.
+
+        Raises:
+            CacheError: If one has other audio, or cannot be read.
+        """
+        path = self.folder / AUDIO
+        audio = read_values(path, AudioIdentity.parse, "hashes of audio")
+        for utt_id, identity in audio.items():
+            if utt_id in paths:
+                self._check_audio(utt_id, identity, paths[utt_id])
 
     @contextmanager
     def being_made(self) -> Iterator[None]:
@@ -222,34 +234,38 @@ class Member:
         os.replace(self.folder / UNFINISHED_INFO, self.folder / INFO)
 
     def _write_tables(self) -> None:
-        audio, num_frames, scp, skipped = {}, {}, {}, {}
-        for index in self.shards.glob("*.index"):
-            ark = index.with_suffix(".ark")
-            skipped.update(read_skipped(ark.with_suffix(".skipped")))
-            for utt_id, entry in read_index(index).items():
-                audio[utt_id] = str(entry.audio)
-                num_frames[utt_id] = str(entry.num_frames)
-                scp[utt_id] = f"{ark}:{entry.offset}"
-        write_table(self.folder / AUDIO, audio)
-        write_table(self.folder / NUM_FRAMES, num_frames)
-        write_table(self.folder / FEATS, scp)
-        write_skipped(self.folder / SKIPPED, skipped)
-        if skipped:
+        contents = Contents.read(self.folder)
+        for name, table in contents.tables(self.shards).items():
+            write_table(self.folder / name, table)
+        write_skipped(self.folder / SKIPPED, contents.skipped)
+        if contents.skipped:
             _log.warning(
                 "%d of %d utterances skipped: see %s",
-                len(skipped),
-                len(skipped) + len(scp),
+                len(contents.skipped),
+                len(contents.skipped) + len(contents.entries),
                 self.folder / SKIPPED,
             )
 
+    def _check_info(self, name: str) -> None:
+        try:
+            found = MemberInfo.read(self.folder / name)
+        except EnsembleError as error:
+            raise CacheError(
+                f"{error}; it is damaged: remove {self.folder} to extract anew"
+            ) from error
+        self._refuse(name, self.info.difference(found))
+
     def _check_utterances(
-        self, data: DataSet, audio: Collection[str], skipped: Collection[str]
+        self, data: DataSet, contents: "Contents", is_whole: bool
     ) -> None:
-        missing = sorted(set(data.paths).difference(audio).difference(skipped))
-        surplus = sorted(set(audio).difference(data.paths))
-        if missing or surplus:
+        missing = set(data.paths).difference(contents.entries, contents.skipped)
+        surplus = sorted(set(contents.entries).difference(data.paths))
+        # Of what is not whole, extraction makes those that are missing.
+        if surplus or (missing and is_whole):
             found = (
-                f"no {name_keys(missing)}" if missing else f"also {name_keys(surplus)}"
+                f"also {name_keys(surplus)}"
+                if surplus
+                else f"no {name_keys(sorted(missing))}"
             )
             expected = f"the utterances of {data.data_dir}"
             self._refuse(AUDIO, f"expected {expected}, found {found}")
@@ -272,3 +288,71 @@ class Member:
                 f"{self.folder / name}: {difference}; remove {self.folder} to extract "
                 "anew, or choose another --cache_dir"
             )
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the archives of a member have, as their indices say.
+
+    Attributes:
+        entries: utterance's id -> archive and entry.
+        skipped: utterance's id -> why it has no features.
+        damages: What is damaged, a message for each: indices and tables that are not as
+            they were written, archives of another size. Records are not read.
+    """
+
+    entries: dict[str, tuple[str, Entry]]
+    skipped: Table
+    damages: list[str]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Contents":
+        """Read the indices of a member, and compare its tables if it is complete."""
+        contents = cls({}, {}, [])
+        for index in sorted((folder / "shards").glob("*.index")):
+            contents._add(index)
+        if (folder / INFO).exists() and not contents.damages:
+            contents._compare_tables(folder)
+        return contents
+
+    def tables(self, shards: Path) -> dict[str, Table]:
+        """The member's tables: file name -> table.
+
+        Args:
+            shards: The folder of the archives, as ``feats.scp`` is to name it.
+        """
+        entries = self.entries.items()
+        return {
+            AUDIO: {utt_id: str(entry.audio) for utt_id, (_, entry) in entries},
+            NUM_FRAMES: {utt_id: str(e.num_frames) for utt_id, (_, e) in entries},
+            FEATS: {
+                utt_id: f"{shards / ark}:{e.offset}" for utt_id, (ark, e) in entries
+            },
+        }
+
+    def _add(self, index: Path) -> None:
+        ark = index.with_suffix(".ark")
+        try:
+            entries = read_index(index)
+            self.skipped.update(read_skipped(ark.with_suffix(".skipped")))
+        except EnsembleError as error:
+            self.damages.append(str(error))
+            return
+        self.entries.update({key: (ark.name, entry) for key, entry in entries.items()})
+        if not is_whole(ark, entries):
+            self.damages.append(f"{ark}: expected the records of {index}, found others")
+
+    def _compare_tables(self, folder: Path) -> None:
+        for name, expected in self.tables(Path()).items():
+            try:
+                found = read_table(folder / name)
+            except DataError as error:
+                self.damages.append(str(error))
+                continue
+            if name == FEATS:  # the cache may have been moved
+                found = {key: Path(place).name for key, place in found.items()}
+            if found != expected:
+                self.damages.append(
+                    f"{folder / name}: expected what the archives' indices say, found "
+                    "other lines"
+                )

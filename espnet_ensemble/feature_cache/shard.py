@@ -86,7 +86,10 @@ class Shard:
         """
         if not self.index.exists():
             return False
-        entries, skipped = read_index(self.index), read_skipped(self.skipped)
+        try:
+            entries, skipped = read_index(self.index), read_skipped(self.skipped)
+        except ValueError:  # damaged: the member has named it
+            return False
         return (
             sorted([*entries, *skipped]) == sorted(self.paths)
             and (skip or not skipped)

@@ -1,12 +1,22 @@
-"""Whether ESPnet's training, as its options have it, can be from the feature cache."""
+"""Whether ESPnet's training can be from the feature cache that its options name."""
 
 import argparse
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch.nn import Module
 
 from espnet_ensemble.data.tables import read_table
+from espnet_ensemble.ensemble import Ensemble
 from espnet_ensemble.errors import name_keys
 from espnet_ensemble.feature_cache import CacheError
-from espnet_ensemble.feature_cache.dataset import FeatureCache
-from espnet_ensemble.feature_cache.identity import FeatureIdentity
+from espnet_ensemble.feature_cache.dataset import (
+    FeatureCache,
+    combination_path,
+    read_combination,
+)
+from espnet_ensemble.feature_cache.identity import FeatureIdentity, check_frozen
 from espnet_ensemble.feature_cache.member import Member
 from espnet_ensemble.frontend_conf import FrontendConf
 
@@ -28,20 +38,13 @@ def check_training(args: argparse.Namespace) -> None:
             ``feature_cache``, nothing is checked.
 
     Raises:
-        CacheError: If the upstreams have other weights or layers than those whose features
-            the cache holds, an option needs the waveform, or an utterance is missing.
+        CacheError: If an option needs the waveform, an utterance is missing, or the audio
+            has changed since.
     """
-    paths = {
-        split: [
-            path
-            for path, _, kind in getattr(args, f"{split}_data_path_and_name_and_type")
-            if kind == "feature_cache"
-        ]
-        for split in ("train", "valid")
-    }
-    if not any(paths.values()):
+    sources = list(_cached_sources(args))
+    if not sources:
         return
-    first = [*paths["train"], *paths["valid"]][0]
+    first = sources[0].path
     if args.frontend != "ensemble":
         raise CacheError(
             f"{first}: features of upstreams are for the frontend ensemble, "
@@ -56,35 +59,125 @@ def check_training(args: argparse.Namespace) -> None:
                 "with the change, as stage 2 of asr.sh does for the speed, and extract "
                 "theirs"
             )
+    check_frozen(FrontendConf.parse(args.frontend_conf))
+    for source in sources:
+        cache = FeatureCache(source.path)
+        utt_ids: Iterable[str] = cache
+        if source.shape_file is not None:
+            utt_ids = read_table(source.shape_file)
+            _check_utterances(cache, source, utt_ids)
+        _check_audio(cache, utt_ids)
+
+
+def check_upstreams(args: argparse.Namespace, model: Module) -> None:
+    """Refuse to train a model from features that are not those of its upstreams.
+
+    Args:
+        args: As :func:`check_training` has passed them.
+        model: The model that they make, so that no upstream is loaded for this alone.
+
+    Raises:
+        CacheError: If the cache holds others.
+    """
+    sources = list(_cached_sources(args))
+    if not sources:
+        return
+    (ensemble,) = (m for m in model.modules() if isinstance(m, Ensemble))
     frontends = FrontendConf.parse(args.frontend_conf).members()
-    features = [FeatureIdentity.load(frontend) for frontend in frontends]
+    features = [
+        FeatureIdentity.of(upstream, conf)
+        for upstream, conf in zip(ensemble.upstreams, frontends, strict=True)
+    ]
+    for source in sources:
+        folders = read_combination(source.path).members
+        _check_features(source.path, list(map(Member.open, folders)), features)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Cached features that training or validation is from.
+
+    Attributes:
+        path: The ``members.yaml``.
+        shape_file: Lists the utterances that are used; None: all.
+    """
+
+    path: Path
+    shape_file: str | None
+
+
+def _cached_sources(args: argparse.Namespace) -> Iterator[_Source]:
     for split in ("train", "valid"):
-        for path in paths[split]:
-            cache = FeatureCache(path)
-            _check_members(path, cache.members, features)
-            for shape_file in getattr(args, f"{split}_shape_file")[:1]:
-                _check_utterances(path, cache, shape_file)
+        shape_file = next(iter(getattr(args, f"{split}_shape_file")), None)
+        for path, _, kind in getattr(args, f"{split}_data_path_and_name_and_type"):
+            if kind == "feature_cache":
+                yield _Source(Path(path), shape_file)
 
 
-def _check_members(
-    path: str, members: list[Member], features: list[FeatureIdentity]
+def _check_features(
+    path: Path, members: list[Member], expected: list[FeatureIdentity]
 ) -> None:
-    if len(members) != len(features):
-        raise CacheError(
-            f"{path}: expected the features of {len(features)} upstreams "
-            f"(frontend_conf), found those of {len(members)}"
+    difference = _difference(members, expected)
+    if difference is None:
+        return
+    cache_dir, storage = path.parents[3], members[0].info.storage
+    names = [f"{features.tag}-{storage}" for features in expected]
+    right = combination_path(cache_dir, names, path.parent.name)
+    advice = f"those of this frontend_conf are in {right}"
+    if right == path or not right.exists():
+        advice = "extract those of this frontend_conf, and train from what that prints"
+    raise CacheError(f"{path}: {difference}; {advice}")
+
+
+def _difference(members: list[Member], expected: list[FeatureIdentity]) -> str | None:
+    if len(members) != len(expected):
+        return (
+            f"expected the features of {len(expected)} upstreams (frontend_conf), found "
+            f"those of {len(members)}"
         )
-    for member, expected in zip(members, features, strict=True):
-        member.check(expected)
+    found = [member.info.features for member in members]
+    if _are_permuted(found, expected):
+        names = ", ".join(features.tag for features in expected)
+        return (
+            f"expected features in the order of frontend_conf, {names}; found another"
+        )
+    for member, features in zip(members, expected, strict=True):
+        difference = features.difference(member.info.features)
+        if difference:
+            return f"{features.upstream}: {member.name}: {difference}"
+    return None
 
 
-def _check_utterances(path: str, cache: FeatureCache, shape_file: str) -> None:
-    missing = sorted(set(read_table(shape_file)).difference(cache))
+def _are_permuted(
+    found: list[FeatureIdentity], expected: list[FeatureIdentity]
+) -> bool:
+    ours, theirs = (
+        [(features.fingerprint, features.layers) for features in each]
+        for each in (expected, found)
+    )
+    return ours != theirs and sorted(ours) == sorted(theirs)
+
+
+def _check_utterances(
+    cache: FeatureCache, source: _Source, utt_ids: Iterable[str]
+) -> None:
+    missing = sorted(set(utt_ids).difference(cache))
     if missing:
         skipped = cache.members[0].skipped()
         reason = skipped.get(missing[0], "the extraction was of other data")
         raise CacheError(
-            f"{path}: expected the utterances of {shape_file}, found no "
+            f"{source.path}: expected the utterances of {source.shape_file}, found no "
             f"{name_keys(missing)}: {reason}. Mend their audio and extract again, or "
             "take them out of the data directory"
         )
+
+
+def _check_audio(cache: FeatureCache, utt_ids: Iterable[str]) -> None:
+    """Compare features with audio, as far as it is there: a cache may be without."""
+    wav_scp = cache.data_dir and cache.data_dir / "wav.scp"
+    if not wav_scp or not wav_scp.exists():
+        return
+    paths = read_table(wav_scp)
+    there = {key: paths[key] for key in utt_ids if Path(paths.get(key, "")).is_file()}
+    for member in cache.members:
+        member.check_audio(there)

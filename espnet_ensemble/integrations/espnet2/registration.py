@@ -93,12 +93,22 @@ def _check_before_training(module: ModuleType) -> None:
 
     @functools.wraps(train)
     def main_worker(cls, args):
-        from espnet_ensemble.integrations.espnet2.checks import check_training
+        from espnet_ensemble.integrations.espnet2.checks import (
+            check_training,
+            check_upstreams,
+        )
         from espnet_ensemble.integrations.espnet2.resuming import check_resumed
 
         check_resumed(args)
         check_training(args)
-        return train(cls, args)
+
+        def build_model(args):
+            model = cls.build_model(args)
+            check_upstreams(args, model)
+            return model
+
+        checked = {"build_model": staticmethod(build_model)}
+        return train(type(cls.__name__, (cls,), checked), args)
 
     vars(main_worker)["checks_before_training"] = True
     task.main_worker = classmethod(main_worker)

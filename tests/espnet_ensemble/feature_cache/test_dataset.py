@@ -9,9 +9,11 @@ import yaml
 from espnet2.train.dataset import ESPnetDataset
 from torch.utils.data import DataLoader
 
+from espnet_ensemble.data.datadir import validate, write
 from espnet_ensemble.data.tables import read_table, write_table
 from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.feature_cache.dataset import (
+    Combination,
     FeatureCache,
     read_combination,
     write_combination,
@@ -19,6 +21,8 @@ from espnet_ensemble.feature_cache.dataset import (
 from espnet_ensemble.feature_cache.extract import ExtractConf, extract
 from espnet_ensemble.feature_cache.member import Member
 from espnet_ensemble.frontend_conf import FrontendConf
+
+TABLES = ("feats.scp", "utt2num_frames")
 
 
 @pytest.fixture
@@ -124,14 +128,49 @@ def test_unknown_utterance(cache):
 
 def test_missing_utterances_are_named(cache):
     for member in members(cache):
-        table = read_table(member / "feats.scp")
-        write_table(member / "feats.scp", {k: table[k] for k in table if k not in "cf"})
-        with pytest.raises(
-            CacheError, match=f"{member.parent.name}.* no 'c' and 1 more"
-        ):
+        tables = {name: read_table(member / name) for name in TABLES}
+        for name, table in tables.items():
+            write_table(member / name, {k: table[k] for k in table if k not in "cf"})
+        message = f"{member.parent.name}.* no 'c' and 1 more: run the same extraction"
+        with pytest.raises(CacheError, match=message):
             FeatureCache(cache)
-        write_table(member / "feats.scp", table)
+        write_table(member / "skipped", {"c": "c.wav: no such file"})
+        with pytest.raises(CacheError, match="no 'c' and 1 more: c.wav: no such file"):
+            FeatureCache(cache)
+        (member / "skipped").unlink()
+        for name, table in tables.items():
+            write_table(member / name, table)
     FeatureCache(cache)
+
+
+def test_table_that_is_cut(cache):
+    path = members(cache)[0] / "feats.scp"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-1]))
+    with pytest.raises(CacheError, match="expected the utterances of feats.scp, found"):
+        FeatureCache(cache)
+    path.write_text("".join(lines).rpartition(":")[0] + "\n")
+    with pytest.raises(CacheError, match="feats.scp: expected the place of 'g' in an"):
+        FeatureCache(cache)["g"]
+
+
+def test_places_that_are_swapped(data, tmp_path, tiny_wavlm):
+    """Of two utterances of the same length."""
+    shutil.copy(tmp_path / "wav" / "f.wav", tmp_path / "wav" / "b.wav")
+    tables = {**validate(data, need_text=False)}
+    tables["utt2num_samples"]["b"] = "16000"
+    write(data, tables)
+    cache = extract(data, {"upstreams": [tiny_wavlm]}, tmp_path / "feats")
+    path = members(cache)[0] / "feats.scp"
+    places = read_table(path)
+    places["b"], places["f"] = places["f"], places["b"]
+    write_table(path, places)
+    for utt_id in "bf":
+        message = (
+            f"features of '{utt_id}', .* found none, or those of another utterance"
+        )
+        with pytest.raises(CacheError, match=message):
+            FeatureCache(cache)[utt_id]
 
 
 def test_member_that_is_not_complete(cache):
@@ -160,13 +199,19 @@ def test_combination_may_be_moved(tmp_path):
     folders = [tmp_path / "feats" / name / "train" for name in ("one", "two")]
     # Only their folders matter.
     members = [Member(folder, None) for folder in folders]
-    path = write_combination(tmp_path / "feats", members)
+    path = write_combination(tmp_path / "feats", members, tmp_path / "raw" / "train")
     assert path == tmp_path / "feats/combinations/one+two/train/members.yaml"
-    assert read_combination(path) == folders
+    assert read_combination(path) == Combination(folders, tmp_path / "raw" / "train")
     (tmp_path / "feats").rename(tmp_path / "moved")
     path = tmp_path / "moved" / path.relative_to(tmp_path / "feats")
     expected = [tmp_path / "moved" / name / "train" for name in ("one", "two")]
-    assert read_combination(path) == expected
+    assert read_combination(path).members == expected
+
+
+def test_combination_of_version_0_1_says_no_data_directory(tmp_path):
+    (tmp_path / "members.yaml").write_text("members:\n- one\n")
+    expected = Combination([tmp_path / "one"], None)
+    assert read_combination(tmp_path / "members.yaml") == expected
 
 
 @pytest.mark.parametrize("members", [[], "one", None])

@@ -1,3 +1,4 @@
+import ctypes
 import dataclasses
 import json
 import os
@@ -5,6 +6,7 @@ import re
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -21,7 +23,9 @@ from cache_runs import everything, fork, in_child, strip
 from espnet_ensemble.data.datadir import validate, write
 from espnet_ensemble.data.tables import DataError, read_table
 from espnet_ensemble.feature_cache import CacheError
+from espnet_ensemble.feature_cache.dataset import FeatureCache
 from espnet_ensemble.feature_cache.extract import ExtractConf, extract
+from espnet_ensemble.feature_cache.verify import verify
 
 SMALL = ExtractConf(storage="float32", shard_utts=2, batch_seconds=0.6)
 
@@ -391,6 +395,98 @@ def test_archives_that_are_not_whole_are_made_anew(data, tmp_path, tiny_wavlm):
     extract(data, conf, tmp_path / "feats", SMALL)
     assert everything(tmp_path / "feats") == undisturbed
     assert kept == {path: path.stat().st_mtime_ns for path in kept}
+
+
+def cut(path):
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+
+
+def swap(path):
+    table = read_table(path)
+    table["b"], table["d"] = table["d"], table["b"]
+    path.write_text("".join(f"{key} {value}\n" for key, value in table.items()))
+
+
+@pytest.mark.parametrize(
+    "name,damage",
+    [
+        ("feats.scp", cut),
+        ("feats.scp", swap),
+        ("feats.scp", lambda path: path.write_text("a\n\n")),
+        ("feats.scp", Path.unlink),
+        ("utt2num_frames", cut),
+        ("utt2audio", lambda path: path.write_text(path.read_text()[:-9])),
+        ("shards/0001.index", cut),
+        ("shards/0001.index", lambda path: path.write_text(path.read_text()[:-30])),
+        ("shards/0001.index", lambda path: path.write_bytes(b"\xff")),
+        ("shards/0001.index", lambda path: path.write_text("")),
+    ],
+)
+def test_what_is_damaged_is_named_and_mended(
+    name, damage, data, tmp_path, tiny_wavlm, caplog
+):
+    conf = {"upstreams": [tiny_wavlm]}
+    extract(data, conf, tmp_path / "feats", SMALL)
+    undisturbed = everything(tmp_path / "feats")
+    (member,) = tmp_path.glob("feats/*/train")
+    kept = {path: path.stat().st_mtime_ns for path in member.glob("shards/0000.*")}
+    damage(member / name)
+    with pytest.raises(CacheError, match=f"{name}(.|\n)*the next extraction"):
+        verify(tmp_path / "feats")
+    extract(data, conf, tmp_path / "feats", SMALL)
+    assert any(name in line and "mended" in line for line in caplog.messages)
+    assert everything(tmp_path / "feats") == undisturbed
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}
+    assert verify(tmp_path / "feats") == 7
+
+
+def test_damaged_index_of_a_member_that_was_interrupted(data, tmp_path, tiny_wavlm):
+    conf = {"upstreams": [tiny_wavlm]}
+    extract(data, conf, tmp_path / "feats", SMALL)
+    undisturbed = everything(tmp_path / "feats")
+    (info,) = tmp_path.glob("feats/*/train/cache.yaml")
+    info.rename(f"{info}.part")
+    (info.parent / "shards" / "0001.index").write_text("b 1\n")
+    extract(data, conf, tmp_path / "feats", SMALL)
+    assert everything(tmp_path / "feats") == undisturbed
+
+
+def test_damage_is_no_reason_to_take_other_data(data, tmp_path, tiny_wavlm):
+    conf = {"upstreams": [tiny_wavlm]}
+    extract(data, conf, tmp_path / "feats")
+    (path,) = tmp_path.glob("feats/*/train/feats.scp")
+    cut(path)
+    tables = validate(data, need_text=False)
+    write(data, {name: {k: t[k] for k in "abd"} for name, t in tables.items()})
+    with pytest.raises(CacheError, match=f"utterances of {data}, found also 'c' and"):
+        extract(data, conf, tmp_path / "feats")
+
+
+def test_complete_cache_is_used_where_nothing_can_be_written(
+    data, tmp_path, tiny_wavlm
+):
+    conf, cache_dir = {"upstreams": [tiny_wavlm]}, tmp_path / "feats"
+    path = extract(data, conf, cache_dir)
+    # As by version 0.1, which wrote no data_dir.
+    path.write_text(path.read_text().partition("data_dir")[0])
+    before = everything(cache_dir)
+    for file in [cache_dir, *cache_dir.rglob("*")]:
+        file.chmod(0o555 if file.is_dir() else 0o444)
+
+    def without_writing():
+        # A root without capabilities obeys permissions.
+        assert (
+            ctypes.CDLL(None).capset(struct.pack("Ii", 0x20080522, 0), bytes(24)) == 0
+        )
+        with pytest.raises(PermissionError):
+            (cache_dir / "x").touch()
+        assert extract(data, conf, cache_dir) == path
+        assert FeatureCache(path)["f"].shape == (49, 32)
+        with pytest.raises(PermissionError, match="combinations"):
+            extract(data, {"upstreams": [tiny_wavlm] * 2}, cache_dir)
+
+    assert in_child(without_writing) == 0
+    assert everything(cache_dir) == before
 
 
 def test_archive_that_cannot_be_written_is_named(data, tmp_path, tiny_wavlm):

@@ -112,8 +112,11 @@ def test_cache_is_written_as_by_version_0_1(storage, tmp_path):
         entry = append_feats(ark, "utt1", FEATS, audio, storage)
         (member.shards / "0000.ark").write_bytes(ark.getvalue())
         write_index(member.shards / "0000.index", {"utt1": entry})
-    write_combination(tmp_path, [member])
-    for path, content in files(storage, tmp_path).items():
+    path = write_combination(tmp_path, [member], tmp_path / "raw")
+    expected = files(storage, tmp_path)
+    # What has been added since.
+    expected[str(path.relative_to(tmp_path))] += b"data_dir: ../../../raw\n"
+    for path, content in expected.items():
         assert (tmp_path / path).read_bytes() == content, path
 
 

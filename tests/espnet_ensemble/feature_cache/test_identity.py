@@ -91,6 +91,16 @@ def test_difference_is_named(key, value):
     assert other != FEATURES and FEATURES.difference(other) == expected
 
 
+def test_other_features_of_the_same_weights_are_a_difference():
+    ours, theirs = (replace(FEATURES, probe=[x] * 16) for x in (1.0, 1.1))
+    assert ours.difference(replace(FEATURES, probe=[1.001] * 16)) is None
+    assert ours.difference(FEATURES) is None and FEATURES.difference(ours) is None
+    message = ours.difference(theirs)
+    assert message.startswith(
+        "the weights are the same, but the features differ by 10 %"
+    )
+
+
 def test_features_of_an_upstream(tiny_wavlm):
     upstream = {"name": tiny_wavlm, "layer": [1, -1]}
     conf = FrontendConf.parse({"upstreams": [upstream], "fs": 8000})
@@ -105,6 +115,17 @@ def test_data_set(data):
     assert data_set.name == "train"
     assert data_set.num_samples["f"] == 16000
     assert soundfile.info(data_set.paths["f"]).frames == 16000
+
+
+def test_name_of_a_data_set(data, tmp_path, monkeypatch):
+    (data / "sub").mkdir()
+    assert DataSet.read(data / "sub" / "..").name == "train"
+    (tmp_path / "link").symlink_to(data)
+    assert DataSet.read(tmp_path / "link").name == "link"
+    monkeypatch.chdir(data)
+    assert DataSet.read(".").name == "train"
+    with pytest.raises(DataError, match="/: expected a folder with a name"):
+        DataSet.read("/")
 
 
 @pytest.mark.parametrize(

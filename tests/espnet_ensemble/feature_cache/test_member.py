@@ -8,7 +8,7 @@ from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.feature_cache.archive import write_index
 from espnet_ensemble.feature_cache.identity import DataSet
-from espnet_ensemble.feature_cache.member import Member, MemberInfo
+from espnet_ensemble.feature_cache.member import Contents, Member, MemberInfo
 
 INFO = MemberInfo(FEATURES, "float16")
 
@@ -80,18 +80,18 @@ def test_what_is_there_of_others_is_refused(other, message, name, member, tmp_pa
         member.is_complete(DataSet(tmp_path / "train", {}, {}), skip=False)
 
 
-def test_bad_hashes_of_audio(member, tmp_path):
+def test_damaged_table_is_for_extraction_to_mend(member, tmp_path):
     (member.folder / "utt2audio").write_text("a 5b1d\n")
-    with pytest.raises(CacheError, match="utt2audio: expected hashes of audio, found"):
-        member.is_complete(DataSet(tmp_path / "train", {}, {}), skip=False)
+    assert not member.is_complete(DataSet(tmp_path / "train", {}, {}), skip=False)
+    (damage,) = Contents.read(member.folder).damages
+    assert damage.startswith(f"{member.folder}/utt2audio: expected what the archives'")
 
 
-def test_check_of_what_features_should_be(member):
-    member = Member.open(member.folder)
-    member.check(replace(FEATURES, upstream="elsewhere/wavlm-base"))
-    message = "cache.yaml: fingerprint: expected 'fe', found '0123456789abcdef'"
+def test_damaged_info_is_named(member, tmp_path):
+    (member.folder / "cache.yaml").write_text("upst")
+    message = f"cache.yaml: .*; it is damaged: remove {member.folder} to extract anew"
     with pytest.raises(CacheError, match=message):
-        member.check(replace(FEATURES, fingerprint="fe"))
+        member.is_complete(DataSet(tmp_path / "train", {}, {}), skip=False)
 
 
 def test_skipped_utterances_are_logged(member, caplog):

@@ -1,6 +1,9 @@
 """ESPnet trains from the cache as from audio."""
 
+import json
 import pickle
+import shutil
+from argparse import Namespace
 
 import pytest
 import soundfile
@@ -11,9 +14,11 @@ from espnet2.bin import asr_train
 from espnet2.tasks.asr import ASRTask
 
 import espnet_ensemble  # noqa: F401
-from espnet_ensemble.data.tables import write_table
+from espnet_ensemble.data.tables import read_table, write_table
 from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.feature_cache.extract import ExtractConf, extract
+from espnet_ensemble.integrations.espnet2.checks import check_training
+from espnet_ensemble.upstream import registry
 
 
 def train_conf(upstreams):
@@ -136,17 +141,101 @@ def test_features_of_others(data, texts, tmp_path, tiny_wavlm, tiny_hubert):
     path = extract(data, conf["frontend_conf"], tmp_path / "feats")
     for number, (upstreams, message) in enumerate(
         [
-            ([tiny_hubert], "cache.yaml: fingerprint: expected .*, found"),
+            ([tiny_hubert], "WavLM.*: fingerprint: expected .*, found"),
             (
                 [{"name": tiny_wavlm, "layer": 1}],
-                r"layers: expected \[1\], found \[3\]",
+                r"layers: expected \[1\], found \[3\]; extract those of this",
             ),
-            ([tiny_wavlm, tiny_hubert], "of 2 upstreams .*, found those of 1"),
+            ([tiny_wavlm, tiny_hubert], "of 2 upstreams .*, found those of 1; extract"),
         ]
     ):
         source, exp = f"{path},speech,feature_cache", tmp_path / f"exp{number}"
-        with pytest.raises(CacheError, match=message):
+        with pytest.raises(CacheError, match=message) as error:
             losses(texts, train_conf(upstreams), source, exp)
+        assert "remove" not in str(error.value)
+
+
+def test_the_right_features_are_pointed_to(
+    data, texts, tmp_path, tiny_wavlm, tiny_hubert
+):
+    pair = [tiny_wavlm, tiny_hubert]
+    path = extract(data, {"upstreams": pair}, tmp_path / "feats")
+    source, conf = f"{path},speech,feature_cache", train_conf(pair[::-1])
+    message = "expected features in the order of frontend_conf, Hubert.*WavLM.*; found"
+    with pytest.raises(CacheError, match=f"{message} another; extract those of this"):
+        losses(texts, conf, source, tmp_path / "exp0")
+    right = extract(data, conf["frontend_conf"], tmp_path / "feats")
+    with pytest.raises(CacheError, match="frontend_conf are in ") as error:
+        losses(texts, conf, source, tmp_path / "exp1")
+    assert str(error.value).endswith(f" are in {right}")
+
+
+def test_features_of_another_configuration(data, texts, tmp_path, tiny_wav2vec2):
+    model = shutil.copytree(tiny_wav2vec2, tmp_path / "model")
+    conf = train_conf([str(model)])
+    path = extract(data, conf["frontend_conf"], tmp_path / "feats")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "hidden_act": "relu"}))
+    message = "the weights are the same, but the features differ by .* %: .*; extract"
+    with pytest.raises(CacheError, match=message):
+        losses(texts, conf, f"{path},speech,feature_cache", tmp_path / "exp")
+
+
+def test_audio_that_has_changed_since(data, texts, tmp_path, tiny_wavlm):
+    conf, wav = train_conf([tiny_wavlm]), tmp_path / "wav" / "d.wav"
+    path = extract(data, conf["frontend_conf"], tmp_path / "feats")
+    samples, fs = soundfile.read(wav)
+    soundfile.write(wav, samples[::-1], fs)
+    source = f"{path},speech,feature_cache"
+    message = f"'d': expected features of {wav}, found those of other audio"
+    with pytest.raises(CacheError, match=message):
+        losses(texts, conf, source, tmp_path / "exp")
+    # What is not trained on may be as it is.
+    lengths = read_table(texts / "speech_shape")
+    del lengths["d"]
+    write_table(texts / "speech_shape", lengths)
+    args = checked(conf, path, texts)
+    check_training(args)
+    # And so may what is not there.
+    write_table(texts / "speech_shape", {**lengths, "d": "7999"})
+    with pytest.raises(CacheError, match=message):
+        check_training(args)
+    wav.unlink()
+    check_training(args)
+    shutil.move(tmp_path / "feats", tmp_path / "moved")
+    shutil.rmtree(data)
+    check_training(
+        checked(conf, tmp_path / "moved" / path.relative_to(tmp_path / "feats"), texts)
+    )
+
+
+def checked(conf, path, texts):
+    """The options that are checked."""
+    source = [(str(path), "speech", "feature_cache")]
+    return Namespace(
+        frontend=conf["frontend"],
+        frontend_conf=conf["frontend_conf"],
+        train_data_path_and_name_and_type=source,
+        valid_data_path_and_name_and_type=source,
+        train_shape_file=[str(texts / "speech_shape")],
+        valid_shape_file=[str(texts / "speech_shape")],
+    )
+
+
+@pytest.mark.slow
+def test_upstreams_are_loaded_once(data, texts, tmp_path, tiny_wavlm, monkeypatch):
+    conf = train_conf([tiny_wavlm, {"name": tiny_wavlm, "layer": 1}])
+    conf["frontend_conf"]["dtype"] = "bfloat16"
+    path = extract(data, conf["frontend_conf"], tmp_path / "feats")
+    loaded, load = [], registry.load_upstream
+
+    def spy(conf, *args):
+        loaded.append(conf.layer)
+        return load(conf, *args)
+
+    monkeypatch.setattr(registry, "load_upstream", spy)
+    losses(texts, conf, f"{path},speech,feature_cache", tmp_path / "exp")
+    assert loaded == ["last", 1]
 
 
 def test_skipped_utterances_are_named_before_training(
