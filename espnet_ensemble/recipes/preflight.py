@@ -73,6 +73,7 @@ def check_plan(plan: Plan, config: TrainingConfig, names: AsrNames) -> None:
     """
     problems = list(
         chain(
+            _folders(names),
             _configuration(plan, config),
             _upstreams(plan, config),
             _sample_rates(plan, names),
@@ -85,6 +86,15 @@ def check_plan(plan: Plan, config: TrainingConfig, names: AsrNames) -> None:
     if problems:
         listing = "\n".join(f"- {problem}" for problem in problems)
         raise EnsembleError(f"{len(problems)} problems\n{listing}")
+
+
+def _folders(names: AsrNames) -> Iterator[str]:
+    """Folders that jobs, and lists that ESPnet takes, would misread."""
+    for folder in (names.data_feats, names.asr_exp, names.asr_stats_dir):
+        if "JOB" in folder:
+            yield f"{folder}: expected another name: JOB becomes the number of a job"
+    if "," in names.data_feats:
+        yield f"{names.data_feats}: expected a name without comma, which ESPnet splits at"
 
 
 def _configuration(plan: Plan, config: TrainingConfig) -> Iterator[str]:

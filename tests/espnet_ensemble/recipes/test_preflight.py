@@ -173,6 +173,16 @@ def test_espnet_s_options_are_known_without_asking_it():
     assert [o for o in options if not preflight._is_declared(o, sources)] == []
 
 
+def test_names_of_folders_that_other_programs_misread():
+    check(options={"dumpdir": "a b's", "expdir": "c d"})
+    for options, message in (
+        ({"dumpdir": "a,b"}, "^a,b/raw: expected a name without comma"),
+        ({"asr_tag": "JOBS"}, "^exp/asr_JOBS: expected another name"),
+    ):
+        with pytest.raises(EnsembleError, match=message):
+            check(options=options)
+
+
 def test_features_that_cannot_be_computed_once():
     config = {"frontend": "default"}
     refuses("--cache_feats true: expected frontend: ensemble .* found default", config)
