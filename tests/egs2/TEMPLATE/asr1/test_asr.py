@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from repository import REPOSITORY
 
 TEMPLATE = REPOSITORY / "egs2" / "TEMPLATE" / "asr1"
@@ -209,6 +211,27 @@ def test_gpus_that_there_are_not_stop_only_stages_that_need_them(asr, monkeypatc
     assert code != 0 and "--ngpu 1: expected so many GPUs on this machine" in output
     _, output = asr(*options, "--stage", "3", "--stop_stage", "5")
     assert "GPU" not in output and "data/train/wav.scp is missing" in output
+
+
+def test_audio_of_several_channels(recipe, asr):
+    """What the message advises is an option; perturbed speech has one channel already."""
+    for name in ("train", "dev", "test"):
+        folder = recipe / "data" / name
+        folder.mkdir(parents=True)
+        soundfile.write(folder / "a.wav", np.full((800, 2), (0.25, 0.5)), 16000)
+        tables = {"text": "X", "utt2spk": "a", "spk2utt": "a"}
+        for table, value in {**tables, "wav.scp": f"{folder}/a.wav"}.items():
+            (folder / table).write_text(f"a {value}\n")
+    options = [*SETS, *CONFIG, "--stage", "2", "--stop_stage", "3", "--nj", "1"]
+    options += ["--speed_perturb_factors", "1.0"]
+    code, output = asr(*options)
+    assert code != 0 and "found 2; choose one with --ref_channel" in output
+    code, output = asr(*options, "--ref_channel", "1")
+    assert code == 0, output
+    for made in ("org/train_sp", "test"):
+        path = recipe / "dump" / "raw" / made / "wav.scp"
+        samples, _ = soundfile.read(recipe / path.read_text().split()[1])
+        assert samples.ndim == 1 and samples[400] == pytest.approx(0.5, abs=1e-4)
 
 
 def test_options_reach_local_data_sh_as_words(recipe, asr):
