@@ -16,6 +16,7 @@ VERBS = {
     "compare": "compare decodings: error rates, tests, where they differ",
     "extract": "compute frozen upstreams' features once, for training from disk",
     "pack": "make a model zoo archive that carries local upstreams",
+    "tune_lm": "choose a language model's weight and word bonus on a validation set",
     "table": "list, run and collect the systems of a table of experiments",
     "upstreams": "list the checkpoints that the paper uses",
 }
@@ -25,6 +26,7 @@ RECIPE_VERBS = {
     "data_dir": "check, repair, combine and divide data directories",
     "filter_lengths": "leave out utterances that are too short or too long",
     "format_wav_scp": "make the audio files of a data directory",
+    "ngram_train": "train an n-gram language model",
     "perturb_data_dir_speed": "copy utterances at other speeds",
     "prepare_audio_folder": "data directories of audio files and transcripts",
     "prepare_librilight": "data directories of Libri-Light's 10 hours",

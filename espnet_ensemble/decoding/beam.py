@@ -7,10 +7,10 @@ its scores are exact: sums over all paths.
 
 import heapq
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
@@ -23,17 +23,17 @@ NEVER = -math.inf  # the logarithm of 0
 class Scorer(Protocol):
     """What is added to the score of a transcript, token by token: a language model, say.
 
-    A state is what the scorer must remember of the tokens so far. The search keeps one for
-    each transcript and never changes it.
+    A state is what the scorer must remember of the tokens so far, whatever that is to it.
+    The search keeps one for each transcript, and never changes it.
     """
 
-    def start(self) -> Hashable:
+    def start(self) -> Any:
         """State before the first token."""
 
-    def extend(self, state: Hashable, token_id: int) -> tuple[float, Hashable]:
+    def extend(self, state: Any, token_id: int) -> tuple[float, Any]:
         """What one more token adds, ``-inf`` if it must not come here, and the new state."""
 
-    def end(self, state: Hashable) -> float:
+    def end(self, state: Any) -> float:
         """What the end of the transcript adds, ``-inf`` if it must not end here."""
 
 
@@ -98,7 +98,7 @@ class _Prefix:
     def __init__(self, parent: "_Prefix | None", token: int | None) -> None:
         self.parent, self.token = parent, token
         self.children: dict[int, _Prefix] = {}
-        self.states: list[Hashable] = []
+        self.states: list[Any] = []
         self.bonus = 0.0
         self.blank = self.label = self.total = NEVER
         self.next_blank = self.next_label = NEVER

@@ -31,7 +31,7 @@ def test_every_command_is_a_verb():
     modules = {module.name for module in pkgutil.iter_modules(bin.__path__)}
     verbs = {verb.replace("-", "_") for verb in VERBS}
     # The command itself, the other one, and what commands share.
-    shared = {"audio_options", "command", "scoring_options"}
+    shared = {"audio_options", "beam_options", "command", "scoring_options"}
     assert modules - verbs == {"main", "python", *shared}
 
 
