@@ -99,3 +99,11 @@ def speech():
     for wav, length in zip(wavs, lengths, strict=True):
         wav[:length] = 0.1 * torch.randn(int(length), generator=generator) + 0.01
     return wavs, lengths
+
+
+@pytest.fixture
+def build_model():
+    """Write a config.yaml and a checkpoint: build_model(folder, upstreams)."""
+    from trained_model import build_model
+
+    return build_model

@@ -9,18 +9,22 @@ from typing import Any
 from espnet_ensemble.errors import EnsembleError
 
 
-def make_parser(verb: str, description: str, **options: Any) -> argparse.ArgumentParser:
+def make_parser(
+    verb: str,
+    description: str,
+    cls: type[argparse.ArgumentParser] = argparse.ArgumentParser,
+    **options: Any,
+) -> argparse.ArgumentParser:
     """Make the parser of ``espnet-ensemble <verb>``.
 
     Args:
-        verb: Name of the module of :mod:`espnet_ensemble.bin`.
-        description: Its docstring; line breaks stay.
+        verb: What it is called.
+        description: The docstring of its module; line breaks stay.
+        cls: Class of the parser: another one reads options from a file, too.
         options: Of :class:`argparse.ArgumentParser`.
     """
     options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-    return argparse.ArgumentParser(
-        prog=f"espnet-ensemble {verb}", description=description, **options
-    )
+    return cls(prog=f"espnet-ensemble {verb}", description=description, **options)
 
 
 def run(

@@ -2,7 +2,7 @@
 """``espnet-ensemble <verb>``: one entry point for people.
 
 Each verb is a module of this package, and ``python -m espnet_ensemble.bin.<verb>`` runs
-the same.
+the same; but for those of :data:`MODULES`, whose module is called otherwise.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import importlib
 VERBS = {
     "asr_train": "ESPnet's ASR training, with the plugin loaded",
     "asr_inference": "ESPnet's ASR decoding, with the plugin loaded",
+    "decode": "decode with a CTC model, several data sets at once",
     "new-recipe": "make a recipe for a corpus of your own",
     "compare": "compare decodings: error rates, tests, where they differ",
     "extract": "compute frozen upstreams' features once, for training from disk",
@@ -20,6 +21,8 @@ VERBS = {
     "table": "list, run and collect the systems of a table of experiments",
     "upstreams": "list the checkpoints that the paper uses",
 }
+#: Verb -> its module, which is called as ESPnet would call it.
+MODULES = {"decode": "asr_inference_ctc"}
 #: For recipes, which call them as ``python -m espnet_ensemble.bin.<verb>``.
 RECIPE_VERBS = {
     "asr_names": "what asr.sh calls its folders and files",
@@ -65,7 +68,7 @@ def _as_listed(word: str) -> str:
 
 
 def _module(verb: str) -> str:
-    return verb.replace("-", "_")
+    return MODULES.get(verb, verb.replace("-", "_"))
 
 
 def _list(verbs: dict[str, str]) -> str:

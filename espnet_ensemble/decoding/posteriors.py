@@ -94,7 +94,8 @@ class SavedPosteriors(Mapping):
     """utterance's id -> :class:`Posteriors`, read from a folder when they are asked for.
 
     Args:
-        folder: That :class:`PosteriorWriter` wrote. It may have been moved since.
+        folder: That :class:`PosteriorWriter` wrote; it may have been moved since. Or one
+            without an archive, whose ``posteriors.scp`` is those of several folders.
 
     Raises:
         EnsembleError: If it is none.
@@ -120,7 +121,9 @@ class SavedPosteriors(Mapping):
             KeyError: If there is no such utterance.
         """
         written, _, offset = self._places[utt_id].rpartition(":")
-        ark = self._folder / Path(written).name
+        ark = self._folder / ARK
+        if not ark.exists():
+            ark = Path(written)
         try:
             with ark.open("rb") as file:
                 file.seek(int(offset))

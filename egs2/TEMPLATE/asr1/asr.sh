@@ -81,7 +81,8 @@ inference_config=      # decoding configuration
 inference_args=        # options that override it
 inference_tag=         # name of the decoding (default: from configuration and options)
 inference_asr_model=valid.cer_ctc.ave.pth # checkpoint to decode with
-batch_size=1           # utterances decoded at a time
+batch_size=            # utterances decoded at a time (default: as many as fit)
+use_espnet_inference=false # decode a CTC-only model, too, with espnet2.bin.asr_inference
 score_opts=            # options for sclite
 local_score_opts=      # options for local/score.sh
 hf_repo=               # repository on the Hugging Face hub, for stage 15
@@ -268,8 +269,11 @@ audio_of() {
 is_done() { [ -f "$1" ] && [ "$(< "$1")" = "$2" ]; }
 mark_done() { echo "$2" > "$1.tmp" && mv "$1.tmp" "$1"; }
 
-# split_keys FILE N PREFIX: deal its lines to PREFIX.1.scp, ..., PREFIX.N.scp.
-split_keys() { awk -v n="$2" -v prefix="$3" '{ print > (prefix "." (NR % n + 1) ".scp") }' "$1"; }
+# split_keys FILE N PREFIX [FIRST]: deal its lines to PREFIX.1.scp, ..., PREFIX.N.scp, or from
+# another number on.
+split_keys() {
+    awk -v n="$2" -v prefix="$3" -v first="${4:-1}" '{ print > (prefix "." (NR % n + first) ".scp") }' "$1"
+}
 
 # num_jobs N FILE: N, or the number of lines of FILE where that is less.
 num_jobs() {
@@ -435,16 +439,19 @@ collect_stats() {
 # num_cores: those of this machine that may be used. nproc by itself says OMP_NUM_THREADS.
 num_cores() { env -u OMP_NUM_THREADS nproc; }
 
-# cache DATA: extract the features of the frozen upstreams where there are none yet, once in
-# a run, and note in cached[DATA] where they are.
+# cache DATA [OPTION...]: extract the features of the frozen upstreams where there are none
+# yet, once in a run, and note in cached[DATA] where they are.
 declare -A cached
 cache() {
-    local cores gpu=()
+    local data=$1 cores gpu=() dir=${dumpdir}/feats
+    shift
     cores=$(num_cores)
     [ "${ngpu}" != 0 ] || gpu=(--ngpu 0)
-    [ -n "${cached[$1]:-}" ] || cached[$1]=$("${python}" -m espnet_ensemble.bin.extract \
-        --nj "$((nj < cores ? nj : cores))" "${gpu[@]}" --data_dir "$1" \
-        --frontend_conf "${asr_config}" --cache_dir "${dumpdir}/feats" "${cache_opts_words[@]}" | tail -n 1)
+    # A set before and after stage 4 has one name.
+    [[ ${data} != */org/* ]] || dir+=_org
+    [ -n "${cached[${data}]:-}" ] || cached[${data}]=$("${python}" -m espnet_ensemble.bin.extract \
+        --nj "$((nj < cores ? nj : cores))" "${gpu[@]}" --data_dir "${data}" \
+        --frontend_conf "${asr_config}" --cache_dir "${dir}" "$@" "${cache_opts_words[@]}" | tail -n 1)
 }
 
 stage_11() { # training
@@ -507,46 +514,120 @@ epochs() {
 }
 
 stage_12() { # decoding
-    local dset cmd=${decode_cmd} gpus=0
-    log "Stage 12: Decoding with ${asr_exp}/${inference_asr_model}: ${asr_exp}/${inference_tag}"
+    local dset cmd=${decode_cmd} gpus=0 own=false opts todo=()
+    local decoded=${asr_exp}/${inference_tag}
+    declare -A states
+    log "Stage 12: Decoding with ${asr_exp}/${inference_asr_model}: ${decoded}"
     need 11 "${asr_exp}/config.yaml" "${asr_exp}/${inference_asr_model}"
     ! "${gpu_inference}" || cmd=${cuda_cmd} gpus=1
+    "${use_espnet_inference}" || ! grep -qx "decoder: null" "${asr_exp}/config.yaml" || own=true
+    opts=(${inference_config:+--config "${inference_config}"} "${inference_args_words[@]}")
     for dset in ${eval_sets}; do
         need 3 "${data_feats}/${dset}/wav.scp"
-        decode "${dset}"
+        states[${dset}]=$(decoding_state "${dset}")
+        if is_done "${decoded}/${dset}/.done" "${states[${dset}]}"; then
+            log "${decoded}/${dset}/text is up to date"
+        else
+            rm -rf "${decoded}/${dset}"/{logdir,posteriors,.done}
+            mkdir -p "${decoded}/${dset}/logdir"
+            todo+=("${dset}")
+        fi
     done
+    if ! "${own}"; then
+        for dset in "${todo[@]}"; do decode_by_espnet "${dset}"; done
+    elif [ "${#todo[@]}" != 0 ]; then
+        decode "${todo[@]}"
+    fi
 }
 
+decoding_state() {
+    local settings
+    settings="${opts[*]} ${batch_size} ${own} $(audio_of "$1")"
+    ! "${own}" || ! "${cache_feats}" || settings+=" cached ${cache_opts}"
+    state "${settings}" "${asr_exp}/${inference_asr_model}" "${data_feats}/$1/wav.scp" \
+        ${inference_config:+"${inference_config}"}
+}
+
+# decode SET...: one process decodes its part of all sets. Here, there is one for each GPU, or
+# one that uses all cores.
 decode() {
-    local dset=$1 data=${data_feats}/$1 dir=${asr_exp}/${inference_tag}/$1 opts settings jobs
-    local logdir=${dir}/logdir job name
-    opts=(${inference_config:+--config "${inference_config}"} "${inference_args_words[@]}")
-    settings=$(state "${opts[*]} ${batch_size} $(audio_of "${dset}")" "${asr_exp}/${inference_asr_model}" \
-        "${data}/wav.scp" ${inference_config:+"${inference_config}"})
-    if is_done "${dir}/.done" "${settings}"; then
-        log "${dir}/text is up to date"
-        return
+    local dset dir data key logdir=${decoded}/logdir jobs=${inference_nj} threads=${OMP_NUM_THREADS}
+    local first=1 device=(--ngpu "${gpus}") sets=() total=0
+    if [[ ${cmd} == run.pl* && ${gpus} = 0 ]]; then
+        jobs=1 threads=$(num_cores)
+    elif [[ ${cmd} == run.pl* ]]; then
+        jobs=$("${python}" -c "import torch; print(max(1, torch.cuda.device_count()))")
+        first=0 device=(--device cuda:JOB)
     fi
-    rm -rf "${logdir}" "${dir}/.done"
+    for dset; do
+        jobs=$(num_jobs "${jobs}" "${data_feats}/${dset}/wav.scp")
+        total=$((total + $(wc -l < "${data_feats}/${dset}/wav.scp")))
+    done
+    for dset; do
+        dir=${decoded}/${dset} data=${data_feats}/${dset} key=${dir}/logdir/keys
+        sort -k 2,2nr "${data}/utt2num_samples" > "${key}.scp"
+        split_keys "${key}.scp" "${jobs}" "${key}" "${first}"
+        sets+=(--key_file "${key}.JOB.scp" --output_dir "${dir}/logdir/output.JOB")
+        if "${cache_feats}"; then
+            cache "${data}" --on_error skip
+            sets+=(--data_path_and_name_and_type "${cached[${data}]},speech,feature_cache")
+        else
+            sets+=(--data_path_and_name_and_type "${data}/wav.scp,speech,sound")
+        fi
+    done
+    rm -rf "${logdir}"
     mkdir -p "${logdir}"
+    log "Stage 12: $*: ${logdir}/asr_inference.*.log"
+    follow_decoding "${total}" "${logdir}" "${first}" "$((first + jobs - 1))"
+    OMP_NUM_THREADS=${threads} ${cmd} --gpu "${gpus}" JOB="${first}:$((first + jobs - 1))" \
+        "${logdir}/asr_inference.JOB.log" \
+        "${python}" -m espnet_ensemble.bin.asr_inference_ctc "${device[@]}" "${sets[@]}" \
+        ${batch_size:+--batch_size "${batch_size}"} --asr_train_config "${asr_exp}/config.yaml" \
+        --asr_model_file "${asr_exp}/${inference_asr_model}" "${opts[@]}"
+    unfollow
+    for dset; do collect_decoded "${dset}"; done
+}
+
+decode_by_espnet() {
+    local dset=$1 data=${data_feats}/$1 logdir=${decoded}/$1/logdir jobs
     jobs=$(num_jobs "${inference_nj}" "${data}/wav.scp")
     split_keys "${data}/wav.scp" "${jobs}" "${logdir}/keys"
     log "Stage 12: ${dset}: ${logdir}/asr_inference.*.log"
-    # They must be there for tail to read them from their beginning.
-    for ((job = 1; job <= jobs; job++)); do : > "${logdir}/asr_inference.${job}.log"; done
-    follow "hypotheses $(wc -l < "${data}/wav.scp")" "${logdir}"/asr_inference.*.log
+    follow_decoding "$(wc -l < "${data}/wav.scp")" "${logdir}" 1 "${jobs}"
     ${cmd} --gpu "${gpus}" JOB=1:"${jobs}" "${logdir}/asr_inference.JOB.log" \
-        "${python}" -m espnet2.bin.asr_inference --batch_size "${batch_size}" --ngpu "${gpus}" \
+        "${python}" -m espnet2.bin.asr_inference --batch_size "${batch_size:-1}" --ngpu "${gpus}" \
         --data_path_and_name_and_type "${data}/wav.scp,speech,sound" \
         --key_file "${logdir}/keys.JOB.scp" --asr_train_config "${asr_exp}/config.yaml" \
         --asr_model_file "${asr_exp}/${inference_asr_model}" \
         --output_dir "${logdir}/output.JOB" "${opts[@]}"
     unfollow
+    collect_decoded "${dset}"
+}
+
+# follow_decoding N LOGDIR FIRST LAST: show a bar of N utterances.
+follow_decoding() {
+    local job
+    # They must be there for tail to read them from their beginning.
+    for ((job = $3; job <= $4; job++)); do : > "$2/asr_inference.${job}.log"; done
+    follow "hypotheses $1" "$2"/asr_inference.*.log
+}
+
+# collect_decoded SET: what jobs have decoded, in one.
+collect_decoded() {
+    local dir=${decoded}/$1 name outputs
+    outputs=("${dir}"/logdir/output.*)
     for name in token token_int score text; do
-        sort "${logdir}"/output.*/1best_recog/"${name}" > "${dir}/${name}.tmp"
+        sort "${outputs[@]/%//1best_recog/${name}}" > "${dir}/${name}.tmp"
         mv "${dir}/${name}.tmp" "${dir}/${name}"
     done
-    mark_done "${dir}/.done" "${settings}"
+    if [ -e "${outputs[0]}/posteriors" ]; then
+        mkdir -p "${dir}/posteriors"
+        cp "${outputs[0]}/posteriors/posteriors.yaml" "${dir}/posteriors"
+        sort "${outputs[@]/%//posteriors/posteriors.scp}" > "${dir}/posteriors/posteriors.scp"
+    fi
+    [ "${#outputs[@]}" != 1 ] || [ ! -e "${outputs[0]}/decoding.yaml" ] ||
+        cp "${outputs[0]}/decoding.yaml" "${dir}"
+    mark_done "${dir}/.done" "${states[$1]}"
 }
 
 # hypotheses N: of asr_inference.*.log, a bar of N utterances.

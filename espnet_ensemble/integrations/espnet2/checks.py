@@ -1,4 +1,4 @@
-"""Whether ESPnet's training can be from the feature cache that its options name."""
+"""Whether training and decoding can be from the feature cache that options name."""
 
 import argparse
 from collections.abc import Iterable, Iterator
@@ -18,6 +18,7 @@ from espnet_ensemble.feature_cache.dataset import (
 )
 from espnet_ensemble.feature_cache.identity import FeatureIdentity, check_frozen
 from espnet_ensemble.feature_cache.member import Member
+from espnet_ensemble.files import PathLike
 from espnet_ensemble.frontend_conf import FrontendConf
 
 # ESPnet's options that change the waveform each time that it is read.
@@ -46,10 +47,7 @@ def check_training(args: argparse.Namespace) -> None:
         return
     first = sources[0].path
     if args.frontend != "ensemble":
-        raise CacheError(
-            f"{first}: features of upstreams are for the frontend ensemble, "
-            f"found {args.frontend}"
-        )
+        raise CacheError(_other_frontend(first, args.frontend))
     options = {**vars(args), **(getattr(args, "preprocessor_conf", None) or {})}
     for option in WAVEFORM_OPTIONS:
         if options.get(option):
@@ -82,12 +80,7 @@ def check_upstreams(args: argparse.Namespace, model: Module) -> None:
     sources = list(_cached_sources(args))
     if not sources:
         return
-    (ensemble,) = (m for m in model.modules() if isinstance(m, Ensemble))
-    frontends = FrontendConf.parse(args.frontend_conf).members()
-    features = [
-        FeatureIdentity.of(upstream, conf)
-        for upstream, conf in zip(ensemble.upstreams, frontends, strict=True)
-    ]
+    features = _features_of(args, model)
     for source in sources:
         folders = read_combination(source.path).members
         _check_features(source.path, list(map(Member.open, folders)), features)
@@ -112,6 +105,39 @@ def _cached_sources(args: argparse.Namespace) -> Iterator[_Source]:
         for path, _, kind in getattr(args, f"{split}_data_path_and_name_and_type"):
             if kind == "feature_cache":
                 yield _Source(Path(path), shape_file)
+
+
+def check_decoding(path: PathLike, config: argparse.Namespace, model: Module) -> None:
+    """Refuse to decode features that are not those of a model's upstreams.
+
+    Args:
+        path: The ``members.yaml`` of the features.
+        config: The options that the model was trained with.
+        model: The model.
+
+    Raises:
+        CacheError: If the cache holds others.
+    """
+    if config.frontend != "ensemble":
+        raise CacheError(_other_frontend(path, config.frontend))
+    members = FeatureCache(path).members
+    _check_features(Path(path), members, _features_of(config, model))
+
+
+def _other_frontend(path: PathLike, frontend: str) -> str:
+    return (
+        f"{path}: features of upstreams are for the frontend ensemble, found {frontend}"
+    )
+
+
+def _features_of(config: argparse.Namespace, model: Module) -> list[FeatureIdentity]:
+    """What the features of a model's upstreams are."""
+    (ensemble,) = (m for m in model.modules() if isinstance(m, Ensemble))
+    frontends = FrontendConf.parse(config.frontend_conf).members()
+    return [
+        FeatureIdentity.of(upstream, conf)
+        for upstream, conf in zip(ensemble.upstreams, frontends, strict=True)
+    ]
 
 
 def _check_features(

@@ -1,6 +1,7 @@
 """Trained CTC models: ESPnet's, as decoding takes them."""
 
 import logging
+from argparse import Namespace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,12 +38,14 @@ class ESPnetCTCModel:
         model: An ``ESPnetASRModel`` with nothing but CTC, in evaluation mode.
         vocabulary: What its outputs stand for.
         fs: Sample rate of the speech that it takes, in Hz.
+        config: The options that it was trained with.
     """
 
-    def __init__(self, model: Any, vocabulary: Vocabulary, fs: int):
+    def __init__(self, model: Any, vocabulary: Vocabulary, fs: int, config: Namespace):
         self.model = model
         self.vocabulary = vocabulary
         self.fs = fs
+        self.config = config
 
     @property
     def device(self) -> torch.device:
@@ -113,8 +116,10 @@ class ESPnetCTCModel:
 def load_ctc_model(
     asr_train_config: PathLike | None,
     asr_model_file: PathLike,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     dtype: str = "float32",
+    token_type: str | None = None,
+    bpemodel: PathLike | None = None,
 ) -> ESPnetCTCModel:
     """Load a trained model of ESPnet's ASR task.
 
@@ -124,6 +129,8 @@ def load_ctc_model(
         device: Where it shall run, such as "cuda:0".
         dtype: Type that it computes in, one of :data:`DTYPES`. Frozen upstreams compute in
             the one that ``frontend_conf`` says.
+        token_type: What tokens are; None: what it was trained with.
+        bpemodel: SentencePiece model that joins them; None: what it was trained with.
 
     Raises:
         EnsembleError: If a file is missing or not what it should be, the weights are not
@@ -138,7 +145,23 @@ def load_ctc_model(
     _check_ctc_only(model, config)
     _load_weights(model, model_file)
     model = model.to(device=device, dtype=DTYPES[dtype]).eval()
-    return ESPnetCTCModel(model, _vocabulary(model, args), _sample_rate(model, args))
+    vocabulary = _vocabulary(model, args, token_type, bpemodel)
+    return ESPnetCTCModel(model, vocabulary, _sample_rate(model, args), args)
+
+
+def download_model(model_tag: str) -> dict[str, str]:
+    """Fetch a packed model from ESPnet's model zoo, or unpack a local archive.
+
+    Args:
+        model_tag: Its name, URL or path.
+
+    Returns:
+        ``asr_train_config`` and ``asr_model_file``: paths.
+    """
+    from espnet_model_zoo.downloader import ModelDownloader
+
+    files = ModelDownloader().download_and_unpack(model_tag)
+    return {name: files[name] for name in ("asr_train_config", "asr_model_file")}
 
 
 def _length(item: Tensor) -> Tensor:
@@ -165,23 +188,27 @@ def _load_weights(model: Module, path: Path) -> None:
         # That of DeepSpeed has more than weights.
         model.load_state_dict(weights.get("module", weights))
     except Exception as error:  # torch's, pickle's and zipfile's are many
+        found = " ".join(str(error).split())
         raise EnsembleError(
-            f"{path}: not the weights of this model: {error}"
+            f"{path}: not the weights of this model: {found}"
         ) from error
     logging.getLogger(__name__).info("weights: %s", path)
 
 
-def _vocabulary(model: Any, args: Any) -> Vocabulary:
-    tokenizer = build_tokenizer(token_type=args.token_type, bpemodel=args.bpemodel)
+def _vocabulary(
+    model: Any, args: Namespace, token_type: str | None, bpemodel: PathLike | None
+) -> Vocabulary:
+    token_type, bpemodel = token_type or args.token_type, bpemodel or args.bpemodel
+    tokenizer = build_tokenizer(token_type=token_type, bpemodel=bpemodel)
     return Vocabulary(
         tokens=tuple(model.token_list),
         join=tokenizer.tokens2text,
         blank_id=model.blank_id,
-        word_boundary={"char": "<space>", "bpe": "▁"}.get(args.token_type),
+        word_boundary={"char": "<space>", "bpe": "▁"}.get(token_type),
     )
 
 
-def _sample_rate(model: Any, args: Any) -> int:
+def _sample_rate(model: Any, args: Namespace) -> int:
     """Of the frontend; of those that do not say, what its configuration says."""
     fs = getattr(model.frontend, "fs", None) or (args.frontend_conf or {}).get("fs")
     return humanfriendly.parse_size(str(fs or 16000))

@@ -91,7 +91,7 @@ def test_weights_of_another_model_are_refused(exp):
     weights = torch.load(exp / "valid.ave_2best.pth", weights_only=True)
     weights.pop("ctc.ctc_lo.bias")
     torch.save(weights, exp / "valid.ave_2best.pth")
-    with pytest.raises(EnsembleError, match=r"valid\.ave_2best\.pth.*ctc_lo\.bias"):
+    with pytest.raises(EnsembleError, match="ctc_lo.bias"):
         load(exp)
 
 

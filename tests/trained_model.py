@@ -4,19 +4,19 @@ from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 import yaml
 
 
-@pytest.fixture
-def build_model():
-    """Write a config.yaml and a checkpoint: build_model(folder, upstreams)."""
-    return _build_model
+def build_model(folder: Path, upstreams, sharpness=1.0, **frontend_conf) -> None:
+    """Write a config.yaml and a checkpoint as ESPnet's training does.
 
-
-def _build_model(folder: Path, upstreams) -> None:
-    """Write a config.yaml and a checkpoint as ESPnet's training does."""
+    Args:
+        folder: Where.
+        upstreams: Two of 32 features.
+        sharpness: Factor of the CTC layer's outputs: how sure the model is.
+        frontend_conf: More of it; then there is no global_mvn.
+    """
     from espnet2.tasks.asr import ASRTask
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -29,7 +29,7 @@ def _build_model(folder: Path, upstreams) -> None:
         "token_list": ["<blank>", "<unk>", "a", "b", "c", "<sos/eos>"],
         "token_type": "char",
         "frontend": "ensemble",
-        "frontend_conf": {"upstreams": upstreams},
+        "frontend_conf": {"upstreams": upstreams, **frontend_conf},
         "normalize": "global_mvn",
         "normalize_conf": {"stats_file": str(folder / "feats_stats.npz")},
         "encoder": "transformer",
@@ -39,8 +39,15 @@ def _build_model(folder: Path, upstreams) -> None:
         "decoder": None,
         "model_conf": {"ctc_weight": 1.0},
     }
+    if frontend_conf:
+        config |= {"normalize": "utterance_mvn", "normalize_conf": {}}
     torch.manual_seed(0)
     model = ASRTask.build_model(Namespace(**config)).eval()
     model.ctc.ctc_lo.bias.data[0] = -1.0  # less blank, for a text to compare
+    if sharpness != 1:
+        for parameter in model.ctc.ctc_lo.parameters():
+            parameter.data *= sharpness
+        # No training has it as a target, and ESPnet's search ends there.
+        model.ctc.ctc_lo.bias.data[-1] = -1e4
     torch.save(model.state_dict(), folder / "valid.ave_2best.pth")
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
