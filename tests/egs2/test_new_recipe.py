@@ -95,8 +95,8 @@ def test_from_a_folder_of_audio_to_error_rates(checkout, tmp_path):
     main(["new-recipe", "mine", *options])
     recipe = checkout / "egs2" / "mine" / "asr1"
     options = ["--upstreams", f"{UPSTREAMS}/wavlm_ctc {UPSTREAMS}/hubert_ctc"]
-    # So little speech has 6 batches in an epoch.
-    options += ["--asr_args", "--max_epoch 40 --scheduler_conf warmup_steps=100"]
+    # So little speech has 7 batches in an epoch.
+    options += ["--asr_args", "--max_epoch 15 --scheduler_conf warmup_steps=50"]
     done = run_script(recipe, "./run.sh", *options, "--ngpu", "0")
     assert done.returncode == 0, done.stdout
     (results,) = recipe.glob("exp/asr_*/RESULTS.md")
