@@ -54,10 +54,10 @@ run_inside() {
             settings+=("${variable}=${!variable}")
         fi
     done
-    # In namespaces of their own, what is mounted and started is gone when this ends,
-    # however it does: nothing of this machine can be removed with ROOT.
+    # In a namespace of their own, mounts are gone when the last process that sees them
+    # ends, however it does: nothing of this machine can be removed with ROOT.
     # shellcheck disable=SC2016
-    exec unshare --mount --pid --fork --kill-child bash -euc '
+    exec unshare --mount bash -euc '
         root=$1; shift
         mount --make-rprivate /
         mount -t proc proc "${root}/proc"

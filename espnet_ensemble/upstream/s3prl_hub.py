@@ -40,7 +40,10 @@ def hub_entries() -> dict[str, HubEntry]:
     """
     spec = importlib.util.find_spec("s3prl")
     if spec is None or spec.origin is None:
-        raise UpstreamError("S3PRL is not installed; run `pip install s3prl`")
+        raise UpstreamError(
+            "S3PRL is not installed; run `pip install s3prl`, or `pip install espnet-s3prl` "
+            "for ESPnet's fork of it, of which one only may be installed"
+        )
     root = Path(spec.origin).parent
     entries = {}
     # It has lines like: from s3prl.upstream.wavlm.hubconf import *
