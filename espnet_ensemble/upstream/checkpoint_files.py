@@ -48,9 +48,30 @@ def checkpoint_files(folder: PathLike) -> list[str]:
     return needed + [name for name in DOCUMENTS if (folder / name).is_file()]
 
 
+def check_index(folder: PathLike) -> None:
+    """Refuse a folder whose index of the weights leads out of it.
+
+    Args:
+        folder: What ``save_pretrained`` wrote, or somebody's download.
+
+    Raises:
+        UpstreamError: If an index is none, or names a file elsewhere.
+    """
+    for name in WEIGHTS:
+        index = Path(folder, name)
+        if name.endswith(".index.json") and index.is_file():
+            _shards(index)
+
+
 def _shards(index: Path) -> list[str]:
-    content = json.loads(index.read_text(encoding="utf-8"))
-    names = sorted(set(content["weight_map"].values()))
+    try:
+        content = json.loads(index.read_text(encoding="utf-8"))
+        names = sorted({str(name) for name in content["weight_map"].values()})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UpstreamError(
+            f"{index}: expected the weight_map of a checkpoint in several files, found "
+            f"none ({error!r})"
+        ) from error
     for name in names:
         if Path(name).name != name:
             raise UpstreamError(

@@ -10,6 +10,7 @@ from transformers.utils import logging
 
 from espnet_ensemble.layers import Layer, layer_indices
 from espnet_ensemble.upstream.base import Upstream, UpstreamError
+from espnet_ensemble.upstream.checkpoint_files import check_index
 from espnet_ensemble.upstream.families import FAMILIES
 from espnet_ensemble.upstream.unreadable import UNREADABLE, unreadable
 
@@ -38,9 +39,12 @@ def load_huggingface(
 
     Raises:
         UpstreamError: If the checkpoint is not found or reachable, is of another family,
-            lacks weights, or lacks its ``preprocessor_config.json``.
+            lacks weights, or lacks its ``preprocessor_config.json``; or if its index of
+            weights names files outside of its folder.
         EnsembleError: If there is no such layer.
     """
+    if os.path.isdir(name):
+        check_index(name)
     config = _fetch(AutoConfig, name, cache_dir)
     if config.model_type not in FAMILIES:
         raise UpstreamError(

@@ -11,7 +11,7 @@ from espnet_ensemble.files import check_keys
 from espnet_ensemble.layers import Layer
 from espnet_ensemble.upstream.base import Upstream, UpstreamError
 from espnet_ensemble.upstream.checkpoints import CHECKPOINTS
-from espnet_ensemble.upstream.s3prl_hub import hub_entries
+from espnet_ensemble.upstream.s3prl_hub import hub_entries, is_installed
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,18 @@ class UpstreamConf:
         """
         if "/" in self.name:
             return False
-        if self.name in hub_entries():
+        if self._is_hub_name:
             return True
         if not os.path.isdir(self.name):
             raise UpstreamError(_unknown(self.name))
         return False
+
+    @property
+    def _is_hub_name(self) -> bool:
+        # Without S3PRL, a folder is all that a name without a slash can be.
+        if os.path.isdir(self.name) and not is_installed():
+            return False
+        return self.name in hub_entries()
 
     @property
     def local_option(self) -> str | None:
@@ -87,7 +94,7 @@ class UpstreamConf:
         if self.path_or_url is not None:
             return None if self.path_or_url.startswith("http") else "path_or_url"
         if "/" not in self.name:
-            return None if self.name in hub_entries() else "name"
+            return None if self._is_hub_name else "name"
         is_path = self.name.startswith((".", "/")) or self.name.count("/") > 1
         return "name" if is_path or os.path.isdir(self.name) else None
 

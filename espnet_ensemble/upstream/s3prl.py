@@ -12,6 +12,7 @@ from torch.nn import Module
 from torch.nn.utils.rnn import pad_sequence
 from torch.nn.utils.weight_norm import WeightNorm
 
+from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.frames import padding_mask
 from espnet_ensemble.layers import Layer, layer_indices
 from espnet_ensemble.upstream.base import (
@@ -98,6 +99,13 @@ def load_s3prl(
             f"upstream {name!r}: S3PRL could not fetch its checkpoint: {e}\nOn a machine "
             f"that can, download the last of these and copy it to the path shown:\n"
             f"{wanted}\nor give it as path_or_url of the name that ends in _local."
+        ) from e
+    except EnsembleError:
+        raise
+    except (Exception, SystemExit) as e:  # some exit where a package is missing
+        raise UpstreamError(
+            f"upstream {name!r}: S3PRL cannot build it here ({type(e).__name__}: {e}); it "
+            "may need packages that are not installed, or arguments (extra_conf)"
         ) from e
     if entry.package in HUGGINGFACE:
         return S3prlHuggingFaceUpstream(name, expert, layer)

@@ -31,6 +31,11 @@ class HubEntry:
     urls: tuple[str, ...]
 
 
+def is_installed() -> bool:
+    """Whether S3PRL is, or ESPnet's fork of it, which has the same name."""
+    return importlib.util.find_spec("s3prl") is not None
+
+
 @lru_cache
 def hub_entries() -> dict[str, HubEntry]:
     """List the names of S3PRL's hub, by reading its sources.

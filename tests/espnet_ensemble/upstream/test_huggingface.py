@@ -259,3 +259,17 @@ def test_all_that_trains_gets_a_gradient(family, style, layer, models, speech):
     assert [key for key, p in trains.items() if p.grad is None] == []
     fixed = set(dict(upstream.named_parameters())) - set(trains)
     assert all(re.search("masked_spec_embed|conformer|pos_conv", key) for key in fixed)
+
+
+def test_an_index_of_weights_that_leads_out_of_the_folder(tiny_hubert, tmp_path):
+    folder = shutil.copytree(tiny_hubert, tmp_path / "downloaded")
+    weights = (folder / "model.safetensors").rename(tmp_path / "model.safetensors")
+    index = folder / "model.safetensors.index.json"
+    for name in ("../model.safetensors", str(weights)):
+        index.write_text(json.dumps({"weight_map": {"masked_spec_embed": name}}))
+        with pytest.raises(UpstreamError, match=f"names of files beside it.*{name}"):
+            load_upstream(UpstreamConf(str(folder)))
+    for content in ("version https://git-lfs", "[]", "{}"):
+        index.write_text(content)
+        with pytest.raises(UpstreamError, match="index.json: expected the weight_map"):
+            load_upstream(UpstreamConf(str(folder)))

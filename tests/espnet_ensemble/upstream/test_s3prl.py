@@ -1,5 +1,7 @@
+import importlib
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -246,6 +248,57 @@ def test_code_in_a_checkpoint_is_not_run(name, tmp_path):
     with pytest.raises(UpstreamError, match="holds code, which is never run"):
         load_upstream(UpstreamConf(name, path_or_url=str(path)))
     assert not witness.exists()
+
+
+def one_name_of_each_kind():
+    """Of each of S3PRL's packages, a name that takes a file and a published one."""
+    kinds = {}
+    for name, entry in hub_entries().items():
+        ending = name.rpartition("_")[2]
+        kind = ending if ending in ("local", "custom", "url") else "published"
+        if kind != "url":
+            kinds.setdefault((entry.package, kind), name)
+    return list(kinds.values())
+
+
+@pytest.fixture(scope="module")
+def hostile_downloads(tmp_path_factory):
+    """A folder where all that S3PRL would download holds code -> (folder, witness)."""
+    folder = tmp_path_factory.mktemp("downloads")
+    witness, local = folder / "witness", folder / "hostile.pt"
+    local.write_bytes(pickle.dumps({"Config": {}, "model": Hostile(witness)}))
+    with removed_torchaudio_names():
+        download = importlib.import_module("s3prl.util.download")
+    before = download.get_dir()
+    download.set_dir(str(folder))
+    for url in {url for entry in hub_entries().values() for url in entry.urls}:
+        path = Path(download.urls_to_filepaths(url, download=False))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(local, path)
+    yield folder, witness
+    download.set_dir(before)
+
+
+@pytest.mark.slow  # it imports all of S3PRL
+@pytest.mark.parametrize("name", one_name_of_each_kind())
+def test_no_name_of_the_hub_runs_code(name, hostile_downloads, monkeypatch):
+    """Each refuses it, or has no checkpoint at all."""
+    folder, witness = hostile_downloads
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
+    path = None
+    if name.endswith(("_local", "_custom")):
+        path = str(folder / "hostile.pt")
+    if name in ("baseline", "customized_upstream"):
+        load_upstream(UpstreamConf(name))
+    else:
+        with pytest.raises(UpstreamError, match=f"upstream '{name}'"):
+            load_upstream(UpstreamConf(name, path_or_url=path), str(folder))
+    assert not witness.exists()
+
+
+def test_an_upstream_that_s3prl_cannot_build_says_why():
+    with pytest.raises(UpstreamError, match="'stft_mag': .* argument: 'model_config'"):
+        load_upstream(UpstreamConf("stft_mag"))
 
 
 @pytest.mark.parametrize("family", ["wavlm", "hubert", "wav2vec2", "data2vec"])
