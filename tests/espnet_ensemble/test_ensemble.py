@@ -383,6 +383,22 @@ class TestTrainable:
         without = [n for n, p in model.named_parameters() if p.grad is None]
         assert without == []
 
+    @torch.no_grad()
+    def test_batch_norms_see_the_batch_in_training_mode_alone(self, models, speech):
+        """As docs/concepts.md says."""
+        wavs, lengths = speech
+        folder = models("Wav2Vec2Conformer", "large")
+        for frozen, training in ((True, True), (False, False), (False, True)):
+            ensemble = build([folder], frozen=frozen).train(training)
+            # Dropout would differ, too.
+            for module in ensemble.modules():
+                if isinstance(module, torch.nn.Dropout):
+                    module.p = 0.0
+            feats, feats_lens = ensemble(wavs, lengths)
+            alone, _ = ensemble(wavs[2:3, : lengths[2]], lengths[2:3])
+            error = (feats[2, : feats_lens[2]] - alone[0]).norm() / alone.norm()
+            assert (error > 1e-2) == (training and not frozen), error
+
     def test_s3prl_trains_its_feature_extractor(self, s3prl_checkpoints, speech):
         path = s3prl_checkpoints("wavlm", "large")
         upstreams = [{"name": "wavlm_local", "path_or_url": path}]
