@@ -6,12 +6,13 @@ from types import ModuleType
 from espnet_ensemble.errors import EnsembleError
 
 
-def import_extra(name: str, extra: str) -> ModuleType:
+def import_extra(name: str, extra: str, package: str | None = None) -> ModuleType:
     """Import a package that a plain installation of the plugin leaves out.
 
     Args:
-        name: The module, such as ``scipy.signal``; its package is called as it is.
+        name: The module, such as ``scipy.signal``.
         extra: The extra that installs it, such as ``recipes``.
+        package: What pip calls it; None: as the module is called.
 
     Raises:
         EnsembleError: If it is not installed; the message says how to install it.
@@ -25,8 +26,8 @@ def import_extra(name: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        package = name.partition(".")[0]
+        module = name.partition(".")[0]
         raise EnsembleError(
-            f"{package} is not installed; run `pip install '.[{extra}]'` in the checkout "
-            f"of espnet-ensemble, or `pip install {package.replace('_', '-')}`"
+            f"{module} is not installed; run `pip install '.[{extra}]'` in the checkout "
+            f"of espnet-ensemble, or `pip install {package or module.replace('_', '-')}`"
         ) from error

@@ -154,7 +154,7 @@ class _Kenlm:
 
     def __init__(self, model: Any, weight: float, bonus: float):
         self._model, self._weight, self._bonus = model, weight * _LN_10, bonus
-        self._state = import_extra("kenlm", "recipes").State
+        self._state = import_extra("kenlm", "recipes", package="kenlm-ex").State
 
     def start(self) -> Any:
         state = self._state()
@@ -188,7 +188,7 @@ def load_ngram(
         EnsembleError: If the file cannot be read, kenlm is not installed, or the language
             model knows other words or tokens than the token list can spell.
     """
-    kenlm = import_extra("kenlm", "recipes")
+    kenlm = import_extra("kenlm", "recipes", package="kenlm-ex")
     if not Path(path).is_file():
         raise EnsembleError(f"{path}: expected a language model, found no file")
     quiet = kenlm.Config()
