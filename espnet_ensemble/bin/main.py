@@ -14,6 +14,7 @@ VERBS = {
     "asr_inference": "ESPnet's ASR decoding, with the plugin loaded",
     "decode": "decode with a CTC model, several data sets at once",
     "new-recipe": "make a recipe for a corpus of your own",
+    "combine": "combine decodings of several systems into one",
     "compare": "compare decodings: error rates, tests, where they differ",
     "extract": "compute frozen upstreams' features once, for training from disk",
     "pack": "make a model zoo archive that carries local upstreams",

@@ -40,17 +40,53 @@ def find_words(
         a 0.02 0.06 0.77
         b 0.08 0.10 0.77
     """
-    spans = align_tokens(log_probs, token_ids, vocabulary.blank_id)
-    sure = dict(zip(spans, token_confidences(log_probs, spans), strict=True))
-    return [
-        Word(
-            vocabulary.to_text([span.token_id for span in group]).strip(),
-            start=group[0].start * frame_seconds,
-            end=group[-1].end * frame_seconds,
-            confidence=math.prod(sure[span] for span in group),
-        )
-        for group in group_words(spans, vocabulary)
-    ]
+    finder = WordFinder(vocabulary, frame_seconds)
+    finder.add(log_probs, token_ids)
+    return finder.words()
+
+
+class WordFinder:
+    """Finds the words of a long transcript, part by part: memory is that of a part.
+
+    Args:
+        vocabulary: What tokens stand for.
+        frame_seconds: Seconds from one frame to the next.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, frame_seconds: float):
+        self._vocabulary = vocabulary
+        self._frame_seconds = frame_seconds
+        self._num_frames = 0
+        self._sure: dict[TokenSpan, float] = {}
+
+    def add(self, log_probs: torch.Tensor, token_ids: Sequence[int]) -> None:
+        """Go on with the next part.
+
+        Args:
+            log_probs: Its posteriors, as for :func:`find_words`.
+            token_ids: Its transcript. A word may go on in the next part.
+
+        Raises:
+            EnsembleError: If there are too few frames for the transcript.
+        """
+        log_probs = log_probs.cpu()
+        spans = align_tokens(log_probs, token_ids, self._vocabulary.blank_id)
+        for span, sure in zip(spans, token_confidences(log_probs, spans), strict=True):
+            start, end = self._num_frames + span.start, self._num_frames + span.end
+            self._sure[TokenSpan(span.token_id, start, end)] = sure
+        self._num_frames += len(log_probs)
+
+    def words(self) -> list[Word]:
+        """The words of all parts so far."""
+        return [
+            Word(
+                self._vocabulary.to_text([span.token_id for span in group]).strip(),
+                start=group[0].start * self._frame_seconds,
+                end=group[-1].end * self._frame_seconds,
+                confidence=math.prod(self._sure[span] for span in group),
+            )
+            for group in group_words(list(self._sure), self._vocabulary)
+        ]
 
 
 def group_words(

@@ -10,11 +10,9 @@ import yaml
 
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import read_yaml
+from espnet_ensemble.recipes.combination import COMBINATION
 from espnet_ensemble.recipes.results import read_scored_words
 from espnet_ensemble.recipes.scoring import Score, Tokens, score_tokens
-
-#: What ``espnet-ensemble combine`` writes into the folder of its decoding.
-COMBINATION = "combination.yaml"
 
 # Names of files and folders, which differ whenever anything does.
 _NAMES = ("config", "output_dir")

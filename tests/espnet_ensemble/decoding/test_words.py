@@ -4,7 +4,7 @@ import torch
 from espnet_ensemble.decoding.alignment import TokenSpan
 from espnet_ensemble.decoding.confidence import token_confidences
 from espnet_ensemble.decoding.vocabulary import Vocabulary
-from espnet_ensemble.decoding.words import find_words, group_words
+from espnet_ensemble.decoding.words import WordFinder, find_words, group_words
 
 LETTERS = Vocabulary(
     ("<blank>", "<space>", "a", "b"),
@@ -60,3 +60,13 @@ def test_times_and_confidences():
 def test_groups_leave_out_what_stands_between_words():
     spans = [TokenSpan(token, i, i + 1) for i, token in enumerate([1, 2, 1, 1, 3])]
     assert group_words(spans, LETTERS) == [[spans[1]], [spans[4]]]
+
+
+def test_parts_are_found_as_the_whole():
+    path, token_ids = [0, 2, 0, 3, 0, 1, 0, 2, 2, 0], [2, 3, 1, 2]
+    log_probs = sharp(path, 4)
+    finder = WordFinder(LETTERS, frame_seconds=0.02)
+    # In the middle of a word, and of silence.
+    for start, end, part in ((0, 3, [2]), (3, 6, [3, 1]), (6, 7, []), (7, 10, [2])):
+        finder.add(log_probs[start:end], part)
+    assert finder.words() == find_words(log_probs, token_ids, LETTERS, 0.02)
