@@ -2,6 +2,7 @@
 
 import logging
 from argparse import Namespace
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from espnet_ensemble.decoding.vocabulary import Vocabulary
 from espnet_ensemble.errors import EnsembleError
-from espnet_ensemble.files import PathLike
+from espnet_ensemble.files import PathLike, read_yaml
 
 #: What people call them -> torch's.
 DTYPES = {
@@ -149,6 +150,25 @@ def load_ctc_model(
     return ESPnetCTCModel(model, vocabulary, _sample_rate(model, args), args)
 
 
+def read_vocabulary(asr_train_config: PathLike) -> Vocabulary:
+    """Read what the outputs of a trained model stand for, without the model.
+
+    Args:
+        asr_train_config: Its ``config.yaml``.
+
+    Raises:
+        EnsembleError: If that is missing, or none of ESPnet's ASR task.
+    """
+    config = read_yaml(asr_train_config)
+    tokens, token_type = config.get("token_list"), config.get("token_type")
+    if not (isinstance(tokens, list) and isinstance(token_type, str)):
+        raise EnsembleError(
+            f"{asr_train_config}: expected token_list and token_type, as ESPnet's ASR "
+            "task writes them"
+        )
+    return _make_vocabulary(tokens, token_type, config.get("bpemodel"))
+
+
 def download_model(model_tag: str) -> dict[str, str]:
     """Fetch a packed model from ESPnet's model zoo, or unpack a local archive.
 
@@ -198,12 +218,25 @@ def _load_weights(model: Module, path: Path) -> None:
 def _vocabulary(
     model: Any, args: Namespace, token_type: str | None, bpemodel: PathLike | None
 ) -> Vocabulary:
-    token_type, bpemodel = token_type or args.token_type, bpemodel or args.bpemodel
+    return _make_vocabulary(
+        model.token_list,
+        token_type or args.token_type,
+        bpemodel or args.bpemodel,
+        model.blank_id,
+    )
+
+
+def _make_vocabulary(
+    tokens: Sequence[str],
+    token_type: str,
+    bpemodel: PathLike | None,
+    blank_id: int = 0,
+) -> Vocabulary:
     tokenizer = build_tokenizer(token_type=token_type, bpemodel=bpemodel)
     return Vocabulary(
-        tokens=tuple(model.token_list),
+        tokens=tuple(tokens),
         join=tokenizer.tokens2text,
-        blank_id=model.blank_id,
+        blank_id=blank_id,
         word_boundary={"char": "<space>", "bpe": "▁"}.get(token_type),
     )
 

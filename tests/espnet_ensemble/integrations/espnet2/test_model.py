@@ -6,7 +6,7 @@ import yaml
 from espnet2.tasks.asr import ASRTask
 
 from espnet_ensemble.errors import EnsembleError
-from espnet_ensemble.integrations.espnet2.model import load_ctc_model
+from espnet_ensemble.integrations.espnet2.model import load_ctc_model, read_vocabulary
 
 
 @pytest.fixture
@@ -107,3 +107,10 @@ def test_files_that_are_missing_are_named(exp):
         load_ctc_model(None, exp / "none.pth")
     with pytest.raises(EnsembleError, match=r"none\.yaml: expected a file"):
         load_ctc_model(exp / "none.yaml", exp / "valid.ave_2best.pth")
+
+
+def test_the_vocabulary_without_the_model(exp):
+    assert read_vocabulary(exp / "config.yaml") == load(exp).vocabulary
+    change(exp, token_list=None)
+    with pytest.raises(EnsembleError, match="expected token_list and token_type"):
+        read_vocabulary(exp / "config.yaml")
