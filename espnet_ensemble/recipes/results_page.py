@@ -40,21 +40,25 @@ def _environment() -> str:
         f"- espnet_ensemble version: `espnet_ensemble {espnet_ensemble.__version__}`",
         f"- pytorch version: `pytorch {torch.__version__}`",
     ]
-    git_hash = _git("rev-parse", "HEAD")
+    git_hash = ask_git("rev-parse", "HEAD")
     if git_hash:
         lines += [
             f"- Git hash: `{git_hash}`",
-            f"  - Commit date: `{_git('log', '-1', '--format=%cd')}`",
+            f"  - Commit date: `{ask_git('log', '-1', '--format=%cd')}`",
         ]
     return "\n".join(lines)
 
 
-def _git(*args: str) -> str | None:
-    """What git says; None without git, or outside a repository with commits."""
+def ask_git(*args: str, folder: PathLike = ".") -> str | None:
+    """What git says; None without git, or outside a repository with commits.
+
+    Args:
+        args: Of git.
+        folder: Of the repository.
+    """
+    command = ["git", "-C", str(folder), *args]
     try:
-        done = subprocess.run(
-            ["git", *args], capture_output=True, check=False, text=True
-        )
+        done = subprocess.run(command, capture_output=True, check=False, text=True)
     except FileNotFoundError:
         return None
     return done.stdout.strip() if done.returncode == 0 else None

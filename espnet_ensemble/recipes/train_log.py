@@ -18,6 +18,15 @@ _START = {
     "batches": re.compile(r" \[train\] mini-batch sizes summary: N-batch=(\d+)"),
     "max_epoch": re.compile(r" \d+/(\d+)epoch started"),
 }
+# In seconds, minutes, ..., as humanfriendly has it.
+_SPAN = re.compile(r", time=(.+?), total_count=")
+_UNITS = {
+    "week": 604800,
+    "day": 86400,
+    "hour": 3600,
+    "minute": 60,
+    "second": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -29,12 +38,14 @@ class Epoch:
         train_loss: Of the training set, while it was learnt.
         valid_loss: Of the validation set.
         valid_cer: Character error rate of the validation set, greedy decoding, 0 to 1.
+        seconds: How long training and validation took; None where the log does not say.
     """
 
     number: int
     train_loss: float
     valid_loss: float
     valid_cer: float
+    seconds: float | None = None
 
 
 def read_epochs(exp_dir: PathLike) -> list[Epoch]:
@@ -51,6 +62,7 @@ def read_epochs(exp_dir: PathLike) -> list[Epoch]:
                 float(match["train_loss"]),
                 float(match["valid_loss"]),
                 float(match["valid_cer"]),
+                _seconds(match.string[match.start() :].partition("\n")[0]),
             )
             epochs[epoch.number] = epoch
     return [epochs[number] for number in sorted(epochs)]
@@ -100,6 +112,17 @@ def _warm_up(
             f'warmup_steps={max(1, steps // 10)}", more epochs (max_epoch), or smaller '
             "batches (batch_bins)"
         )
+
+
+def _seconds(line: str) -> float | None:
+    spans = [_parse_span(span) for span in _SPAN.findall(line)]
+    return sum(spans) if spans else None
+
+
+def _parse_span(span: str) -> float:
+    """Read a time such as "1 hour, 2 minutes and 3.5 seconds", in seconds."""
+    parts = re.findall(r"([\d.]+) (week|day|hour|minute|second)s?", span)
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
 def _age(log: Path) -> int:

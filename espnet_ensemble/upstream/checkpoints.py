@@ -1,6 +1,10 @@
 """The published checkpoints that the paper uses, and what each is called where."""
 
 from dataclasses import dataclass
+from typing import Any
+
+#: Family -> S3PRL's name for any checkpoint of it that transformers can load.
+CUSTOM_LOADERS = {"wav2vec2": "hf_wav2vec2_custom", "hubert": "hf_hubert_custom"}
 
 
 @dataclass(frozen=True)
@@ -9,7 +13,8 @@ class Checkpoint:
 
     Attributes:
         huggingface: Its id on the Hugging Face hub.
-        s3prl: Its name in S3PRL's hub, None where S3PRL does not have it.
+        s3prl: Its name in S3PRL's hub, or one of :data:`CUSTOM_LOADERS`, which takes the
+            other as ``path_or_url``.
         feature_size: Size of its hidden states.
         num_layers: Number of its transformer layers.
         parameters: Parameters without head, in millions.
@@ -19,13 +24,27 @@ class Checkpoint:
     """
 
     huggingface: str
-    s3prl: str | None
+    s3prl: str
     feature_size: int
     num_layers: int
     parameters: float
     data: str
     note: str = ""
     fine_tuned: bool = False
+
+    @property
+    def s3prl_entry(self) -> str | dict[str, Any]:
+        """What ``upstreams`` of ``frontend_conf`` takes to load it with S3PRL.
+
+        Example:
+            >>> CHECKPOINTS[0].s3prl_entry
+            'wav2vec2_base_960'
+            >>> CHECKPOINTS[-1].s3prl_entry
+            {'name': 'hf_hubert_custom', 'path_or_url': 'facebook/hubert-xlarge-ls960-ft'}
+        """
+        if self.s3prl not in CUSTOM_LOADERS.values():
+            return self.s3prl
+        return {"name": self.s3prl, "path_or_url": self.huggingface}
 
 
 CHECKPOINTS: tuple[Checkpoint, ...] = (
@@ -63,7 +82,7 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
     ),
     Checkpoint(
         "facebook/hubert-xlarge-ll60k",
-        None,
+        CUSTOM_LOADERS["hubert"],
         1280,
         48,
         962.5,
@@ -90,7 +109,7 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
     ),
     Checkpoint(
         "facebook/wav2vec2-large-960h-lv60-self",
-        None,
+        CUSTOM_LOADERS["wav2vec2"],
         1024,
         24,
         315.4,
@@ -99,7 +118,7 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
     ),
     Checkpoint(
         "facebook/hubert-xlarge-ls960-ft",
-        None,
+        CUSTOM_LOADERS["hubert"],
         1280,
         48,
         962.5,
@@ -107,3 +126,8 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
         fine_tuned=True,
     ),
 )
+
+
+def is_published_id(name: str) -> bool:
+    """Whether one of :data:`CHECKPOINTS` has this id on the Hugging Face hub."""
+    return any(checkpoint.huggingface == name for checkpoint in CHECKPOINTS)

@@ -10,7 +10,7 @@ from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import check_keys
 from espnet_ensemble.layers import Layer
 from espnet_ensemble.upstream.base import Upstream, UpstreamError
-from espnet_ensemble.upstream.checkpoints import CHECKPOINTS
+from espnet_ensemble.upstream.checkpoints import CHECKPOINTS, is_published_id
 from espnet_ensemble.upstream.s3prl_hub import hub_entries, is_installed
 
 
@@ -92,7 +92,9 @@ class UpstreamConf:
             True
         """
         if self.path_or_url is not None:
-            return None if self.path_or_url.startswith("http") else "path_or_url"
+            is_published = is_published_id(self.path_or_url)
+            is_remote = is_published or self.path_or_url.startswith("http")
+            return None if is_remote else "path_or_url"
         if "/" not in self.name:
             return None if self._is_hub_name else "name"
         is_path = self.name.startswith((".", "/")) or self.name.count("/") > 1

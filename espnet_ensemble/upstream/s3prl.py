@@ -22,6 +22,7 @@ from espnet_ensemble.upstream.base import (
     cut_layers,
     pad_to,
 )
+from espnet_ensemble.upstream.checkpoints import is_published_id
 from espnet_ensemble.upstream.families import FAMILIES
 from espnet_ensemble.upstream.fingerprint import fingerprint
 from espnet_ensemble.upstream.padding import PaddingGuard
@@ -72,7 +73,9 @@ def load_s3prl(
     entry = hub_entries()[name]
     conf = dict(extra_conf or {})
     if path_or_url is not None:
-        if not path_or_url.startswith("http") and not os.path.exists(path_or_url):
+        is_id = entry.package in HUGGINGFACE and is_published_id(path_or_url)
+        is_remote = is_id or path_or_url.startswith("http")
+        if not is_remote and not os.path.exists(path_or_url):
             raise UpstreamError(
                 f"upstream {name!r}: path_or_url not found: {path_or_url}"
             )
@@ -90,6 +93,10 @@ def load_s3prl(
     except UNREADABLE as e:
         raise unreadable(name, e) from e
     except OSError as e:  # urllib's and requests' errors are
+        if entry.package in HUGGINGFACE:
+            raise UpstreamError(
+                f"upstream {name!r}: transformers cannot load {path_or_url}: {e}"
+            ) from e
         urls = (path_or_url,) if path_or_url is not None else entry.urls
         wanted = "\n".join(
             f"  {url}\n    -> {download.urls_to_filepaths(url, download=False)}"

@@ -21,13 +21,14 @@ def list_experiments(experiments: Sequence[Experiment]) -> str:
             experiment.system.corpus.name,
             experiment.system.size,
             experiment.system.combination,
-            experiment.system.head,
+            experiment.system.head.name,
+            experiment.setup.seed,
             state.describe(experiment.max_epoch),
         )
         for experiment, state in zip(experiments, states, strict=True)
     ]
     done = sum(state.done for state in states)
-    table = tabulate(lines, ["corpus", "size", "upstreams", "head", "state"])
+    table = tabulate(lines, ["corpus", "size", "upstreams", "head", "seed", "state"])
     return f"{table}\n{done} of {len(experiments)} done"
 
 
@@ -48,6 +49,6 @@ def list_commands(
     """
     for experiment in experiments:
         words = experiment.command(run_args)
-        experiment.write_frontend_config()
+        experiment.write_configs()
         state = read_state(experiment).describe(experiment.max_epoch)
-        yield f"# {experiment.system}: {state}\n{shlex.join(words)}"
+        yield f"# {experiment}: {state}\n{shlex.join(words)}"

@@ -1,46 +1,81 @@
-"""The results of a table: in Markdown, and as a chart."""
+"""The results of a table: in Markdown, and as charts."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 
 from tabulate import tabulate
 
-from espnet_ensemble.files import atomic_write, write_text
+from espnet_ensemble.files import write_text
 from espnet_ensemble.recipes.tables.comparison import (
+    Group,
     Means,
+    best_member,
     check_claims,
     mean_rate,
     relative_gain,
 )
-from espnet_ensemble.recipes.tables.experiments import Experiment, Variant
-from espnet_ensemble.recipes.tables.states import read_state
-from espnet_ensemble.recipes.tables.systems import ExperimentTable, Rates, System
-
-Group = tuple[str, str, str]
+from espnet_ensemble.recipes.tables.experiments import Experiment, Setup
+from espnet_ensemble.recipes.tables.measures import Measures, read_measures
+from espnet_ensemble.recipes.tables.significance import half_width, paired_p_value
+from espnet_ensemble.recipes.tables.systems import (
+    ExperimentTable,
+    Families,
+    Rates,
+    System,
+)
 
 
 @dataclass(frozen=True)
 class SystemResult:
-    """A system with its word error rates.
+    """A system with its error rates.
 
     Attributes:
         system: The system, with the paper's rates.
-        ours: Our rates.
-        max_epoch: Epochs that its training has.
+        experiments: One for each seed.
+        runs: What each of them came to.
+        head_title: What a reader calls its downstream model.
     """
 
     system: System
-    ours: Rates
-    max_epoch: int
+    experiments: Sequence[Experiment]
+    runs: Sequence[Measures]
+    head_title: str
 
     def rates(self, source: str) -> Rates:
-        """The rates of the paper, or ours.
+        """Word error rates of the paper, or ours, the mean over the seeds that have it.
 
         Args:
             source: "paper" or "ours".
         """
-        return self.system.paper if source == "paper" else self.ours
+        return self.system.paper if source == "paper" else self.mean_over_seeds("wer")
+
+    def mean_over_seeds(self, metric: str) -> Rates:
+        """Our rates of each set.
+
+        Args:
+            metric: "wer" or "cer".
+        """
+        found = [getattr(run, metric) for run in self.runs]
+        known = {
+            name: [rates[name] for rates in found if name in rates]
+            for name in self.system.corpus.sets
+        }
+        return {name: fmean(rates) for name, rates in known.items() if rates}
+
+    @property
+    def means_of_seeds(self) -> list[float]:
+        """The mean word error rate over the sets of each seed that has all of them."""
+        means = [mean_rate(self.system, run.wer) for run in self.runs]
+        return [mean for mean in means if mean is not None]
+
+    @property
+    def label(self) -> str:
+        """Its combination, and whether it is beside the paper's systems."""
+        control = " (control)" if self.system.part == "control" else ""
+        return self.system.combination + control
 
 
 @dataclass(frozen=True)
@@ -50,23 +85,34 @@ class TableReport:
     Attributes:
         table: The table.
         results: Of all its systems.
-        variant: How the systems differ from the paper's.
+        setup: How they are made.
+        seeds: Of their trainings.
     """
 
     table: ExperimentTable
     results: Sequence[SystemResult]
-    variant: Variant
+    setup: Setup
+    seeds: Sequence[int]
 
     @property
     def name(self) -> str:
         """What the files are called, without suffix, such as "table2_layer8"."""
-        return "_".join(filter(None, [self.table.name, self.variant.name]))
+        return "_".join(filter(None, [self.table.name, self.setup.name]))
+
+    @property
+    def options(self) -> str:
+        """The options of ``espnet-ensemble table`` that make these systems."""
+        words = [f"--table {self.table.label}", self.setup.options]
+        if list(self.seeds) != [0]:
+            words.append(f"--seeds {','.join(map(str, self.seeds))}")
+        return " ".join(filter(None, words))
 
     @property
     def sources(self) -> tuple[str, ...]:
         """Whose numbers there are: the paper's, where it gives some, and ours."""
         return ("paper", "ours") if self.table.is_published else ("ours",)
 
+    @cached_property
     def groups(self) -> dict[Group, list[SystemResult]]:
         """The results by what they have in common: corpus, size and head."""
         groups: dict[Group, list[SystemResult]] = {}
@@ -74,81 +120,107 @@ class TableReport:
             groups.setdefault(result.system.group, []).append(result)
         return groups
 
-    def titles(self, group: Group) -> list[str]:
+    def means(self, group: Group, source: str) -> Means:
+        """Those means over the evaluation sets that are known."""
+        means = {}
+        for result in self.groups[group]:
+            mean = mean_rate(result.system, result.rates(source))
+            if mean is not None:
+                means[result.system.families] = mean
+        return means
+
+    def title(self, group: Group) -> str:
         """What a reader calls corpus, size and head of a group."""
-        corpus = self.groups()[group][0].system.corpus
-        return [corpus.title, group[1], self.table.heads[group[2]]]
+        first = self.groups[group][0]
+        part = {"paper": "", "reading": " (another reading)", "control": " (control)"}
+        is_paper = any(r.system.part == "paper" for r in self.groups[group])
+        note = "" if is_paper else part[first.system.part]
+        return f"{first.system.corpus.title}, {group[1]}, {first.head_title}{note}"
 
 
-def collect(root: Path, table: ExperimentTable, variant: Variant) -> TableReport:
-    """Read the results of all systems of a table.
+def collect(
+    root: Path, table: ExperimentTable, setup: Setup, seeds: Sequence[int]
+) -> TableReport:
+    """Read the results of all systems of a table, controls and other readings included.
 
     Args:
         root: The checkout in which they were run.
         table: The table.
-        variant: How the systems differ from the paper's.
+        setup: How the systems are made.
+        seeds: Of their trainings.
 
     Raises:
         EnsembleError: If a configuration or a result cannot be read.
     """
     results = []
     for system in table.systems:
-        experiment = Experiment(root, system, variant)
-        rates = read_state(experiment).rates
-        results.append(SystemResult(system, rates, experiment.max_epoch))
-    return TableReport(table, results, variant)
+        experiments = [Experiment(root, system, replace(setup, seed=s)) for s in seeds]
+        runs = [read_measures(experiment) for experiment in experiments]
+        title = experiments[0].head_title
+        results.append(SystemResult(system, experiments, runs, title))
+    return TableReport(table, results, setup, seeds)
 
 
 def write_report(report: TableReport, folder: Path) -> list[Path]:
-    """Write ``<name>.md`` and ``<name>.png``.
+    """Write ``<name>.md``, ``<name>.png`` and, if anything has trained, its curves.
 
     Returns:
         The files.
     """
+    # Takes seconds: who only lists systems need not wait.
+    from espnet_ensemble.recipes.tables.charts import draw_curves, draw_rates
+
     folder.mkdir(parents=True, exist_ok=True)
-    text, chart = folder / f"{report.name}.md", folder / f"{report.name}.png"
-    draw(report, chart)
-    write_text(text, render(report, chart.name))
-    return [text, chart]
+    charts = [folder / f"{report.name}.png"]
+    draw_rates(report, charts[0])
+    if any(run.epochs for result in report.results for run in result.runs):
+        charts.append(folder / f"{report.name}_curves.png")
+        draw_curves(report, charts[1])
+    text = folder / f"{report.name}.md"
+    write_text(text, render(report, [chart.name for chart in charts]))
+    return [text, *charts]
 
 
-def render(report: TableReport, chart: str) -> str:
+def render(report: TableReport, charts: Sequence[str]) -> str:
     """The text of the Markdown file.
 
     Args:
         report: What to tell.
-        chart: The picture, relative to the file.
+        charts: The pictures, relative to the file: rates, and learning curves if any.
     """
-    table = report.table
-    options = f" {report.variant.options}".rstrip()
-    run = f"espnet-ensemble table --table {table.label}{options}"
-    parts = [f"# Table {table.label}{options}: {table.title}"]
-    parts.append(_WHAT if table.is_published else _WHAT_OURS)
-    if options and table.is_published:
-        parts.append("The paper's numbers are of its own systems, without the options.")
+    run = f"espnet-ensemble table {report.options}"
+    variant = report.results[0].experiments[0].variant
+    options = report.options.partition(" ")[2]
+    parts = [f"# Table {options}: {report.table.title}"]
+    parts.append(
+        f"Variant `{variant.name}`: {variant.title}. See [paper.md](../paper.md)."
+    )
+    parts.append(_WHAT_PAPER if report.table.is_published else _WHAT)
+    if any(result.system.doubtful for result in report.results):
+        parts.append("A question mark follows a number that looks like a misprint.")
     parts.append(
         f"Made by `{run} --collect`. Below each title is what runs its systems; with "
-        f"`--upstreams {table.systems[-1].combination}` it runs one of them."
+        f"`--upstreams {report.table.systems[0].combination}` it runs one of them."
     )
-    parts.append(f"![Mean word error rates of all systems]({chart})")
-    for group, results in report.groups().items():
-        parts += [f"## {', '.join(report.titles(group))}", _training(results, run)]
-        parts.append(_group_table(results, report.sources))
-    if table.claims:
-        parts += ["## The paper's claims", _CLAIMS, claims_table(report)]
+    for chart, what in zip(charts, _PICTURES, strict=False):
+        parts.append(f"![{what}]({chart})")
+    for group in report.groups:
+        parts += [f"## {report.title(group)}", _training(report, group, run)]
+        parts += filter(None, [rates_table(report, group), costs_table(report, group)])
+    if report.table.claims:
+        parts += ["## The paper's claims", claims_table(report)]
     return "\n\n".join(parts) + "\n"
 
 
+_PICTURES = ("Mean word error rates of all systems", "Learning curves of all systems")
 _WHAT = """\
-Word error rates in percent, without a language model: the paper's, and ours. Ours are
-empty where nobody has run the system, the paper's where its cell is empty. Gain: how much
-lower the mean over the sets is than that of the best single member, in percent of it."""
-_WHAT_OURS = """\
 Word error rates in percent, without a language model; empty where nobody has run the
-system. Gain: how much lower the mean over the sets is than that of the best single member,
-in percent of it."""
-_CLAIMS = """\
-On the means over the sets. "About" so many percent is half as much at least."""
+system. Mean: over the sets; with several seeds, and half of its 95 % interval over them.
+Gain: how much lower the mean is than that of the best single member, in percent of it. p: how
+likely a difference at least as clear is without any: a paired bootstrap over the same
+utterances of all sets, 10000 draws, against that member. Checkpoints are chosen by the
+character error rate of the development set, which favours its own numbers."""
+_WHAT_PAPER = f"The paper's numbers, and ours. {_WHAT}"
 
 
 def summary(report: TableReport) -> str:
@@ -156,122 +228,137 @@ def summary(report: TableReport) -> str:
     if report.table.claims:
         return claims_table(report)
     parts = []
-    for group, results in report.groups().items():
-        parts += [", ".join(report.titles(group))]
-        parts += [_group_table(results, report.sources)]
+    for group in report.groups:
+        parts += [report.title(group), rates_table(report, group)]
     return "\n\n".join(parts)
 
 
 def claims_table(report: TableReport) -> str:
-    """Whether the paper's claims hold, by the numbers that there are."""
+    """Whether the paper's claims hold, by the paper's numbers and by ours.
+
+    Other readings of the paper have the same numbers of it, and are here as soon as there
+    are any of ours.
+    """
     claims = report.table.claims
     if claims is None:
         return ""
-    lines = []
-    for group, results in report.groups().items():
-        combinations = [result.system.families for result in results]
-        verdicts = [
-            check_claims(claims, _means(results, source), combinations)
-            for source in report.sources
-        ]
-        for claim in verdicts[0]:
-            cells = [verdict[claim] for verdict in verdicts]
-            lines.append([*report.titles(group), claim, *cells])
+    groups = {group: list(_claimed(report, group)) for group in report.groups}
+    groups = {
+        group: combinations for group, combinations in groups.items() if combinations
+    }
+    verdicts = [
+        check_claims(claims, groups, {g: report.means(g, source) for g in groups})
+        for source in report.sources
+    ]
+    lines = [
+        [first.corpus, first.size, first.head, first.claim, *(v.answer for v in same)]
+        for same in zip(*verdicts, strict=True)
+        for first in same[:1]
+    ]
     titles = {"paper": "the paper's numbers", "ours": "ours"}
     headers = ["corpus", "size", "head", "claim"]
     headers += [titles[source] for source in report.sources]
     return tabulate(lines, headers, "github")
 
 
-def draw(report: TableReport, path: Path) -> None:
-    """Draw a bar for the mean word error rate of each system: the paper's and ours.
-
-    Args:
-        report: What to draw.
-        path: The picture, PNG.
-    """
-    # Takes seconds: who only lists systems need not wait.
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    columns = len(report.table.heads)
-    groups = report.groups()
-    lines = -(-len(groups) // columns)
-    figure, axes = plt.subplots(
-        lines,
-        columns,
-        figsize=(8 * columns, 4 * lines),
-        layout="constrained",
-        squeeze=False,
-    )
-    for panel, (group, results) in zip(axes.flat, groups.items(), strict=False):
-        panel.set_title(", ".join(report.titles(group)))
-        _draw_group(panel, results, report.sources)
-    with atomic_write(path) as part:
-        figure.savefig(part, dpi=100, format="png")
-    plt.close(figure)
+def _claimed(report: TableReport, group: Group) -> Iterator[Families]:
+    """The combinations of a group that the paper speaks of."""
+    has_ours = bool(report.means(group, "ours"))
+    for result in report.groups[group]:
+        part = result.system.part
+        if part == "paper" or (part == "reading" and has_ours):
+            yield result.system.families
 
 
-def _draw_group(panel, results: list[SystemResult], sources: tuple[str, ...]) -> None:
-    """Draw the bars of a group on matplotlib's axes."""
-    width = 0.8 / len(sources)
-    for number, source in enumerate(sources):
-        means, shift = _means(results, source), number - (len(sources) - 1) / 2
-        heights = {
-            place + shift * width: means[result.system.families]
-            for place, result in enumerate(results)
-            if result.system.families in means
-        }
-        bars = panel.bar(list(heights), list(heights.values()), width, label=source)
-        panel.bar_label(bars, fmt="%.1f", fontsize=8)
-    names = [result.system.combination.replace("+", "\n+ ") for result in results]
-    panel.set_xticks(range(len(results)), names)
-    panel.set_xlim(-0.6, len(results) - 0.4)
-    panel.set_ylim(bottom=0)
-    panel.set_ylabel("word error rate (%), mean over the sets")
-    if len(sources) > 1:
-        panel.legend()
-
-
-def _training(results: list[SystemResult], run: str) -> str:
+def _training(report: TableReport, group: Group, run: str) -> str:
     """How a group is trained, and what runs it."""
-    system = results[0].system
-    name, size, head = system.group
+    result = report.groups[group][0]
+    system = result.system
+    name, size, head = group
+    parts = {r.system.part for r in report.groups[group]}
+    part = "all" if len(parts) > 1 else system.part
+    run += "" if part == "paper" else f" --part {part}"
     return (
         f"Trained on {system.corpus.train_set} ({system.corpus.hours:g} h) for "
-        f"{results[0].max_epoch} epochs: "
+        f"{result.experiments[0].max_epoch} epochs: "
         f"`{run} --corpus {name} --size {size} --head {head} --run`"
     )
 
 
-def _means(results: list[SystemResult], source: str) -> Means:
-    """Those means over the evaluation sets that are known."""
-    means = {}
-    for result in results:
-        mean = mean_rate(result.system, result.rates(source))
-        if mean is not None:
-            means[result.system.families] = mean
-    return means
-
-
-def _group_table(results: list[SystemResult], sources: tuple[str, ...]) -> str:
-    """A row for each combination."""
+def rates_table(report: TableReport, group: Group) -> str:
+    """Word error rates of a group: a row for each combination."""
+    results, sources = report.groups[group], report.sources
     sets = results[0].system.corpus.sets
-    means = [_means(results, source) for source in sources]
+    means = {source: report.means(group, source) for source in sources}
     lines = []
     for result in results:
-        line = [result.system.combination]
+        families = result.system.families
+        line = [result.label]
         for name in sets:
-            line += [_cell(result.rates(source).get(name)) for source in sources]
-        line += [_cell(relative_gain(m, result.system.families), "+.1f") for m in means]
+            line += [_rate(result, source, name) for source in sources]
+        line += [_mean(result, source, means[source]) for source in sources]
+        line += [_cell(relative_gain(means[s], families), "+.1f") for s in sources]
+        line.append(_p_value(report, group, result))
         lines.append(line)
     headers = ["upstreams"]
-    for name in (*sets, "gain"):
+    for name in (*sets, "mean", "gain"):
         headers += [name] if len(sources) == 1 else [f"{name}: paper", "ours"]
+    return _markdown(lines, [*headers, "p"])
+
+
+def costs_table(report: TableReport, group: Group) -> str:
+    """What else is known of a group's systems that have been trained; "" if none has."""
+    results = [r for r in report.groups[group] if any(run.epochs for run in r.runs)]
+    if not results:
+        return ""
+    sets = results[0].system.corpus.sets
+    lines = []
+    for result in results:
+        cers = result.mean_over_seeds("cer")
+        line = [result.label, *(_cell(cers.get(name)) for name in sets)]
+        line.append(next((r.parameters for r in result.runs if r.parameters), ""))
+        line.append(_minutes(result, lambda run: run.train_seconds))
+        line.append(_minutes(result, lambda run: run.decode_seconds))
+        lines.append(line)
+    headers = ["upstreams", *(f"{name}: CER" for name in sets), "parameters trained"]
+    return _markdown(lines, [*headers, "training, min", "decoding, min"])
+
+
+def _markdown(lines: list[list[str]], headers: list[str]) -> str:
     align = ("left", *["right"] * (len(headers) - 1))
     return tabulate(lines, headers, "github", colalign=align, disable_numparse=True)
+
+
+def _rate(result: SystemResult, source: str, name: str) -> str:
+    doubt = "?" if source == "paper" and name in result.system.doubtful else ""
+    return _cell(result.rates(source).get(name)) + doubt
+
+
+def _mean(result: SystemResult, source: str, means: Means) -> str:
+    """The mean, and over how many seeds it is, with half the interval."""
+    mean = _cell(means.get(result.system.families))
+    seeds = result.means_of_seeds if source == "ours" else []
+    if len(seeds) < 2:
+        return mean
+    return f"{mean} ± {half_width(seeds):.2f} ({len(seeds)} seeds)"
+
+
+def _p_value(report: TableReport, group: Group, result: SystemResult) -> str:
+    """Of the system and the best of its members; "" where there is nothing to compare."""
+    member = best_member(report.means(group, "ours"), result.system.families)
+    if member is None or not result.means_of_seeds:
+        return ""
+    (single,) = [r for r in report.groups[group] if r.system.families == member]
+    p = paired_p_value(result.experiments, single.experiments)
+    if p is None:
+        return ""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _minutes(result: SystemResult, seconds: Callable[[Measures], float | None]) -> str:
+    """Mean over the seeds."""
+    known = [s for s in map(seconds, result.runs) if s is not None]
+    return f"{fmean(known) / 60:.1f}" if known else ""
 
 
 def _cell(number: float | None, style: str = ".2f") -> str:

@@ -3,13 +3,17 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from filelock import Timeout
 
 from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.files import write_text
 from espnet_ensemble.recipes.tables.experiments import Experiment
+from espnet_ensemble.recipes.tables.random_weights import save_random_weights
 from espnet_ensemble.recipes.tables.states import read_state, running
 
 
@@ -43,21 +47,27 @@ def run_systems(runs: Sequence[SystemRun]) -> Iterator[str]:
     """
     commands = [_command(run) for run in runs]
     for run in runs:
-        run.experiment.write_frontend_config()
+        run.experiment.write_configs()
+        save_random_weights(run.experiment, run.env)
     failures = []
     for number, (run, command) in enumerate(zip(runs, commands, strict=True), start=1):
-        system = run.experiment.system
-        prefix = f"[{number}/{len(runs)} {system}]"
+        name = str(run.experiment)
+        prefix = f"[{number}/{len(runs)} {name}]"
         if read_state(run.experiment).done:
             yield f"{prefix} done already"
             continue
         reason = yield from _run_locked(run, command, prefix)
         if reason is not None:
             yield f"{prefix} failed: {reason}"
-            failures.append(f"\n  {system}: {reason}")
+            failures.append(f"\n  {name}: {reason}")
     yield f"{len(runs) - len(failures)} of {len(runs)} systems done"
     if failures:
         raise EnsembleError(f"failed:{''.join(failures)}")
+
+
+def time_file(experiment: Experiment) -> Path:
+    """The file that says how many seconds the last run of a system took that ended well."""
+    return experiment.exp_dir.with_name(f"{experiment.exp_dir.name}.seconds")
 
 
 def _command(run: SystemRun) -> list[str]:
@@ -75,7 +85,13 @@ def _run_locked(
     exp_dir.parent.mkdir(exist_ok=True)
     try:
         with running(exp_dir):
-            return (yield from _run(run, command, prefix))
+            begin = time.monotonic()
+            reason = yield from _run(run, command, prefix)
+            if reason is None:
+                write_text(
+                    time_file(run.experiment), f"{time.monotonic() - begin:.0f}\n"
+                )
+            return reason
     except Timeout:
         return "another process is running it"
 

@@ -1,9 +1,10 @@
 """Small stand-ins for what the tables' systems need, so that all of them run in hours.
 
 The recipes are the checkout's. The corpora have the layout of the published ones, with a
-few sentences of mini_synth for each set. The checkpoints have the names, the families and
-the numbers of layers of the published ones, and random weights; transformers finds them
-where it keeps what it has downloaded.
+few sentences of mini_synth for each set. The checkpoints have the names, the families, the
+numbers of layers, the style and the normalization of the published ones, another width for
+each family, and random weights; transformers finds them where it keeps what it has
+downloaded.
 """
 
 import shlex
@@ -32,6 +33,11 @@ from espnet_ensemble.testing.wsj import SESSIONS, make_discs
 from espnet_ensemble.upstream.checkpoints import CHECKPOINTS
 
 _FAMILIES = {"wav2vec2": "Wav2Vec2", "hubert": "Hubert", "wavlm": "WavLM"}
+# What is concatenated is of unequal width, as 1024 and 1280 of Table 1 are.
+_WIDTHS = {"wav2vec2": 24, "hubert": 32, "wavlm": 40}
+_XLARGE_WIDTH = 48
+# The others take speech of mean 0 and variance 1: do_normalize in preprocessor_config.json.
+_TAKE_SPEECH_AS_IT_IS = ("microsoft/wavlm-base",)
 _SPEECH = "--train_minutes 6 --dev_minutes 0.1 --test_minutes 0.1"
 # Options of run.sh, for a computer without GPU.
 _RUN_ARGS = "--ngpu 0 --gpu_inference false --nj 1 --inference_nj 1".split()
@@ -55,9 +61,13 @@ def prepare_smoke_runs(
         Runs of one epoch of the same systems.
 
     Raises:
-        EnsembleError: If there is no stand-in for a recipe's corpus, or mini_synth cannot
-            be made.
+        EnsembleError: If there is no stand-in for a recipe's corpus or for S3PRL's
+            checkpoints, or mini_synth cannot be made.
     """
+    if any(experiment.setup.loader != "transformers" for experiment in experiments):
+        raise EnsembleError(
+            "--smoke: expected --loader transformers: S3PRL would download"
+        )
     for recipe, root in sorted({(e.system.corpus.recipe, e.root) for e in experiments}):
         _clone(root, sandbox, recipe)
     with _new(sandbox / "corpora") as corpora:
@@ -74,7 +84,7 @@ def _smoke_run(experiment: Experiment, sandbox: Path, run_args: list[str]) -> Sy
     system = replace(experiment.system, max_epoch=1)
     hub = sandbox / "huggingface" / "hub"
     env = {"HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1"}
-    return SystemRun(Experiment(sandbox, system, experiment.variant), options, env)
+    return SystemRun(Experiment(sandbox, system, experiment.setup), options, env)
 
 
 @contextmanager
@@ -142,22 +152,30 @@ def _mini_synth(recipe: Path) -> list[Speech]:
 def _save_checkpoints(hub: Path, experiment: Experiment) -> None:
     """Write the upstreams' stand-ins where huggingface_hub looks for them."""
     system = experiment.system
-    for family, checkpoint in zip(system.families, system.upstreams, strict=True):
+    for name in system.upstreams:
+        checkpoint = system.random.get(name, name)
         with _new(hub / f"models--{checkpoint.replace('/', '--')}") as folder:
             if folder:
-                _save_checkpoint(folder, family, checkpoint)
+                _save_checkpoint(folder, checkpoint)
 
 
-def _save_checkpoint(folder: Path, family: str, name: str) -> None:
+def _save_checkpoint(folder: Path, name: str) -> None:
     """Write a checkpoint into a folder as huggingface_hub keeps them."""
     (published,) = [c for c in CHECKPOINTS if c.huggingface == name]
+    family = name.partition("/")[2].partition("-")[0]
+    is_base = published.feature_size == 768
     revision = "0" * 40
     (folder / "refs").mkdir()
     (folder / "refs" / "main").write_text(revision)
     model = tiny_huggingface(
         _FAMILIES[family],
-        "base" if published.feature_size == 768 else "large",
+        "base" if is_base else "large",
         "ForCTC" if published.fine_tuned else "Model",
         num_hidden_layers=published.num_layers,
+        hidden_size=_XLARGE_WIDTH
+        if published.feature_size == 1280
+        else _WIDTHS[family],
+        conv_bias=not is_base and family != "wavlm",
     )
-    save_huggingface(folder / "snapshots" / revision, model)
+    normalizes = name not in _TAKE_SPEECH_AS_IT_IS
+    save_huggingface(folder / "snapshots" / revision, model, do_normalize=normalizes)

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from espnet_ensemble.recipes.names import dataset_of
-from espnet_ensemble.recipes.results import read_results
 from espnet_ensemble.recipes.tables.experiments import Experiment
+from espnet_ensemble.recipes.tables.measures import read_rates
 from espnet_ensemble.recipes.tables.systems import Rates
 
 
@@ -68,8 +67,7 @@ def read_state(experiment: Experiment) -> State:
         EnsembleError: If a ``result.txt`` is not sclite's.
     """
     exp_dir, sets = experiment.exp_dir, experiment.system.corpus.sets
-    rates = _read_rates(exp_dir, experiment.names.inference_tag)
-    rates = {name: rates[name] for name in sets if name in rates}
+    rates = read_rates(experiment)["wer"]
     return State(
         running=_is_running(exp_dir),
         started=(exp_dir / "train.log").exists(),
@@ -98,14 +96,3 @@ def _last_epoch(exp_dir: Path) -> int:
         return 0
     found = re.fullmatch(r"(\d+)epoch\.pth", os.readlink(latest))
     return int(found.group(1)) if found else 0
-
-
-def _read_rates(exp_dir: Path, tag: str) -> Rates:
-    """Word error rates, to more digits than sclite's tables have."""
-    if not any(exp_dir.glob(f"{tag}/**/score_wer/result.txt")):
-        return {}
-    return {
-        dataset_of(result.dataset): 100 * result.counts.errors / result.counts.words
-        for result in read_results(exp_dir)
-        if (result.inference_tag, result.metric) == (tag, "wer")
-    }

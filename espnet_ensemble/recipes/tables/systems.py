@@ -1,17 +1,23 @@
 """Reads ``conf/tables``: the systems of a table, and the paper's word error rates."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import PathLike, check_keys, read_yaml
+from espnet_ensemble.layers import Layer
 
 #: Families of a system's upstreams, such as ("wavlm", "hubert").
 Families = tuple[str, ...]
 #: Evaluation set -> word error rate in percent; a set without one is left out.
 Rates = dict[str, float]
+
+#: Keys of a table's file -> what a system there is: one of the paper; one by another
+#: reading of what it says; or one that a reviewer asks for beside them.
+PARTS = {"systems": "paper", "readings": "reading", "controls": "control"}
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,7 @@ class CorpusConf:
         hours: How much speech that is.
         sets: Evaluation sets, of the recipe's.
         lang: What tells its folders from those of another training set of the recipe.
+        asr_conf: What its amount of speech changes in training configurations.
     """
 
     name: str
@@ -35,6 +42,7 @@ class CorpusConf:
     hours: float
     sets: tuple[str, ...]
     lang: str | None = None
+    asr_conf: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, where: str, name: str, conf: Any) -> "CorpusConf":
@@ -49,8 +57,35 @@ class CorpusConf:
             EnsembleError: If a key is missing or unknown.
         """
         required = ["title", "recipe", "train_set", "hours", "sets"]
-        check_keys(where, _mapping(where, conf), required, ["lang"])
+        check_keys(where, _mapping(where, conf), required, ["lang", "asr_conf"])
         return cls(name, **{**conf, "sets": tuple(conf["sets"])})
+
+
+@dataclass(frozen=True)
+class Head:
+    """An entry of ``heads``: a downstream model, which is trained on features.
+
+    Attributes:
+        name: Its key in the table; ``conf/train_asr_<name>.yaml`` of the recipe has it.
+        title: What a reader calls it.
+        layer: Of every upstream, as ``frontend_conf`` takes it.
+    """
+
+    name: str
+    title: str
+    layer: Layer = "last"
+
+    @classmethod
+    def parse(cls, where: str, name: str, conf: Any) -> "Head":
+        """Read an entry of ``heads``: a title, or keys and values.
+
+        Raises:
+            EnsembleError: If a key is missing or unknown.
+        """
+        if isinstance(conf, str):
+            return cls(name, conf)
+        check_keys(where, _mapping(where, conf), ["title"], ["layer"])
+        return cls(name, **conf)
 
 
 @dataclass(frozen=True)
@@ -63,20 +98,27 @@ class System:
         families: Those of its upstreams, such as ("wavlm", "hubert").
         upstreams: Checkpoints, as the frontend takes them, in the order of ``families``.
         head: The downstream model, which is trained on their features: encoder and CTC
-            layer, by the recipe's ``conf/train_asr_<head>.yaml``.
-        max_epoch: Epochs of training; None: as many as that file says.
+            layer.
+        max_epoch: Epochs of training; None: as many as the head's configuration says.
         inference_config: How it is decoded.
         paper: The paper's word error rates; empty where it gives none.
+        doubtful: Sets whose rate in the paper looks like a misprint.
+        part: "paper", "reading" or "control".
+        random: Those of its upstreams that have random weights -> the checkpoint whose
+            architecture they have.
     """
 
     corpus: CorpusConf
     size: str
     families: Families
     upstreams: tuple[str, ...]
-    head: str
+    head: Head
     max_epoch: int | None
     inference_config: str
     paper: Rates
+    doubtful: frozenset[str] = frozenset()
+    part: str = "paper"
+    random: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def combination(self) -> str:
@@ -86,26 +128,34 @@ class System:
     @property
     def group(self) -> tuple[str, str, str]:
         """What systems have in common that differ in their families only."""
-        return self.corpus.name, self.size, self.head
+        return self.corpus.name, self.size, self.head.name
 
     def __str__(self) -> str:
-        return f"{self.corpus.name} {self.size} {self.combination} {self.head}"
+        return f"{self.corpus.name} {self.size} {self.combination} {self.head.name}"
 
 
 @dataclass(frozen=True)
 class Claims:
-    """What the paper says of the systems of a group.
+    """What the paper says of a table's systems.
 
     Attributes:
-        best: The combination with the lowest word error rate.
+        best: The combination with the lowest word error rate of a group.
         gain: How much lower it is, about, than that of its best member, in percent of
             that; None: nothing is said.
-        last: The single upstream with the highest; None: nothing is said.
+        order: Single upstreams, from the lowest rate to the highest.
+        hurts: An upstream that makes worse what it joins; None: nothing is said.
+        larger: Two sizes; every system is better with the second.
+        gain_grows: Whether the gain is larger with the second of these sizes.
+        encoder: Two heads; the second, with encoder layers, is far better.
     """
 
     best: Families
     gain: float | None = None
-    last: str | None = None
+    order: Families = ()
+    hurts: str | None = None
+    larger: tuple[str, ...] = ()
+    gain_grows: bool = False
+    encoder: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, where: str, conf: Any) -> "Claims":
@@ -114,8 +164,10 @@ class Claims:
         Raises:
             EnsembleError: If a key is missing or unknown.
         """
-        check_keys(where, _mapping(where, conf), ["best"], ["gain", "last"])
-        return cls(**{**conf, "best": _families(conf["best"])})
+        optional = ["gain", "order", "hurts", "larger", "gain_grows", "encoder"]
+        check_keys(where, _mapping(where, conf), ["best"], optional)
+        lists = {k: tuple(v) for k, v in conf.items() if isinstance(v, list)}
+        return cls(**{**conf, **lists, "best": _families(conf["best"])})
 
 
 @dataclass(frozen=True)
@@ -125,14 +177,12 @@ class ExperimentTable:
     Attributes:
         name: Of its file, without suffix, such as "table2".
         title: What it is about.
-        heads: Downstream model -> what a reader calls it.
-        systems: In the table's order.
+        systems: In the table's order, part by part.
         claims: What the paper says of it; None: nothing.
     """
 
     name: str
     title: str
-    heads: Mapping[str, str]
     systems: tuple[System, ...]
     claims: Claims | None = None
 
@@ -173,22 +223,28 @@ def read_experiment_table(path: PathLike) -> ExperimentTable:
     path = Path(path)
     conf = read_yaml(path)
     required = ["title", "inference_config", "corpora", "heads", "sizes", "systems"]
-    check_keys(str(path), conf, required, ["max_epoch", "claims"])
+    optional = ["max_epoch", "claims", "readings", "controls"]
+    check_keys(str(path), conf, required, optional)
     for key in ("corpora", "heads", "sizes"):
         _mapping(f"{path}: {key}", conf[key])
     corpora = {
         name: CorpusConf.parse(f"{path}: corpora.{name}", name, corpus)
         for name, corpus in conf["corpora"].items()
     }
+    heads = {
+        name: Head.parse(f"{path}: heads.{name}", name, head)
+        for name, head in conf["heads"].items()
+    }
+    systems = tuple(
+        _system(path, conf, corpora, heads, part, keys, rates)
+        for part in PARTS
+        for keys, rates in _leaves(path, conf.get(part, {}), (part,))
+    )
     claims = conf.get("claims")
     return ExperimentTable(
         path.stem,
         conf["title"],
-        conf["heads"],
-        tuple(
-            _system(path, conf, corpora, keys, rates)
-            for keys, rates in _leaves(path, conf["systems"])
-        ),
+        systems,
         None if claims is None else Claims.parse(f"{path}: claims", claims),
     )
 
@@ -197,8 +253,8 @@ def select(systems: Sequence[System], **wanted: str | None) -> Sequence[System]:
     """Those systems that have what is wanted.
 
     Args:
-        wanted: Any of corpus, size, upstreams (``wavlm+hubert``, in any order) and head;
-            None: all.
+        wanted: Any of part, corpus, size, upstreams (``wavlm+hubert``, in any order) and
+            head; None: all.
 
     Raises:
         EnsembleError: If none has it.
@@ -219,10 +275,11 @@ def select(systems: Sequence[System], **wanted: str | None) -> Sequence[System]:
 
 def _value(system: System, key: str) -> str:
     return {
+        "part": system.part,
         "corpus": system.corpus.name,
         "size": system.size,
         "upstreams": system.combination,
-        "head": system.head,
+        "head": system.head.name,
     }[key]
 
 
@@ -243,21 +300,26 @@ def _mapping(where: str, value: Any) -> dict[str, Any]:
 
 
 def _leaves(
-    path: Path, tree: Any, keys: tuple[str, ...] = ()
+    path: Path, tree: Any, keys: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Go through corpus, size, upstreams and head, down to the word error rates."""
-    if len(keys) == 4:
-        yield keys, tree
+    if len(keys) == 5:
+        yield keys[1:], tree
         return
-    where = ".".join(("systems", *keys))
-    for key, branch in _mapping(f"{path}: {where}", tree).items():
+    for key, branch in _mapping(f"{path}: {'.'.join(keys)}", tree).items():
         yield from _leaves(path, branch, (*keys, key))
 
 
 def _system(
-    path: Path, conf: dict, corpora: dict[str, CorpusConf], keys: tuple, rates: Any
+    path: Path,
+    conf: dict,
+    corpora: dict[str, CorpusConf],
+    heads: dict[str, Head],
+    part: str,
+    keys: tuple[str, ...],
+    rates: Any,
 ) -> System:
-    where = f"{path}: systems.{'.'.join(keys)}"
+    where = f"{path}: {'.'.join((part, *keys))}"
     corpus, size, combination, head = keys
     families = _families(combination)
     checkpoints = conf["sizes"].get(size, {})
@@ -265,35 +327,64 @@ def _system(
         (corpus, corpora),
         (size, conf["sizes"]),
         *((family, checkpoints) for family in families),
-        (head, conf["heads"]),
+        (head, heads),
     ):
         if key not in known:
             raise EnsembleError(f"{where}: {key}: expected one of {', '.join(known)}")
+    upstreams = [_upstream(where, checkpoints[family]) for family in families]
+    paper, doubtful = _rates(where, corpora[corpus].sets, rates)
     return System(
         corpus=corpora[corpus],
         size=size,
         families=families,
-        upstreams=tuple(checkpoints[family] for family in families),
-        head=head,
+        upstreams=tuple(name for name, _ in upstreams),
+        head=heads[head],
         max_epoch=conf.get("max_epoch"),
         inference_config=conf["inference_config"],
-        paper=_rates(where, corpora[corpus].sets, rates),
+        paper=paper,
+        doubtful=doubtful,
+        part=PARTS[part],
+        random={name: source for name, source in upstreams if source},
     )
 
 
-def _rates(where: str, sets: tuple[str, ...], rates: Any) -> Rates:
-    """The numbers of a system; null stands for none, for one set or for all."""
+def _upstream(where: str, checkpoint: Any) -> tuple[str, str | None]:
+    """The name of an upstream, and whose architecture it has if its weights are random."""
+    if isinstance(checkpoint, str):
+        return checkpoint, None
+    check_keys(where, _mapping(where, checkpoint), ["random_weights"])
+    source = checkpoint["random_weights"]
+    return f"exp/random_weights/{Path(source).name}-random", source
+
+
+def _rates(
+    where: str, sets: tuple[str, ...], rates: Any
+) -> tuple[Rates, frozenset[str]]:
+    """The numbers of a system, and which of them are doubtful: those like ``66.77?``.
+
+    null stands for none, for one set or for all.
+    """
     if rates is None:
-        return {}
-    if (
-        not isinstance(rates, list)
-        or len(rates) != len(sets)
-        or not all(rate is None or type(rate) in (int, float) for rate in rates)
+        return {}, frozenset()
+    read = [_rate(rate) for rate in rates] if isinstance(rates, list) else []
+    if len(read) != len(sets) or not all(
+        rate is None or type(rate) in (int, float) for rate in read
     ):
         raise EnsembleError(
             f"{where}: expected null, or a number or null for each of "
             f"{', '.join(sets)}, found {rates!r}"
         )
-    return {
-        name: rate for name, rate in zip(sets, rates, strict=True) if rate is not None
+    doubtful = {
+        name for name, rate in zip(sets, rates, strict=True) if isinstance(rate, str)
     }
+    numbers = {
+        name: rate for name, rate in zip(sets, read, strict=True) if rate is not None
+    }
+    return numbers, frozenset(doubtful)
+
+
+def _rate(value: Any) -> Any:
+    """The number before a question mark; what has none, as it is."""
+    if isinstance(value, str) and re.fullmatch(r"\d+\.\d+\?", value):
+        return float(value.removesuffix("?"))
+    return value

@@ -12,4 +12,6 @@ python=${python:-python3}
 
 "${python}" -m espnet_ensemble.bin.prepare_mini_synth --output_dir data \
     --corpus_dir "${MINI_SYNTH}" "$@"
+# Fewer labels, for conf/tables/mini_synth.yaml.
+"${python}" -m espnet_ensemble.bin.data_dir subset data/train data/train_7min --per_spk 3
 echo "$(date '+%Y-%m-%dT%H:%M:%S') (data.sh) data directories are in data"

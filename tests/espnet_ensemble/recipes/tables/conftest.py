@@ -4,10 +4,10 @@ import pytest
 from repository import REPOSITORY
 
 from espnet_ensemble.recipes.results import write_score
-from espnet_ensemble.recipes.tables.experiments import Experiment, Variant
+from espnet_ensemble.recipes.tables.experiments import Experiment, Setup
 from espnet_ensemble.recipes.tables.systems import read_experiment_table
 
-PAPER = Variant()
+PAPER = Setup()
 
 
 @pytest.fixture(scope="session")
@@ -42,10 +42,10 @@ def checkout(tmp_path):
 
 @pytest.fixture
 def experiment(checkout):
-    """A system as an experiment of the checkout: experiment(system, variant)."""
+    """A system as an experiment of the checkout: experiment(system, setup)."""
 
-    def make(system, variant=PAPER):
-        return Experiment(checkout, system, variant)
+    def make(system, setup=PAPER):
+        return Experiment(checkout, system, setup)
 
     return make
 

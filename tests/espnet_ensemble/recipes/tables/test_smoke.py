@@ -9,7 +9,7 @@ from repository import REPOSITORY
 from espnet_ensemble.bin.table import main
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.recipes.tables import smoke
-from espnet_ensemble.recipes.tables.experiments import Experiment, Variant
+from espnet_ensemble.recipes.tables.experiments import Experiment, Setup
 from espnet_ensemble.recipes.tables.runs import run_systems
 from espnet_ensemble.recipes.tables.smoke import prepare_smoke_runs
 from espnet_ensemble.upstream.huggingface import load_huggingface
@@ -29,7 +29,7 @@ def prepare(checkout):
     """Prepare runs of systems: prepare(systems) -> runs."""
 
     def make(systems):
-        experiments = [Experiment(checkout, system, Variant()) for system in systems]
+        experiments = [Experiment(checkout, system, Setup()) for system in systems]
         return prepare_smoke_runs(experiments, checkout / "exp" / "smoke", [])
 
     return make

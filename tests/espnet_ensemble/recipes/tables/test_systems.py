@@ -20,20 +20,25 @@ def find(table, name):
     return system
 
 
+def of_the_paper(table):
+    return [system for system in table.systems if system.part == "paper"]
+
+
 def test_the_paper_has_62_systems(tables):
-    assert [len(tables[n].systems) for n in (1, 2, 3)] == [6, 28, 28]
-    names = [str(system) for table in tables.values() for system in table.systems]
+    assert [len(of_the_paper(tables[n])) for n in (1, 2, 3)] == [6, 28, 28]
+    names = [str(system) for table in tables.values() for system in of_the_paper(table)]
     assert len(set(names)) == 62
 
 
 def test_every_combination_has_every_head(tables):
     for number, sizes in ((2, 2), (3, 2), (1, 1)):
         table = tables[number]
-        groups = Counter(system.group for system in table.systems)
-        combinations = {system.combination for system in table.systems}
+        groups = Counter(system.group for system in of_the_paper(table))
+        combinations = {system.combination for system in of_the_paper(table)}
         assert set(groups.values()) == {len(combinations)}
-        corpora = {system.corpus.name for system in table.systems}
-        assert len(groups) == len(corpora) * sizes * len(table.heads)
+        corpora = {system.corpus.name for system in of_the_paper(table)}
+        heads = {system.head.name for system in of_the_paper(table)}
+        assert len(groups) == len(corpora) * sizes * len(heads)
     assert len(combinations) == 3
 
 
@@ -41,7 +46,7 @@ def test_cells_that_are_empty_in_the_paper(tables):
     empty = {
         str(system)
         for table in tables.values()
-        for system in table.systems
+        for system in of_the_paper(table)
         if not system.paper
     }
     assert empty == {
@@ -51,6 +56,7 @@ def test_cells_that_are_empty_in_the_paper(tables):
     }
     for table in tables.values():
         for system in table.systems:
+            assert system.part != "control" or not system.paper
             assert not system.paper or set(system.paper) == set(system.corpus.sets)
 
 
@@ -69,7 +75,7 @@ def test_numbers_in_the_recipes_readme(recipe, tables):
     assert shown == Counter(
         rate
         for table in tables.values()
-        for system in table.systems
+        for system in of_the_paper(table)
         if system.corpus.recipe == recipe
         for rate in system.paper.values()
     )
@@ -78,7 +84,7 @@ def test_numbers_in_the_recipes_readme(recipe, tables):
 def test_the_paper_s_numbers(tables):
     """Sums of each table, against slips, and some cells of each by eye."""
     sums = [
-        sum(sum(system.paper.values()) for system in tables[n].systems)
+        sum(sum(system.paper.values()) for system in of_the_paper(tables[n]))
         for n in (1, 2, 3)
     ]
     assert sums == pytest.approx([158.50, 4720.93, 2107.59])
@@ -101,14 +107,19 @@ def test_the_paper_s_numbers(tables):
 def test_checkpoints_are_those_of_the_shared_frontends(tables):
     for table in tables.values():
         for system in table.systems:
-            name = f"{system.size}_{'_'.join(system.families)}.yaml"
+            size = system.size
+            if system.part == "control":
+                continue
+            if size == "xlarge" and "hubert" not in system.families:
+                size = "large"
+            name = f"{size}_{'_'.join(system.families)}.yaml"
             frontend = yaml.safe_load((CONF / "frontends" / name).read_text())
             assert frontend["frontend_conf"]["upstreams"] == list(system.upstreams)
 
 
 def test_select(tables):
     systems = tables[2].systems
-    assert len(select(systems, size="base")) == 14
+    assert len(select(systems, part="paper", size="base")) == 14
     (system,) = select(systems, size="large", head="ctc", upstreams="hubert + wavlm")
     assert str(system) == "librispeech_100 large wavlm+hubert ctc"
     assert select(systems, corpus=None) == systems
@@ -117,7 +128,8 @@ def test_select(tables):
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        ({"size": "huge"}, "--size huge: expected one of base, large"),
+        ({"size": "huge"}, "--size huge: expected one of base, large, xlarge"),
+        ({"part": "reading", "size": "base"}, "--size base: expected one of xlarge"),
         ({"head": "transformer8_ctc"}, "expected one of ctc, transformer2_ctc"),
         ({"upstreams": "hubert+hubert"}, "expected one of wavlm, hubert, wav2vec2, "),
         ({"corpus": "wsj"}, "--corpus wsj: expected one of librispeech_100"),
@@ -140,6 +152,8 @@ def test_what_no_system_has_is_refused(wanted, message, tables):
         ("37.21", "'37.21'", r"systems.wsj_10h.finetuned_large.wav2vec2.ctc: expected"),
         ("wav2vec2+hubert: {", "wavlm: {", "wavlm: expected one of wav2vec2, hubert"),
         ("{ctc: [ 4.35", "{cct: [ 4.35", "cct: expected one of ctc"),
+        ("CTC layer only", "{titel: x}", "heads.ctc: unknown key 'titel'"),
+        ("{random_weights:", "{random:", "controls.librilight_10h.* key 'random'"),
         (
             "    hours: 10\n",
             "    hour: 10\n",
@@ -178,18 +192,57 @@ def test_an_unknown_table_is_refused_with_those_that_there_are():
 
 
 def test_the_miniature_has_the_same_combinations_twice_and_no_numbers(mini_synth):
-    assert not mini_synth.is_published and mini_synth.claims is None
-    groups = Counter(system.group for system in mini_synth.systems)
+    assert not mini_synth.is_published
+    groups = Counter(system.group for system in of_the_paper(mini_synth))
     assert set(groups) == {
         ("mini_synth", size, head)
         for size in ("pretrained", "finetuned")
         for head in ("ctc", "transformer2_ctc")
     }
     assert set(groups.values()) == {7}
-    for system in mini_synth.systems:
+    for system in of_the_paper(mini_synth):
         suffix = "_ctc" if system.size == "finetuned" else ""
         expected = [f"upstreams/{family}{suffix}" for family in system.families]
         assert list(system.upstreams) == expected
+
+
+def test_other_readings_have_the_paper_s_numbers(tables):
+    large = "librispeech_100 {} wav2vec2+hubert ctc"
+    named = find(tables[2], large.format("xlarge"))
+    assert named.paper == find(tables[2], large.format("large")).paper
+    assert named.upstreams[1] == "facebook/hubert-xlarge-ll60k"
+    ten_hours = [s for s in tables[3].systems if s.corpus.name == "wsj_10h"]
+    assert {system.part for system in ten_hours} == {"reading"}
+    assert {system.corpus.train_set for system in ten_hours} == {"train_10h"}
+    whole = find(tables[3], "wsj base wavlm ctc")
+    assert find(tables[3], "wsj_10h base wavlm ctc").paper == whole.paper
+
+
+def test_one_number_looks_like_a_misprint(tables):
+    doubtful = {
+        str(system): set(system.doubtful)
+        for table in tables.values()
+        for system in of_the_paper(table)
+        if system.doubtful
+    }
+    assert doubtful == {"librispeech_100 large wav2vec2+hubert ctc": {"dev_other"}}
+    system = find(tables[2], "librispeech_100 large wav2vec2+hubert ctc")
+    assert system.paper["dev_other"] == 66.77
+
+
+def test_controls(tables):
+    controls = [s for s in tables[2].systems if s.part == "control"]
+    assert all(not system.paper for system in controls)
+    twice = find(tables[2], "librispeech_100 base wavlm+wavlm ctc")
+    assert twice.upstreams == ("microsoft/wavlm-base",) * 2
+    random = find(tables[2], "librispeech_100 base wavlm_random ctc")
+    folder = "exp/random_weights/wavlm-base-random"
+    assert random.upstreams == (folder,)
+    assert random.random == {folder: "microsoft/wavlm-base"}
+    superb = find(tables[2], "librispeech_100 base wavlm superb_ctc")
+    assert superb.head.layer == "weighted_sum"
+    hours = {system.corpus.hours for system in tables[2].systems}
+    assert hours == {1, 10, 100}
 
 
 def test_missing_file(tmp_path):

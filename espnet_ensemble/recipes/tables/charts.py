@@ -1,0 +1,106 @@
+"""Charts of a table: word error rates, and learning curves."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+from espnet_ensemble.files import atomic_write
+from espnet_ensemble.recipes.tables.comparison import Group
+from espnet_ensemble.recipes.tables.report import SystemResult, TableReport
+
+COLOURS = {"paper": "0.65", "ours": "tab:blue"}
+
+
+def draw_rates(report: TableReport, path: Path) -> None:
+    """Draw a bar for the mean word error rate of each system: the paper's and ours.
+
+    What there is no number of is marked by a cross.
+
+    Args:
+        report: What to draw.
+        path: The picture, PNG.
+    """
+    _draw_panels(report, path, lambda panel, group: _draw_bars(panel, report, group))
+
+
+def draw_curves(report: TableReport, path: Path) -> None:
+    """Draw the character error rate of the validation set over the epochs.
+
+    Args:
+        report: What to draw: all systems and seeds that have trained.
+        path: The picture, PNG.
+    """
+
+    def draw(panel: Axes, group: Group) -> None:
+        _draw_learning(panel, report.groups[group])
+
+    _draw_panels(report, path, draw)
+
+
+def _draw_panels(
+    report: TableReport, path: Path, draw: Callable[[Axes, Group], None]
+) -> None:
+    columns = 2
+    lines = -(-len(report.groups) // columns)
+    figure, axes = plt.subplots(
+        lines,
+        columns,
+        figsize=(8 * columns, 4 * lines),
+        layout="constrained",
+        squeeze=False,
+    )
+    for panel, group in zip(axes.flat, report.groups, strict=False):
+        panel.set_title(report.title(group))
+        draw(panel, group)
+    for panel in list(axes.flat)[len(report.groups) :]:
+        panel.set_visible(False)
+    with atomic_write(path) as part:
+        figure.savefig(part, dpi=80, format="png")
+    plt.close(figure)
+
+
+def _draw_bars(panel: Axes, report: TableReport, group: Group) -> None:
+    """Draw the bars of a group on matplotlib's axes."""
+    results, sources = report.groups[group], report.sources
+    width = 0.8 / len(sources)
+    for number, source in enumerate(sources):
+        means, shift = report.means(group, source), number - (len(sources) - 1) / 2
+        places = {r.system.families: i + shift * width for i, r in enumerate(results)}
+        known = {places[families]: mean for families, mean in means.items()}
+        colour = COLOURS[source]
+        bars = panel.bar(
+            list(known), list(known.values()), width, label=source, color=colour
+        )
+        panel.bar_label(bars, fmt="%.1f", fontsize=8)
+        for place in set(places.values()) - set(known):
+            panel.text(place, 0, "x", ha="center", va="bottom", color=colour)
+    names = [
+        result.label.replace("+", "\n+ ").replace(" (", "\n(") for result in results
+    ]
+    panel.set_xticks(range(len(results)), names)
+    panel.set_xlim(-0.6, len(results) - 0.4)
+    panel.set_ylim(bottom=0)
+    panel.set_ylabel("word error rate (%), mean over the sets")
+    panel.legend(title="x: no number")
+
+
+def _draw_learning(panel: Axes, results: Sequence[SystemResult]) -> None:
+    for number, result in enumerate(results):
+        runs = [run for run in result.runs if run.epochs]
+        for run in runs:
+            panel.plot(
+                [epoch.number for epoch in run.epochs],
+                [100 * epoch.valid_cer for epoch in run.epochs],
+                color=f"C{number % 10}",
+                linestyle="-" if number < 10 else "--",
+                linewidth=1,
+                label=result.label if run is runs[0] else None,
+            )
+    panel.set(xlabel="epoch", ylabel="validation CER, greedy (%)", ylim=(0, 105))
+    if panel.lines:
+        panel.legend(fontsize=8)
