@@ -126,8 +126,11 @@ def test_stage_by_stage_with_bpe_and_an_upstream_of_s3prl(tmp_path, run, environ
     options += ["--frontend_config", "conf/frontends/wavlm_s3prl_hubert.yaml"]
     options += ["--cache_feats", "false", "--eval_valid_set", "true", "--asr_args"]
     options += ["--max_epoch 1", "--inference_args", "--beam_size 2"]
-    tag = "asr_train_asr_transformer2_ctc_wavlm_hf_hubert_custom-hubert_raw_bpe60"
-    exp = f"exp/{tag}_max_epoch1_sp"
+    # Other than the defaults, and in no name: a hash tells them.
+    options += ["--fs", "8k", "--feats_normalize", "global_mvn", "--expdir", "my exp's"]
+    config = "train_asr_transformer2_ctc_wavlm_hf_hubert_custom-hubert"
+    exp = f"my exp's/asr_{config}_raw_bpe60_max_epoch1_457ce4_sp"
+    stats = f"my exp's/asr_stats_raw_bpe60_sp_{config}_f80636"
     decoded = "decode_asr_ctc_beam_size2_asr_model_valid.cer_ctc.ave"
     makes = {
         1: ["data/train/text", "data/dev/wav.scp", "data/test/utt2spk"],
@@ -135,7 +138,7 @@ def test_stage_by_stage_with_bpe_and_an_upstream_of_s3prl(tmp_path, run, environ
         3: ["dump/raw/org/train_sp/wav.scp", "dump/raw/test/wav.scp"],
         4: ["dump/raw/train_sp/text", "dump/raw/dev/text", "dump/raw/lm_train.txt"],
         5: ["data/token_list/bpe_unigram60/bpe.model"],
-        10: ["exp/asr_stats_raw_bpe60_sp/train/text_shape.bpe"],
+        10: [f"{stats}/train/text_shape.bpe", f"{stats}/train/feats_stats.npz"],
         11: [f"{exp}/valid.cer_ctc.ave.pth", f"{exp}/config.yaml"],
         12: [f"{exp}/{decoded}/test/text", f"{exp}/{decoded}/org/dev/text"],
         13: [f"{exp}/RESULTS.md", f"{exp}/{decoded}/test/score_ter/result.txt"],
