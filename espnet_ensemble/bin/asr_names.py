@@ -84,6 +84,7 @@ def _work(args: argparse.Namespace) -> None:
     check_plan(_plan(args, eval_sets), used, names)
     path = used.write(Path(args.expdir, "conf"))
     print(f"asr_config={shlex.quote(str(path))}\n{names.to_shell()}")
+    print(f"feats_dir={shlex.quote(f'{args.dumpdir}/feats{used.feats_tag}')}")
     print(f"eval_valid_set={str(len(eval_sets) > len(test_sets)).lower()}")
     print(f"test_sets={shlex.quote(' '.join(test_sets))}")
     print(f"eval_sets={shlex.quote(' '.join(eval_sets))}")

@@ -114,6 +114,21 @@ class TrainingConfig:
         conf = self.frontend_conf()
         return conf.untagged if conf else {}
 
+    @property
+    def feats_tag(self) -> str:
+        """What tells the folder of features on disk from others of the same upstreams.
+
+        It is "" unless options decide them that the cache's own names leave out.
+
+        Raises:
+            EnsembleError: If ``frontend_conf`` is wrong.
+        """
+        conf = self.frontend_conf()
+        members = [member.untagged for member in conf.members()] if conf else []
+        # The same for one upstream and for several with the same options.
+        left_out = {json.dumps(m, sort_keys=True, default=str) for m in members if m}
+        return hash_tag({"members": sorted(left_out)} if left_out else {})
+
     def with_fs(self, fs: str) -> "TrainingConfig":
         """The same configuration for speech at another sample rate, if it is another.
 

@@ -210,7 +210,7 @@ set_stages() {
 
 # Where everything is, what is decoded, what options are words; and whether the stages can
 # run: espnet_ensemble/bin/asr_names.py knows.
-declare stages="" data_feats token_dir token_list bpemodel packed_model eval_sets
+declare stages="" data_feats feats_dir token_dir token_list bpemodel packed_model eval_sets
 declare -a local_data_opts_words asr_args_words pretrained_model_words cache_opts_words \
     inference_args_words local_score_opts_words lm_train_text_words bpe_train_text_words
 set_names() {
@@ -399,7 +399,7 @@ stage_10() { # statistics; features of the frozen upstreams
         mark_done "${asr_stats_dir}/.done" "${settings}"
     fi
     if "${cache_feats}"; then
-        log "Stage 10: Features of the frozen upstreams: ${train} ${valid} -> ${dumpdir}/feats"
+        log "Stage 10: Features of the frozen upstreams: ${train} ${valid} -> ${feats_dir}"
         cache "${train}"
         cache "${valid}"
     fi
@@ -443,7 +443,7 @@ num_cores() { env -u OMP_NUM_THREADS nproc; }
 # yet, once in a run, and note in cached[DATA] where they are.
 declare -A cached
 cache() {
-    local data=$1 cores gpu=() dir=${dumpdir}/feats
+    local data=$1 cores gpu=() dir=${feats_dir}
     shift
     cores=$(num_cores)
     [ "${ngpu}" != 0 ] || gpu=(--ngpu 0)

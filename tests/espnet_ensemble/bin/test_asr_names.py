@@ -99,6 +99,19 @@ def test_the_configuration_is_as_the_options_have_it(names):
     assert made["asr_config"] != names("--fs=8k")["asr_config"]
 
 
+def test_features_on_disk_are_told_apart(names):
+    """By what the features of an upstream depend on, not by what becomes of them."""
+    assert names()["feats_dir"] == names("--upstreams=a/b")["feats_dir"] == "dump/feats"
+    fused = "--asr_args=--frontend_conf fusion_conf.size=3"
+    assert names(fused)["feats_dir"] == "dump/feats"
+    others = ["--fs=8k", "--asr_args=--frontend_conf dtype=float16"]
+    folders = [names(option, "--dumpdir=d")["feats_dir"] for option in others]
+    assert folders == [
+        names("--upstreams=a/b", o, "--dumpdir=d")["feats_dir"] for o in others
+    ]
+    assert len(set(folders)) == 2 and all(f.startswith("d/feats_") for f in folders)
+
+
 def test_options_of_several_words_are_arrays(names):
     made = names(
         "--asr_args=--x 'a b' \"it's\"", "--local_data_opts=", "--cache_opts=*"
