@@ -127,6 +127,13 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
         help="decode the utterances of this file only",
     )
     group.add_argument(
+        "--ctm",
+        type=str2bool,
+        default=True,
+        help="also write the words of the best hypotheses with their times and "
+        "confidences, to <output_dir>/1best_recog/ctm (default: %(default)s)",
+    )
+    group.add_argument(
         "--save_posteriors",
         type=str2bool,
         default=False,
@@ -300,6 +307,7 @@ def _decode_conf(args: argparse.Namespace) -> DecodeConf:
         nbest=args.nbest,
         skip=args.on_error == "skip",
         keep_posteriors=args.save_posteriors,
+        find_words=args.ctm,
         long_audio=LongAudioConf(
             args.long_seconds, args.window_seconds, args.overlap_seconds
         ),

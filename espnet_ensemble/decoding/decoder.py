@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from espnet_ensemble.decoding.hypothesis import Hypothesis
+from espnet_ensemble.decoding.hypothesis import Hypothesis, Word
 from espnet_ensemble.decoding.long_audio import (
     LongAudioConf,
     Window,
@@ -27,6 +27,7 @@ from espnet_ensemble.decoding.long_audio import (
 )
 from espnet_ensemble.decoding.model import CTCModel
 from espnet_ensemble.decoding.sources import UNREADABLE, Source
+from espnet_ensemble.decoding.words import WordFinder
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.feature_cache.shard import plan_batches
 from espnet_ensemble.frames import padding_mask
@@ -71,6 +72,7 @@ class DecodeConf:
         skip: Whether to go on where an utterance cannot be decoded, and give it an empty
             transcript.
         keep_posteriors: Whether results hold the posteriors.
+        find_words: Whether results hold the words, with times and confidences.
         long_audio: What is decoded in windows.
 
     Raises:
@@ -82,6 +84,7 @@ class DecodeConf:
     nbest: int = 1
     skip: bool = True
     keep_posteriors: bool = False
+    find_words: bool = False
     long_audio: LongAudioConf = field(default_factory=LongAudioConf)
 
     def __post_init__(self):
@@ -102,6 +105,7 @@ class Decoded:
         latency: Seconds from having its speech to having its transcript; its batch shares
             them.
         log_probs: Its posteriors, (frames, tokens), on the CPU; None: not kept.
+        words: Those of the best hypothesis; None: not looked for.
     """
 
     utt_id: str
@@ -109,6 +113,7 @@ class Decoded:
     seconds: float
     latency: float
     log_probs: Tensor | None = None
+    words: list[Word] | None = None
 
 
 @dataclass(frozen=True)
@@ -233,8 +238,9 @@ class Decoder:
         else:
             latency = time.perf_counter() - begin
             for row, (speech, hypotheses) in enumerate(zip(batch, found, strict=True)):
-                chunks = [log_probs[row, : int(lengths[row])]]
-                yield self._decoded(speech, source, hypotheses, latency, chunks)
+                keeper = _Keeper(self._model, self._conf)
+                keeper.add(log_probs[row, : int(lengths[row])], hypotheses[0])
+                yield self._decoded(speech, source, hypotheses, latency, keeper)
             return
         # Here, the error is gone, and with it the tensors that it held.
         if len(batch) == 1:
@@ -246,19 +252,18 @@ class Decoder:
 
     def _decode_long(self, speech: _Speech, source: Source) -> Decoded | Failed:
         begin = time.perf_counter()
-        found, kept = [], []
+        found, keeper = [], _Keeper(self._model, self._conf)
         try:
             for log_probs in self._chunks(speech, source):
                 length = torch.tensor([len(log_probs)], device=log_probs.device)
                 (hypotheses,) = self._search([speech.utt_id], log_probs[None], length)
                 found.append(hypotheses)
-                if self._conf.keep_posteriors:
-                    kept.append(log_probs)
+                keeper.add(log_probs, hypotheses[0])
         except Exception as error:  # as above
             return Failed(speech.utt_id, _reason(error), was_read=True)
         hypotheses = join_hypotheses(found, self._conf.nbest)
         latency = time.perf_counter() - begin
-        return self._decoded(speech, source, hypotheses, latency, kept)
+        return self._decoded(speech, source, hypotheses, latency, keeper)
 
     def _chunks(self, speech: _Speech, source: Source) -> Iterator[Tensor]:
         """The posteriors of long speech, part by part."""
@@ -296,16 +301,43 @@ class Decoder:
         source: Source,
         hypotheses: list[Hypothesis],
         latency: float,
-        chunks: list[Tensor],
+        keeper: "_Keeper",
     ) -> Decoded:
-        kept = torch.cat(chunks).cpu() if self._conf.keep_posteriors else None
         return Decoded(
             speech.utt_id,
             hypotheses[: self._conf.nbest],
             len(speech.items) / source.items_per_second,
             latency,
-            kept,
+            keeper.log_probs,
+            keeper.words,
         )
+
+
+class _Keeper:
+    """What results hold of an utterance, besides its hypotheses, chunk by chunk."""
+
+    def __init__(self, model: CTCModel, conf: DecodeConf):
+        self._chunks: list[Tensor] | None = [] if conf.keep_posteriors else None
+        self._finder: WordFinder | None = None
+        if conf.find_words:
+            self._finder = WordFinder(model.vocabulary, model.frame_seconds)
+
+    def add(self, log_probs: Tensor, best: Hypothesis) -> None:
+        """Go on with the next chunk, (frames, tokens), and what was found in it."""
+        if self._finder is not None:
+            self._finder.add(log_probs, best.token_ids)
+        if self._chunks is not None:
+            self._chunks.append(log_probs.cpu())
+
+    @property
+    def log_probs(self) -> Tensor | None:
+        """All posteriors, if they are kept."""
+        return None if self._chunks is None else torch.cat(self._chunks)
+
+    @property
+    def words(self) -> list[Word] | None:
+        """All words, if they are wanted."""
+        return None if self._finder is None else self._finder.words()
 
 
 def _read_ahead(

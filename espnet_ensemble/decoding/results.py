@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from espnet_ensemble.data.tables import write_table
+from espnet_ensemble.decoding.ctm import write_ctm
 from espnet_ensemble.decoding.decoder import Decoded, Failed
 from espnet_ensemble.decoding.hypothesis import Hypothesis
 from espnet_ensemble.decoding.vocabulary import Vocabulary
@@ -103,12 +104,15 @@ def write_results(
 
     ``<n>best_recog/{text,token,token_int,score}``, each sorted by utterance. Whoever has
     no transcript gets an empty one, with score 0, as of too short speech with ESPnet.
+    Besides, where words were looked for, their times and confidences:
+    ``1best_recog/ctm``.
 
     Args:
         output_dir: Where.
         results: What became of each utterance.
         vocabulary: What tokens stand for.
     """
+    results = list(results)
     found = {
         x.utt_id: x.hypotheses if isinstance(x, Decoded) else _NOTHING for x in results
     }
@@ -118,6 +122,18 @@ def write_results(
         nth = {utt_id: nbest[n] for utt_id, nbest in found.items() if n < len(nbest)}
         for name, of in _columns(vocabulary).items():
             write_table(folder / name, {utt_id: of(x) for utt_id, x in nth.items()})
+    _write_words(Path(output_dir) / "1best_recog" / "ctm", results)
+
+
+def _write_words(path: Path, results: Iterable[Decoded | Failed]) -> None:
+    words = {
+        x.utt_id: x.words
+        for x in results
+        if isinstance(x, Decoded) and x.words is not None
+    }
+    path.unlink(missing_ok=True)
+    if words:
+        write_ctm(path, words)
 
 
 def write_summary(

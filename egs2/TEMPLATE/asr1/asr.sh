@@ -620,6 +620,10 @@ collect_decoded() {
         sort "${outputs[@]/%//1best_recog/${name}}" > "${dir}/${name}.tmp"
         mv "${dir}/${name}.tmp" "${dir}/${name}"
     done
+    rm -f "${dir}/ctm"
+    if [ -e "${outputs[0]}/1best_recog/ctm" ]; then
+        sort -s -k 1,1 "${outputs[@]/%//1best_recog/ctm}" > "${dir}/ctm"
+    fi
     if [ -e "${outputs[0]}/posteriors" ]; then
         mkdir -p "${dir}/posteriors"
         cp "${outputs[0]}/posteriors/posteriors.yaml" "${dir}/posteriors"

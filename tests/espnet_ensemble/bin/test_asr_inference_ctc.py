@@ -11,6 +11,7 @@ from cache_runs import NUM_SAMPLES, write_noises
 
 from espnet_ensemble.bin import asr_inference, asr_inference_ctc, extract
 from espnet_ensemble.data.tables import read_table, write_table
+from espnet_ensemble.decoding.ctm import read_ctm
 from espnet_ensemble.decoding.posteriors import SavedPosteriors
 from espnet_ensemble.integrations.espnet2.model import load_ctc_model
 
@@ -132,6 +133,15 @@ def test_cached_features_give_what_audio_gives(exp, data, tmp_path, capsys):
     with pytest.raises(SystemExit, match="1"):
         decode(exp, data, tmp_path / "others", **options)
     assert not (tmp_path / "others").exists()
+
+
+def test_words_have_times_and_confidences(exp, data, tmp_path):
+    found = decode(exp, data, tmp_path / "out")
+    words = read_ctm(tmp_path / "out" / "1best_recog" / "ctm")
+    for utt_id, text in found["text"].items():
+        assert [word.text for word in words.get(utt_id, [])] == text.split()
+    decode(exp, data, tmp_path / "out", "--ctm", "false")
+    assert not (tmp_path / "out" / "1best_recog" / "ctm").exists()
 
 
 def test_posteriors_are_kept_for_others(exp, data, tmp_path):

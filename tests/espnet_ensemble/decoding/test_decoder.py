@@ -116,6 +116,15 @@ def test_posteriors_are_kept_if_that_is_wanted():
         assert torch.equal(results[utt_id].log_probs, expected[0])
 
 
+def test_words_are_found_if_that_is_wanted():
+    assert decode(UTTERANCES)["one"].words is None
+    results = decode({"u": say(2, 3, 1, 4, frames=3)}, find_words=True)
+    first, second = results["u"].words
+    assert (first.text, first.start, first.end) == ("ab", 0.0, pytest.approx(0.09))
+    assert (second.text, second.start) == ("c", pytest.approx(0.18))
+    assert 0.5 < second.confidence < 1
+
+
 @pytest.mark.parametrize("num_tokens", [61, 67, 100, 333])
 def test_windows_give_what_the_whole_gives(num_tokens):
     generator = torch.Generator().manual_seed(num_tokens)
@@ -123,12 +132,14 @@ def test_windows_give_what_the_whole_gives(num_tokens):
     long = say(*tokens, frames=5)
     windows = LongAudioConf(long_seconds=6, window_seconds=3, overlap_seconds=1)
     model = ToyModel()
-    found = decode({"a": long}, model, long_audio=windows, keep_posteriors=True)["a"]
-    whole = decode({"a": long}, keep_posteriors=True)["a"]
+    keep = {"keep_posteriors": True, "find_words": True}
+    found = decode({"a": long}, model, long_audio=windows, **keep)["a"]
+    whole = decode({"a": long}, **keep)["a"]
     assert len(model.batches) > 1 and max(model.batches)[0] <= 4 * 16000
     assert found.hypotheses[0].token_ids == tuple(tokens)
     assert found.hypotheses[0].score == pytest.approx(whole.hypotheses[0].score)
     assert torch.equal(found.log_probs, whole.log_probs)
+    assert found.words == whole.words
 
 
 def test_numbers_that_make_no_sense_are_refused():
