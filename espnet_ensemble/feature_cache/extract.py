@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,9 +125,20 @@ def _extract_member(
         shards = plan_shards(member.shards, data, frontend.fs, conf.shard_utts)
         _remove_others(member.shards, shards)
         todo = [shard for shard in shards if not shard.is_complete(conf.skip)]
-        with _progress(member.name, shards, todo) as progress:
-            for seconds in conf.workers.make(todo, shard_conf):
-                progress.update(seconds)
+        try:
+            with (
+                _progress(member.name, shards, todo) as progress,
+                closing(conf.workers.make(todo, shard_conf)) as made,
+            ):
+                for seconds in made:
+                    progress.update(seconds)
+        except KeyboardInterrupt:
+            _log.warning(
+                "interrupted: archives that are complete are kept; run it again, and it "
+                "goes on from there"
+            )
+            _remove_others(member.shards, shards)
+            raise
         _remove_others(member.shards, shards)
 
 

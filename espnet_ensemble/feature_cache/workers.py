@@ -1,11 +1,19 @@
 """Who makes the archives: this process, several on this machine, or a Dask cluster."""
 
 import json
+import logging
 import multiprocessing
 import os
+import signal
 import threading
-from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import (
+    FIRST_EXCEPTION,
+    CancelledError,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -54,8 +62,10 @@ class Workers:
                 f"here, found {self.ngpu}"
             )
 
-    def make(self, shards: list[Shard], conf: ShardConf) -> Iterator[float]:
+    def make(self, shards: list[Shard], conf: ShardConf) -> Generator[float]:
         """Make archives.
+
+        Closed, or interrupted, it stops within a batch; what is complete stays.
 
         Args:
             shards: What they are of.
@@ -68,12 +78,13 @@ class Workers:
             CacheError: If one cannot be made; those that are complete stay.
         """
         if not shards:
-            return iter(())
+            return
         if self.dask:
-            return _make_on_dask(shards, conf, self)
-        if max(self.nj, self.ngpu) == 1 or len(shards) == 1:
-            return _make_here(shards, conf, "cuda:0" if self.ngpu else "cpu")
-        return _make_in_processes(shards, conf, self)
+            yield from _make_on_dask(shards, conf, self)
+        elif max(self.nj, self.ngpu) == 1 or len(shards) == 1:
+            yield from _make_here(shards, conf, "cuda:0" if self.ngpu else "cpu")
+        else:
+            yield from _make_in_processes(shards, conf, self)
 
 
 def _make_here(shards: list[Shard], conf: ShardConf, device: str) -> Iterator[float]:
@@ -124,9 +135,11 @@ def _make_in_processes(
         _start_worker,
         (conf, bool(workers.ngpu), started, seconds),
     )
-    yielded = 0.0
+    others, yielded = multiprocessing.active_children(), 0.0
     try:
-        for _ in _watch([pool.submit(_make_in_worker, shard) for shard in shards]):
+        with _interrupts_blocked():  # the processes stay so: this one stops them
+            futures = [pool.submit(_make_in_worker, shard) for shard in shards]
+        for _ in _watch(futures):
             more = seconds.value - yielded
             yielded += more
             yield more
@@ -135,8 +148,23 @@ def _make_in_processes(
             "a process of the extraction was killed, maybe as there was no memory left; "
             "a smaller --nj or --batch_seconds takes less"
         ) from error
+    except (KeyboardInterrupt, GeneratorExit):
+        for process in multiprocessing.active_children():
+            if process not in others:
+                process.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Block Ctrl-C in this thread, and in processes that are started meanwhile."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _start_worker(conf: ShardConf, on_gpu: bool, started, seconds) -> None:
@@ -188,6 +216,11 @@ def _make_on_dask(
                 "Dask's workers were lost over and over, maybe as they have too little "
                 f"memory; a smaller --batch_seconds takes less: {error}"
             ) from error
+        except CancelledError as error:
+            raise CacheError(
+                f"--dask {workers.dask}: its scheduler was lost; archives that are complete "
+                "are kept: with a scheduler, the next run goes on"
+            ) from error
         finally:
             executor.shutdown(wait=False)
 
@@ -196,6 +229,10 @@ def _make_on_dask(
 def _dask_client(workers: Workers) -> Iterator["Client"]:
     dask = import_extra("distributed", "dask")
     with ExitStack() as stack:
+        # It would log a lost scheduler with a traceback; the error says it.
+        log = logging.getLogger("distributed.client")
+        stack.callback(log.setLevel, log.level)
+        log.setLevel(logging.CRITICAL)
         address = workers.dask
         if address == "local":
             address = stack.enter_context(

@@ -141,6 +141,40 @@ def test_killed_with_its_workers(data, tmp_path, tiny_wavlm):
     assert everything(cache_dir) == undisturbed
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("who", [["--nj", "1"], ["--nj", "2"]])
+def test_interrupted(who, data, tmp_path, tiny_wavlm):
+    """Ctrl-C, to the command and its processes, in the middle of long archives."""
+    soundfile.write(tmp_path / "x.wav", np.sin(np.arange(160000)) / 2, 16000)
+    utt_ids = [f"x{number:03}" for number in range(400)]
+    tables = {
+        "utt2spk": dict.fromkeys(utt_ids, "alice"),
+        "utt2num_samples": dict.fromkeys(utt_ids, "160000"),
+        "wav.scp": dict.fromkeys(utt_ids, f"{tmp_path}/x.wav"),
+    }
+    write(data, tables)
+    command = [sys.executable, "-W", "ignore", "-m", "espnet_ensemble.bin.extract"]
+    command += ["--data_dir", data, "--cache_dir", tmp_path / "feats"]
+    command += ["--frontend_conf", f'{{"upstreams": ["{tiny_wavlm}"]}}', *who]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        while not list(tmp_path.glob("feats/*/train/shards/.*.ark.*.tmp")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        started = time.monotonic()
+        _, printed = process.communicate(timeout=60)
+    assert process.returncode == 130 and time.monotonic() - started < 20
+    assert "Traceback" not in printed
+    *_, message, last = printed.splitlines()
+    assert message.startswith(
+        "interrupted: archives that are complete are kept; run it"
+    )
+    assert last == "extract: interrupted"
+    assert not [path for path in tmp_path.rglob("shards/*") if path.suffix == ".tmp"]
+
+
 def is_running(pid):
     try:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()

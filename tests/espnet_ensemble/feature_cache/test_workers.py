@@ -1,7 +1,11 @@
 import contextlib
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import dask
@@ -96,6 +100,42 @@ def test_bad_audio_is_named(dask_too, cluster, data, conf, tmp_path):
     address = cluster.scheduler_address if dask_too else None
     with pytest.raises(CacheError, match=f"d: {path}: .*NaN"):
         extract(data, conf, tmp_path / "feats", on(Workers(2, dask=address)))
+
+
+@pytest.mark.slow
+def test_lost_scheduler(data, conf, tmp_path, caplog):
+    """It is killed when an archive is complete, which is kept."""
+    file, python = tmp_path / "scheduler.json", [sys.executable, "-W", "ignore", "-m"]
+    options = ["--scheduler-file", file, "--no-dashboard"]
+    with ExitStack() as stack:
+
+        def start(program, *more):
+            command = [*python, f"distributed.cli.{program}", *options, *more]
+            process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        scheduler = start("dask_scheduler", "--port", "0")
+        start("dask_worker", "--no-nanny", "--nthreads", "1")
+        while not file.exists():
+            time.sleep(0.1)
+        killer = fork(kill_when_there_is_an_archive, scheduler.pid, tmp_path / "feats")
+        workers = Workers(dask=json.loads(file.read_text())["address"])
+        with pytest.raises(
+            CacheError, match="--dask tcp.*: its scheduler was lost; arch"
+        ):
+            extract(data, conf, tmp_path / "feats", on(workers))
+        killer.join(60)
+    kept = list(tmp_path.glob("feats/*/train/shards/*.index"))
+    assert kept and not list(tmp_path.glob("feats/*/train/cache.yaml"))
+    assert not [log for log in caplog.records if log.name == "distributed.client"]
+
+
+def kill_when_there_is_an_archive(pid, cache_dir):
+    while not list(cache_dir.glob("*/train/shards/*.index")):
+        time.sleep(0.001)
+    os.kill(pid, signal.SIGKILL)
 
 
 def test_no_scheduler(data, conf, tmp_path):
