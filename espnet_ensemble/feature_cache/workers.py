@@ -193,6 +193,9 @@ def _exit_with_parent() -> None:
 
 # A Dask cluster.
 
+#: What Dask logs from which level on: a lost scheduler, or its end, would be tracebacks.
+_DASK_LOGS = {"distributed": logging.WARNING, "distributed.client": logging.CRITICAL}
+
 
 def _make_on_dask(
     shards: list[Shard], conf: ShardConf, workers: Workers
@@ -229,10 +232,10 @@ def _make_on_dask(
 def _dask_client(workers: Workers) -> Iterator["Client"]:
     dask = import_extra("distributed", "dask")
     with ExitStack() as stack:
-        # It would log a lost scheduler with a traceback; the error says it.
-        log = logging.getLogger("distributed.client")
-        stack.callback(log.setLevel, log.level)
-        log.setLevel(logging.CRITICAL)
+        for name, level in _DASK_LOGS.items():
+            log = logging.getLogger(name)
+            stack.callback(log.setLevel, log.level)
+            log.setLevel(level)
         address = workers.dask
         if address == "local":
             address = stack.enter_context(
