@@ -1,7 +1,9 @@
 """What all commands share: how they are called, and how an error becomes a message."""
 
 import argparse
+import io
 import os
+import select
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -47,8 +49,7 @@ def run(
     try:
         work(parser.parse_args(cmd))
     except (EnsembleError, OSError) as error:
-        has_reader = not isinstance(error, BrokenPipeError) or _flush()
-        if has_reader:
+        if not isinstance(error, BrokenPipeError) or _has_reader():
             parser.exit(1, f"{name}: {error}\n")
     except KeyboardInterrupt:
         parser.exit(130, f"{name}: interrupted\n")
@@ -56,12 +57,20 @@ def run(
         _flush()
 
 
-def _flush() -> bool:
-    """Hand on what was printed; without a reader, drop it. Whether there is a reader."""
+def _has_reader() -> bool:
+    """Whether somebody still reads what is printed, where that goes into a pipe."""
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), select.POLLOUT)
+    except io.UnsupportedOperation:  # it is no file
+        return True
+    return not any(events & select.POLLERR for _, events in poll.poll(0))
+
+
+def _flush() -> None:
+    """Hand on what was printed; without a reader, drop it."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         # Python flushes again at its end, and would complain there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return False
-    return True

@@ -85,9 +85,10 @@ run(parser, work)
 
 
 @pytest.mark.parametrize("option", [[], ["--help"], ["--flush"]])
-def test_nobody_needs_to_read_the_output(option):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_nobody_needs_to_read_the_output(option, unbuffered):
     """As in ``espnet-ensemble greet --help | head -1``."""
-    env = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     read_end, write_end = os.pipe()
     os.close(read_end)
     result = subprocess.run(
