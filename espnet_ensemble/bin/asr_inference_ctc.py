@@ -21,7 +21,9 @@ from espnet2.utils.config_argparse import ArgumentParser
 from espnet2.utils.types import str2bool, str2triple_str, str_or_none
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from espnet_ensemble.bin.beam_options import BEAM_ONLY, add_beam_options, beam_conf
 from espnet_ensemble.bin.command import make_parser, run
+from espnet_ensemble.decoding.beam_search import BeamSearch
 from espnet_ensemble.decoding.datasets import DataSet, check_output_dirs, decode_set
 from espnet_ensemble.decoding.decoder import DecodeConf, Decoder, Search
 from espnet_ensemble.decoding.greedy import GreedySearch
@@ -100,6 +102,7 @@ def get_parser() -> argparse.ArgumentParser:
     _add_data_options(parser)
     _add_model_options(parser)
     _add_search_options(parser)
+    add_beam_options(parser)
     _add_batch_options(parser)
     for name in (*FOREIGN, *IDLE):
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
@@ -185,10 +188,11 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
 def _add_search_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("search")
     group.add_argument(
-        "--beam_size",
-        type=int,
-        default=20,
-        help="hypotheses that beam search keeps (default: %(default)s)",
+        "--search",
+        choices=("greedy", "beam"),
+        help="greedy: the best path, fastest; beam: the transcript whose paths are the "
+        "most probable together (default: greedy, unless --nbest or an option of beam "
+        "search asks for more)",
     )
     group.add_argument(
         "--nbest",
@@ -358,7 +362,14 @@ def _check_features(data: DataSet, model: Any) -> None:
 
 
 def _make_search(args: argparse.Namespace, model: Any) -> Search:
-    return GreedySearch(model.vocabulary.blank_id)
+    vocabulary, conf = model.vocabulary, beam_conf(args)
+    asked = [name for name in BEAM_ONLY if getattr(conf, name)]
+    asked += ["nbest"] * (args.nbest > 1)
+    if args.search == "greedy" and asked:
+        raise EnsembleError(f"--{asked[0]} is for --search beam")
+    if args.search == "beam" or asked:
+        return BeamSearch(vocabulary.tokens, conf, args.nbest, vocabulary.blank_id)
+    return GreedySearch(vocabulary.blank_id)
 
 
 if __name__ == "__main__":

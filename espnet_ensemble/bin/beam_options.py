@@ -9,6 +9,9 @@ from espnet2.utils.types import str_or_none
 from espnet_ensemble.decoding.beam import BeamOptions
 from espnet_ensemble.decoding.beam_search import BeamConf
 
+#: What a search for the best path cannot take into account.
+BEAM_ONLY = ("ngram_file", "lexicon", "hotwords", "utt2hotwords")
+
 
 def add_beam_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of beam search and language model, named as ESPnet's."""

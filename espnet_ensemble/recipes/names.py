@@ -33,6 +33,11 @@ class NamingOptions:
         asr_stats_dir: Folder of the statistics; "": made from the options.
         feats_normalize: "global_mvn": statistics are of features, not of lengths alone.
         pretrained_model: Initial parameters; "": none.
+        use_ngram: "true": decoding is with an n-gram language model.
+        ngram_exp: Its folder; "": ``<expdir>/ngram``.
+        ngram_num: Words in its longest n-grams.
+        ngram_token_type: What it is of.
+        inference_ngram: The file there to decode with; "": ``<ngram_num>gram.arpa``.
         inference_config: Decoding configuration; "": none.
         inference_args: Options that override it.
         inference_tag: Name of the decoding; "": made from configuration and options.
@@ -56,6 +61,11 @@ class NamingOptions:
     asr_stats_dir: str = ""
     feats_normalize: str = "utt_mvn"
     pretrained_model: str = ""
+    use_ngram: str = "false"
+    ngram_exp: str = ""
+    ngram_num: str = "3"
+    ngram_token_type: str = "word"
+    inference_ngram: str = ""
     inference_config: str = ""
     inference_args: str = ""
     inference_tag: str = ""
@@ -74,6 +84,8 @@ class AsrNames:
         asr_tag: Name of the experiment.
         asr_exp: Folder of the experiment.
         asr_stats_dir: Folder of the training set's statistics.
+        ngram_exp: Folder of the n-gram language model.
+        ngram_file: The n-gram language model to decode with.
         inference_tag: Name of the decoding, a folder of the experiment.
         packed_model: Archive for the model zoo.
 
@@ -91,6 +103,8 @@ class AsrNames:
     asr_tag: str
     asr_exp: str
     asr_stats_dir: str
+    ngram_exp: str
+    ngram_file: str
     inference_tag: str
     packed_model: str
 
@@ -119,6 +133,8 @@ class AsrNames:
             asr_tag=asr_tag,
             asr_exp=asr_exp,
             asr_stats_dir=options.asr_stats_dir or _stats_dir(options, config),
+            ngram_exp=_ngram_exp(options),
+            ngram_file=f"{_ngram_exp(options)}/{_inference_ngram(options)}",
             inference_tag=options.inference_tag or _inference_tag(options),
             packed_model=f"{asr_exp}/{asr_exp.rpartition('/')[2]}_{model}.zip",
         )
@@ -202,12 +218,27 @@ def _left_out_of_stats(options: NamingOptions) -> dict[str, Any]:
     return left_out
 
 
+def _ngram_exp(options: NamingOptions) -> str:
+    kind = options.ngram_token_type
+    tag = "" if kind == "word" else f"_{kind}"
+    return options.ngram_exp or f"{options.expdir}/ngram{tag}"
+
+
+def _inference_ngram(options: NamingOptions) -> str:
+    return options.inference_ngram or f"{options.ngram_num}gram.arpa"
+
+
 def _inference_tag(options: NamingOptions) -> str:
     tag = "inference"
     if options.inference_config:
         tag = Path(options.inference_config).name.removesuffix(".yaml")
+    if options.use_ngram == "true":
+        name = _without_suffix(_inference_ngram(options)).replace("/", "_")
+        ngram = f"_ngram_{Path(_ngram_exp(options)).name}_{name}"
+    else:
+        ngram = ""
     model = tag_of(_without_suffix(options.inference_asr_model))
-    return f"{tag}{tag_of(options.inference_args)}_asr_model_{model}"
+    return f"{tag}{tag_of(options.inference_args)}{ngram}_asr_model_{model}"
 
 
 def tag_of(options: str) -> str:

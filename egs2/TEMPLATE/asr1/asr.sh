@@ -18,7 +18,7 @@ stage=1                # first stage to run
 stop_stage=15          # last stage to run
 skip_stages=           # stages to leave out, such as "2 4"
 skip_data_prep=false   # leave out stages 1 to 5
-skip_train=false       # leave out stages 2, 4, 5, 10 and 11
+skip_train=false       # leave out stages 2, 4, 5, 9, 10 and 11
 skip_eval=false        # leave out stages 12 and 13
 skip_packing=true      # leave out stage 14
 skip_upload_hf=true    # leave out stage 15
@@ -51,7 +51,7 @@ bpe_train_text=        # text to train BPE on (default: the training set's)
 bpe_input_sentence_size=100000000 # sentences that BPE is trained on, at most
 bpe_nlsyms=            # symbols that BPE leaves whole: a file, or separated by commas
 bpe_char_cover=1.0     # character coverage of BPE
-lm_train_text=         # text to take characters from (default: the training set's)
+lm_train_text=         # text for characters and n-grams (default: the training set's)
 oov="<unk>"            # out-of-vocabulary symbol
 blank="<blank>"        # CTC's blank
 sos_eos="<sos/eos>"    # start and end of a sentence
@@ -65,6 +65,11 @@ upstreams=             # upstreams in place of the configuration's: "wavlm_base 
 frontend_config=       # YAML with frontend and frontend_conf, in place of those
 cache_feats=false      # compute the frozen upstreams' features once, before training
 cache_opts=            # options of espnet-ensemble extract, such as "--storage int8"
+# -- Language model
+use_ngram=false        # train an n-gram language model, and decode with it
+ngram_exp=             # its folder (default: <expdir>/ngram)
+ngram_num=3            # words in its longest n-grams
+ngram_token_type=word  # what it is of: word, or the model's tokens: char or bpe
 # -- Training
 asr_config=            # training configuration
 asr_args=              # options that override it, such as "--max_epoch 10"
@@ -81,6 +86,7 @@ inference_config=      # decoding configuration
 inference_args=        # options that override it
 inference_tag=         # name of the decoding (default: from configuration and options)
 inference_asr_model=valid.cer_ctc.ave.pth # checkpoint to decode with
+inference_ngram=       # n-gram to decode with (default: <ngram_num>gram.arpa, of stage 9)
 batch_size=            # utterances decoded at a time (default: as many as fit)
 use_espnet_inference=false # decode a CTC-only model, too, with espnet2.bin.asr_inference
 score_opts=            # options for sclite
@@ -111,9 +117,7 @@ refuse_unsupported() {
     local reason
     case $1 in
         use_lm | lm_* | num_splits_lm | inference_lm | use_word_lm | word_vocab_size)
-            reason="decoding is by CTC alone, without a language model" ;;
-        use_ngram | ngram_* | inference_ngram)
-            reason="decoding is by CTC alone, without a language model" ;;
+            reason="decoding is by CTC, with an n-gram at most: --use_ngram true" ;;
         asr_task | num_ref | num_inf | sot_asr | use_*prompt)
             reason="only single-speaker recognition is supported" ;;
         use_streaming | use_maskctc | use_k2 | k2_* | use_nbest_rescoring | num_paths | nll_batch_size)
@@ -187,6 +191,8 @@ check_options() {
         die "--audio_format ${audio_format}: expected wav or flac"
     [[ ${token_type} =~ ^(char|word|bpe)$ ]] ||
         die "--token_type ${token_type}: expected char, word or bpe"
+    [[ ${ngram_token_type} =~ ^(word|${token_type})$ ]] ||
+        die "--ngram_token_type ${ngram_token_type}: expected word or ${token_type}"
     [[ ${feats_normalize} =~ ^(utt_mvn|utterance_mvn|global_mvn|none)$ ]] ||
         die "--feats_normalize ${feats_normalize}: expected utt_mvn or global_mvn"
     [ -n "${asr_config}" ] || die "--asr_config is required: conf/tuning has some"
@@ -197,11 +203,12 @@ check_options() {
 set_stages() {
     local number
     ! "${skip_data_prep}" || skip_stages+=" 1 2 3 4 5"
-    ! "${skip_train}" || skip_stages+=" 2 4 5 10 11"
+    ! "${skip_train}" || skip_stages+=" 2 4 5 9 10 11"
+    "${use_ngram}" || skip_stages+=" 9"
     ! "${skip_eval}" || skip_stages+=" 12 13"
     ! "${skip_packing}" || skip_stages+=" 14"
     ! "${skip_upload_hf}" || skip_stages+=" 15"
-    for number in 1 2 3 4 5 10 11 12 13 14 15; do
+    for number in 1 2 3 4 5 9 10 11 12 13 14 15; do
         if ((stage <= number && number <= stop_stage)) && [[ " ${skip_stages} " != *" ${number} "* ]]; then
             stages+=" ${number}"
         fi
@@ -210,7 +217,8 @@ set_stages() {
 
 # Where everything is, what is decoded, what options are words; and whether the stages can
 # run: espnet_ensemble/bin/asr_names.py knows.
-declare stages="" data_feats feats_dir token_dir token_list bpemodel packed_model eval_sets
+declare stages="" data_feats feats_dir token_dir token_list bpemodel ngram_exp ngram_file \
+    packed_model eval_sets
 declare -a local_data_opts_words asr_args_words pretrained_model_words cache_opts_words \
     inference_args_words local_score_opts_words lm_train_text_words bpe_train_text_words
 set_names() {
@@ -223,7 +231,9 @@ set_names() {
         --cleaner="${cleaner}" --g2p="${g2p}" \
         --asr_args="${asr_args}" --asr_tag="${asr_tag}" --asr_exp="${asr_exp}" \
         --asr_stats_dir="${asr_stats_dir}" --feats_normalize="${feats_normalize}" \
-        --pretrained_model="${pretrained_model}" \
+        --pretrained_model="${pretrained_model}" --use_ngram="${use_ngram}" \
+        --ngram_exp="${ngram_exp}" --ngram_num="${ngram_num}" \
+        --ngram_token_type="${ngram_token_type}" --inference_ngram="${inference_ngram}" \
         --inference_config="${inference_config}" --inference_args="${inference_args}" \
         --inference_tag="${inference_tag}" --inference_asr_model="${inference_asr_model}" \
         --local_data_opts="${local_data_opts}" --cache_opts="${cache_opts}" \
@@ -379,6 +389,24 @@ stage_5() { # token list
     mark_done "${token_dir}/.done" "${settings}"
 }
 
+stage_9() { # n-gram language model
+    local text=${data_feats}/lm_train.txt arpa=${ngram_exp}/${ngram_num}gram.arpa settings
+    local opts=(
+        --ngram_num "${ngram_num}" --token_type "${ngram_token_type}" --bpemodel "${bpemodel}"
+        --nlsyms_txt "${nlsyms_txt}" --cleaner "${cleaner}"
+    )
+    log "Stage 9: ${ngram_num}-gram language model (${ngram_token_type}) of ${text}: ${arpa}"
+    need 4 "${text}"
+    settings=$(state "${opts[*]}" "${text}")
+    if is_done "${ngram_exp}/.done" "${settings}"; then
+        log "${arpa} is up to date"
+        return
+    fi
+    mkdir -p "${ngram_exp}"
+    "${python}" -m espnet_ensemble.bin.ngram_train "${opts[@]}" --output "${arpa}" "${text}"
+    mark_done "${ngram_exp}/.done" "${settings}"
+}
+
 stage_10() { # statistics; features of the frozen upstreams
     local train=${data_feats}/${train_set} valid=${data_feats}/${valid_set}
     log "Stage 10: Statistics of ${train} and ${valid} -> ${asr_stats_dir}"
@@ -521,7 +549,12 @@ stage_12() { # decoding
     need 11 "${asr_exp}/config.yaml" "${asr_exp}/${inference_asr_model}"
     ! "${gpu_inference}" || cmd=${cuda_cmd} gpus=1
     "${use_espnet_inference}" || ! grep -qx "decoder: null" "${asr_exp}/config.yaml" || own=true
-    opts=(${inference_config:+--config "${inference_config}"} "${inference_args_words[@]}")
+    opts=(${inference_config:+--config "${inference_config}"})
+    if "${use_ngram}"; then
+        need 9 "${ngram_file}"
+        opts+=(--ngram_file "${ngram_file}")
+    fi
+    opts+=("${inference_args_words[@]}")
     for dset in ${eval_sets}; do
         need 3 "${data_feats}/${dset}/wav.scp"
         states[${dset}]=$(decoding_state "${dset}")
@@ -541,11 +574,12 @@ stage_12() { # decoding
 }
 
 decoding_state() {
-    local settings
+    local settings files=("${asr_exp}/${inference_asr_model}" "${data_feats}/$1/wav.scp")
     settings="${opts[*]} ${batch_size} ${own} $(audio_of "$1")"
     ! "${own}" || ! "${cache_feats}" || settings+=" cached ${cache_opts}"
-    state "${settings}" "${asr_exp}/${inference_asr_model}" "${data_feats}/$1/wav.scp" \
-        ${inference_config:+"${inference_config}"}
+    [ -z "${inference_config}" ] || files+=("${inference_config}")
+    ! "${use_ngram}" || files+=("${ngram_file}")
+    state "${settings}" "${files[@]}"
 }
 
 # decode SET...: one process decodes its part of all sets. Here, there is one for each GPU, or

@@ -26,6 +26,8 @@ def test_all_names_by_default():
         "asr_tag": "train_asr_ctc_wavlm_raw_char",
         "asr_exp": "exp/asr_train_asr_ctc_wavlm_raw_char",
         "asr_stats_dir": "exp/asr_stats_raw_char",
+        "ngram_exp": "exp/ngram",
+        "ngram_file": "exp/ngram/3gram.arpa",
         "inference_tag": "inference_asr_model_valid.cer_ctc.ave",
         "packed_model": "exp/asr_train_asr_ctc_wavlm_raw_char/"
         "asr_train_asr_ctc_wavlm_raw_char_valid.cer_ctc.ave.zip",
@@ -82,6 +84,31 @@ def test_all_names_by_default():
                 "inference_asr_model": "3epoch.pth",
             },
             {"inference_tag": "decode.beam_beam_size2_asr_model_3epoch"},
+        ),
+        (
+            {"use_ngram": "true", "ngram_num": "4", "expdir": "e"},
+            {
+                "ngram_exp": "e/ngram",
+                "ngram_file": "e/ngram/4gram.arpa",
+                "inference_tag": "inference_ngram_ngram_4gram"
+                "_asr_model_valid.cer_ctc.ave",
+            },
+        ),
+        (
+            {"use_ngram": "true", "ngram_token_type": "char"},
+            {
+                "ngram_file": "exp/ngram_char/3gram.arpa",
+                "inference_tag": "inference_ngram_ngram_char_3gram"
+                "_asr_model_valid.cer_ctc.ave",
+            },
+        ),
+        (
+            {"use_ngram": "true", "ngram_exp": "x/lm", "inference_ngram": "a/b.bin"},
+            {
+                "ngram_exp": "x/lm",
+                "ngram_file": "x/lm/a/b.bin",
+                "inference_tag": "inference_ngram_lm_a_b_asr_model_valid.cer_ctc.ave",
+            },
         ),
         (
             {"inference_tag": "mine", "inference_args": "--beam_size 2"},

@@ -23,7 +23,7 @@ ESPNET_OPTIONS = """
     blank sos_eos nlsyms_txt cleaner hyp_cleaner g2p lang asr_config asr_args asr_tag
     asr_exp asr_stats_dir feats_normalize pretrained_model ignore_init_mismatch
     asr_speech_fold_length asr_text_fold_length inference_config inference_args
-    inference_tag inference_asr_model batch_size score_opts local_score_opts hf_repo
+    inference_tag inference_asr_model inference_ngram use_ngram ngram_exp ngram_num batch_size score_opts local_score_opts hf_repo
 """.split()
 
 
@@ -148,6 +148,10 @@ def test_help_lists_espnet_s_options_and_their_defaults(asr):
         ([*SETS, *CONFIG, "--feats_type", "fbank"], "--feats_type fbank: expected raw"),
         ([*SETS, *CONFIG, "--audio_format", "mp3"], "mp3: expected wav or flac"),
         ([*SETS, *CONFIG, "--token_type", "phn"], "phn: expected char, word or bpe"),
+        (
+            [*SETS, *CONFIG, "--ngram_token_type", "bpe"],
+            "--ngram_token_type bpe: expected word or char",
+        ),
         ([*SETS, *CONFIG, "--python", "python3"], "expected a python that loads the"),
         ([*SETS, "--asr_config", "other.yaml"], "asr_names: other.yaml: "),
         ([*SETS, *CONFIG, "--frontend_config", "no.yaml"], "asr_names: no.yaml: "),
@@ -166,6 +170,7 @@ def test_wrong_options_are_refused_at_once(options, message, asr, recipe):
         (3, "data/train/wav.scp", 1),
         (4, "dump/raw/org/train/wav.scp", 3),
         (5, "dump/raw/lm_train.txt", 4),
+        (9, "dump/raw/lm_train.txt", 4),
         (10, "dump/raw/train/wav.scp", 4),
         (11, "exp/asr_stats_raw_char/train/speech_shape", 10),
         (12, "exp/asr_train_wavlm_base_raw_char/config.yaml", 11),
@@ -175,6 +180,7 @@ def test_wrong_options_are_refused_at_once(options, message, asr, recipe):
 )
 def test_a_stage_names_what_is_missing_and_who_makes_it(stage, missing, maker, asr):
     more = ["--skip_packing", "false", "--ngpu", "0"]
+    more += ["--use_ngram", "true"] if stage == 9 else []
     code, output = asr(*SETS, *CONFIG, *more, "--stage", str(stage))
     assert code == 2
     assert re.search(
@@ -191,6 +197,18 @@ def test_names_of_folders_say_what_was_asked_for(asr):
     assert f"exp/{name}/config.yaml is missing" in output
     _, output = asr(*SETS, *CONFIG, *options[:-1], "11", "--ngpu", "0")
     assert "exp/asr_stats_raw_en_bpe50_sp/train/speech_shape is missing" in output
+
+
+def test_an_n_gram_of_the_training_text(asr, recipe):
+    text = recipe / "dump" / "raw" / "lm_train.txt"
+    text.parent.mkdir(parents=True)
+    text.write_text("utt1 a can\nutt2 ban\n")
+    stage_9 = [*SETS, *CONFIG, "--stage", "9", "--stop_stage", "9", "--ngpu", "0"]
+    ngram = [*stage_9, "--use_ngram", "true", "--ngram_num", "2"]
+    code, output = asr(*ngram)
+    assert code == 0, output
+    assert "\tban\t" in (recipe / "exp" / "ngram" / "2gram.arpa").read_text()
+    assert "exp/ngram/2gram.arpa is up to date" in asr(*ngram)[1]
 
 
 def test_statistics_without_the_data(recipe, asr):
