@@ -28,6 +28,7 @@ from espnet_ensemble.decoding.datasets import DataSet, check_output_dirs, decode
 from espnet_ensemble.decoding.decoder import DecodeConf, Decoder, Search
 from espnet_ensemble.decoding.greedy import GreedySearch
 from espnet_ensemble.decoding.long_audio import LongAudioConf
+from espnet_ensemble.decoding.vocabulary import Vocabulary
 from espnet_ensemble.errors import EnsembleError
 
 #: Seconds of speech in a batch: what fits a laptop's memory, and a GPU's.
@@ -249,11 +250,12 @@ def _work(args: argparse.Namespace) -> None:
     log.setLevel(args.log_level)
     check_foreign(args)
     sets, conf = _data_sets(args), _decode_conf(args)
+    _takes_beam(args)  # complains before the model is loaded
     model = _load_model(args)
     for data in sets:
         if data.kind == "feature_cache":
             _check_features(data, model)
-    search = _make_search(args, model)
+    search = _make_search(args, model.vocabulary)
     decoder = Decoder(model, search, conf)
     settings = {
         "search": search.name,
@@ -361,15 +363,21 @@ def _check_features(data: DataSet, model: Any) -> None:
     check_decoding(data.path, model.config, model.model)
 
 
-def _make_search(args: argparse.Namespace, model: Any) -> Search:
-    vocabulary, conf = model.vocabulary, beam_conf(args)
-    asked = [name for name in BEAM_ONLY if getattr(conf, name)]
-    asked += ["nbest"] * (args.nbest > 1)
-    if args.search == "greedy" and asked:
-        raise EnsembleError(f"--{asked[0]} is for --search beam")
-    if args.search == "beam" or asked:
-        return BeamSearch(vocabulary.tokens, conf, args.nbest, vocabulary.blank_id)
-    return GreedySearch(vocabulary.blank_id)
+def _takes_beam(args: argparse.Namespace) -> bool:
+    """Whether the search is with a beam: asked for, or needed."""
+    needed_by = [name for name in BEAM_ONLY if getattr(args, name)]
+    needed_by += ["nbest"] * (args.nbest > 1)
+    if args.search == "greedy" and needed_by:
+        raise EnsembleError(f"--{needed_by[0]} is for --search beam, found greedy")
+    return args.search == "beam" or bool(needed_by)
+
+
+def _make_search(args: argparse.Namespace, vocabulary: Vocabulary) -> Search:
+    if not _takes_beam(args):
+        return GreedySearch(vocabulary.blank_id)
+    return BeamSearch(
+        vocabulary.tokens, beam_conf(args), args.nbest, vocabulary.blank_id
+    )
 
 
 if __name__ == "__main__":

@@ -217,8 +217,8 @@ set_stages() {
 
 # Where everything is, what is decoded, what options are words; and whether the stages can
 # run: espnet_ensemble/bin/asr_names.py knows.
-declare stages="" data_feats feats_dir token_dir token_list bpemodel ngram_exp ngram_file \
-    packed_model eval_sets
+declare stages="" data_feats feats_dir token_dir token_list bpemodel ngram_exp ngram_file
+declare packed_model eval_sets
 declare -a local_data_opts_words asr_args_words pretrained_model_words cache_opts_words \
     inference_args_words local_score_opts_words lm_train_text_words bpe_train_text_words
 set_names() {
