@@ -89,14 +89,14 @@ def export_mini_synth(folder, minutes):
 @pytest.mark.slow
 def test_from_a_folder_of_audio_to_error_rates(checkout, tmp_path):
     corpus = tmp_path / "corpus"
-    export_mini_synth(corpus, {"train": 4.0, "dev": 0.7, "test": 0.7})
+    export_mini_synth(corpus, {"train": 4.0, "dev": 0.5, "test": 0.5})
     options = ["--audio_dir", str(corpus / "audio")]
     options += ["--transcripts", str(corpus / "table.tsv")]
     main(["new-recipe", "mine", *options])
     recipe = checkout / "egs2" / "mine" / "asr1"
     options = ["--upstreams", f"{UPSTREAMS}/wavlm_ctc {UPSTREAMS}/hubert_ctc"]
     # So little speech has 7 batches in an epoch.
-    options += ["--asr_args", "--max_epoch 15 --scheduler_conf warmup_steps=50"]
+    options += ["--asr_args", "--max_epoch 10 --scheduler_conf warmup_steps=50"]
     done = run_script(recipe, "./run.sh", *options, "--ngpu", "0")
     assert done.returncode == 0, done.stdout
     (results,) = recipe.glob("exp/asr_*/RESULTS.md")
