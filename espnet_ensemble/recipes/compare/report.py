@@ -1,12 +1,16 @@
 """A comparison as text for a terminal."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from tabulate import tabulate
 
 from espnet_ensemble.recipes.compare.comparison import Comparison, Row, Utterance
 from espnet_ensemble.recipes.sclite import count_columns, pad
 from espnet_ensemble.recipes.scoring import Pair
+
+# Columns of a terminal for a value of a configuration.
+_WIDEST = 40
 
 TITLES = ("", "system", "WER", "95 %", "Sub", "Del", "Ins", "S.Err", "p")
 
@@ -59,7 +63,7 @@ def settings_table(comparison: Comparison) -> str:
     """What differs in their configurations: a line for each key."""
     titles = ["", *(str(row.number) for row in comparison.rows)]
     lines = ([key, *values] for key, values in comparison.differences.items())
-    return _table(lines, titles, ["left"] * len(titles))
+    return _table(lines, titles, ["left"] * len(titles), maxcolwidths=_WIDEST)
 
 
 def oracle_line(comparison: Comparison) -> str:
@@ -88,9 +92,16 @@ def suspicious_title(comparison: Comparison) -> str:
     )
 
 
-def _table(lines: Iterable[Sequence[str]], titles, align: list[str]) -> str:
+def _table(
+    lines: Iterable[Sequence[str]],
+    titles: Sequence[str],
+    align: list[str],
+    **options: Any,
+) -> str:
     align = align + ["right"] * (len(titles) - len(align))
-    return tabulate(lines, titles, "github", disable_numparse=True, colalign=align)
+    return tabulate(
+        list(lines), titles, "github", disable_numparse=True, colalign=align, **options
+    )
 
 
 def _lay_out(utterance: Utterance) -> str:

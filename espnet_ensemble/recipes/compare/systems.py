@@ -15,7 +15,7 @@ from espnet_ensemble.recipes.results import read_scored_words
 from espnet_ensemble.recipes.scoring import Score, Tokens, score_tokens
 
 # Names of files and folders, which differ whenever anything does.
-_NAMES = ("config", "output_dir")
+_NAMES = ("config", "output_dir", "decodings")
 _NAMES_END = ("_data_path_and_name_and_type", "_shape_file")
 
 
@@ -77,7 +77,7 @@ def name_systems(decodings: Sequence[Path]) -> list[str]:
 
 
 def differences(decodings: Sequence[Path]) -> dict[str, list[str]]:
-    """What differs in the configurations of systems.
+    """What differs in the configurations of systems, of those that have one.
 
     Names of files and folders are left out.
 
@@ -87,10 +87,17 @@ def differences(decodings: Sequence[Path]) -> dict[str, list[str]]:
     Returns:
         Key, such as ``optim_conf.lr`` -> what each system has there, "" if nothing.
     """
-    settings = [_settings(decoding) for decoding in decodings]
-    keys = dict.fromkeys(key for setting in settings for key in setting)
-    rows = {key: [setting.get(key, "") for setting in settings] for key in keys}
-    return {key: values for key, values in rows.items() if len(set(values)) > 1}
+    names: list[dict[str, str] | None]
+    names = [{"decoding": decoding.name} for decoding in decodings]
+    trainings = [_settings(decoding.parent / "config.yaml") for decoding in decodings]
+    combinations = [_settings(decoding / COMBINATION) for decoding in decodings]
+    rows = {}
+    for settings in (names, trainings, combinations):
+        found = [setting for setting in settings if setting is not None]
+        for key in dict.fromkeys(key for setting in found for key in setting):
+            if len({setting.get(key, "") for setting in found}) > 1:
+                rows[key] = [(setting or {}).get(key, "") for setting in settings]
+    return rows
 
 
 def _check_same(one: Tokens, other: Tokens, first: Path, second: Path) -> None:
@@ -103,13 +110,9 @@ def _check_same(one: Tokens, other: Tokens, first: Path, second: Path) -> None:
             )
 
 
-def _settings(decoding: Path) -> dict[str, str]:
-    """All that may make a difference, flat."""
-    settings = {"decoding": decoding.name}
-    for path in (decoding.parent / "config.yaml", decoding / COMBINATION):
-        if path.exists():
-            settings.update(_flatten(read_yaml(path)))
-    return settings
+def _settings(path: Path) -> dict[str, str] | None:
+    """A configuration, flat; None if there is none."""
+    return dict(_flatten(read_yaml(path))) if path.exists() else None
 
 
 def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

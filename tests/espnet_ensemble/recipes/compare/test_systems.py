@@ -1,6 +1,7 @@
 import pytest
 
 from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.files import write_yaml
 from espnet_ensemble.recipes.compare.systems import differences, read_systems
 from espnet_ensemble.recipes.scoring import Pair
 
@@ -54,4 +55,19 @@ def test_what_differs_in_configurations(make_decoding):
         "decoding": ["decode", "decode", "beam"],
         "frontend_conf.upstreams": ["wavlm", "wavlm, {layer: 3, name: x}", "wavlm"],
         "patience": ["", "", "2"],
+    }
+
+
+def test_a_combination_has_no_training(make_decoding):
+    decodings = [
+        make_decoding("asr_a", {}, seed=1, max_epoch=2),
+        make_decoding("asr_b", {}, seed=2, max_epoch=2),
+        make_decoding("asr_combined", {}, tag="decode_rover"),
+    ]
+    (decodings[2].parent / "config.yaml").unlink()
+    content = {"method": "rover", "decodings": ["exp/asr_a/decode"]}
+    write_yaml(decodings[2] / "combination.yaml", content)
+    assert differences(decodings) == {
+        "decoding": ["decode", "decode", "decode_rover"],
+        "seed": ["1", "2", ""],
     }
