@@ -28,7 +28,7 @@ def _table() -> str:
     rows = [
         (
             c.huggingface + (f" [{notes.index(c.note) + 1}]" if c.note else ""),
-            c.s3prl or "-",
+            c.s3prl,
             c.feature_size,
             c.num_layers,
             f"{c.parameters:.1f} M",
@@ -38,7 +38,11 @@ def _table() -> str:
     ]
     headers = ("transformers", "S3PRL", "size", "layers", "parameters", "data")
     numbered = [f"[{number}] {note}" for number, note in enumerate(notes, start=1)]
-    return "\n".join([tabulate(rows, headers=headers), *numbered])
+    return "\n".join([tabulate(rows, headers=headers), *numbered, _CUSTOM])
+
+
+_CUSTOM = """\
+S3PRL's hf_hubert_custom and hf_wav2vec2_custom take the id on the left as path_or_url."""
 
 
 if __name__ == "__main__":

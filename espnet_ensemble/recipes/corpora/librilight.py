@@ -13,6 +13,8 @@ It has no sets to evaluate on: those are LibriSpeech's.
 
 from pathlib import Path
 
+from espnet_ensemble.data import datadir
+from espnet_ensemble.data.tables import read_table
 from espnet_ensemble.files import PathLike
 from espnet_ensemble.recipes.corpora.data_dir import DataDir
 from espnet_ensemble.recipes.corpora.download import download_folder
@@ -43,7 +45,7 @@ def prepare_librilight(
     nj: int = 1,
     partial: bool = False,
 ) -> dict[str, DataDir]:
-    """Make ``train_10h``, and LibriSpeech's data directories to evaluate on.
+    """Make ``train_10h``, its hour ``train_1h``, and LibriSpeech's sets to evaluate on.
 
     Args:
         corpus_dir: The folder ``librispeech_finetuning``.
@@ -53,7 +55,8 @@ def prepare_librilight(
         partial: Whether to take less than the whole corpora.
 
     Returns:
-        What was made of each set. ``dev``, not among them, joins the two dev sets.
+        What was made of each set. ``dev``, not among them, joins the two dev sets;
+        ``train_1h``, neither, is a part of ``train_10h``.
 
     Raises:
         EnsembleError: If an utterance lacks text or audio, a file is damaged, or utterances
@@ -63,7 +66,15 @@ def prepare_librilight(
         "train_10h": Selection(Path(corpus_dir), FOLDERS, NUM_UTTS),
         **select_parts(librispeech_dir, EVALUATION),
     }
-    return prepare_selections(selections, output_dir, nj, partial)
+    made = prepare_selections(selections, output_dir, nj, partial)
+    train = made["train_10h"].path
+    hour = [
+        utt_id
+        for utt_id, flac in read_table(train / "wav.scp").items()
+        if Path(flac).relative_to(corpus_dir).parts[0] == "1h"
+    ]
+    datadir.subset(train, Path(output_dir, "train_1h"), hour)
+    return made
 
 
 def download_librilight(corpus_dir: PathLike, url: str = URL) -> None:

@@ -8,6 +8,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.patches import Patch
 
 from espnet_ensemble.files import atomic_write
 from espnet_ensemble.recipes.tables.comparison import Group
@@ -19,13 +20,20 @@ COLOURS = {"paper": "0.65", "ours": "tab:blue"}
 def draw_rates(report: TableReport, path: Path) -> None:
     """Draw a bar for the mean word error rate of each system: the paper's and ours.
 
-    What there is no number of is marked by a cross.
+    What there is no number of is marked by a cross; a group without any is left out.
 
     Args:
         report: What to draw.
         path: The picture, PNG.
     """
-    _draw_panels(report, path, lambda panel, group: _draw_bars(panel, report, group))
+
+    def draw(panel: Axes, group: Group) -> None:
+        _draw_bars(panel, report, group)
+
+    known = [
+        g for g in report.groups if any(report.means(g, s) for s in report.sources)
+    ]
+    _draw_panels(report, path, known or list(report.groups), draw)
 
 
 def draw_curves(report: TableReport, path: Path) -> None:
@@ -39,14 +47,22 @@ def draw_curves(report: TableReport, path: Path) -> None:
     def draw(panel: Axes, group: Group) -> None:
         _draw_learning(panel, report.groups[group])
 
-    _draw_panels(report, path, draw)
+    trained = [
+        group
+        for group, results in report.groups.items()
+        if any(run.epochs for result in results for run in result.runs)
+    ]
+    _draw_panels(report, path, trained, draw)
 
 
 def _draw_panels(
-    report: TableReport, path: Path, draw: Callable[[Axes, Group], None]
+    report: TableReport,
+    path: Path,
+    groups: Sequence[Group],
+    draw: Callable[[Axes, Group], None],
 ) -> None:
     columns = 2
-    lines = -(-len(report.groups) // columns)
+    lines = -(-len(groups) // columns)
     figure, axes = plt.subplots(
         lines,
         columns,
@@ -54,10 +70,10 @@ def _draw_panels(
         layout="constrained",
         squeeze=False,
     )
-    for panel, group in zip(axes.flat, report.groups, strict=False):
+    for panel, group in zip(axes.flat, groups, strict=False):
         panel.set_title(report.title(group))
         draw(panel, group)
-    for panel in list(axes.flat)[len(report.groups) :]:
+    for panel in list(axes.flat)[len(groups) :]:
         panel.set_visible(False)
     with atomic_write(path) as part:
         figure.savefig(part, dpi=80, format="png")
@@ -82,11 +98,13 @@ def _draw_bars(panel: Axes, report: TableReport, group: Group) -> None:
     names = [
         result.label.replace("+", "\n+ ").replace(" (", "\n(") for result in results
     ]
-    panel.set_xticks(range(len(results)), names)
+    panel.set_xticks(range(len(results)), names, fontsize=8)
     panel.set_xlim(-0.6, len(results) - 0.4)
     panel.set_ylim(bottom=0)
     panel.set_ylabel("word error rate (%), mean over the sets")
-    panel.legend(title="x: no number")
+    # Of bars, matplotlib takes the colour of the first: there may be none.
+    handles = [Patch(color=COLOURS[source], label=source) for source in sources]
+    panel.legend(handles=handles, title="x: no number")
 
 
 def _draw_learning(panel: Axes, results: Sequence[SystemResult]) -> None:

@@ -215,7 +215,7 @@ def render(report: TableReport, charts: Sequence[str]) -> str:
 _PICTURES = ("Mean word error rates of all systems", "Learning curves of all systems")
 _WHAT = """\
 Word error rates in percent, without a language model; empty where nobody has run the
-system. Mean: over the sets; with several seeds, and half of its 95 % interval over them.
+system. Mean: over the sets; with several seeds, plus and minus half of its 95 % interval over them.
 Gain: how much lower the mean is than that of the best single member, in percent of it. p: how
 likely a difference at least as clear is without any: a paired bootstrap over the same
 utterances of all sets, 10000 draws, against that member. Checkpoints are chosen by the

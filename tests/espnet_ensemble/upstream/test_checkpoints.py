@@ -3,6 +3,7 @@ import torch
 from transformers import HubertModel, Wav2Vec2Model, WavLMModel
 
 from espnet_ensemble.upstream.checkpoints import CHECKPOINTS
+from espnet_ensemble.upstream.registry import UpstreamConf
 from espnet_ensemble.upstream.s3prl_hub import hub_entries
 
 FAMILIES = {"wav2vec2": Wav2Vec2Model, "hubert": HubertModel, "wavlm": WavLMModel}
@@ -32,7 +33,20 @@ def test_size_of_the_published_architecture(checkpoint):
 
 def test_names_exist_in_s3prl():
     for checkpoint in CHECKPOINTS:
-        assert checkpoint.s3prl is None or checkpoint.s3prl in hub_entries()
+        assert checkpoint.s3prl in hub_entries()
+
+
+def test_checkpoints_that_s3prl_has_no_name_for_go_through_transformers():
+    custom = [c for c in CHECKPOINTS if c.s3prl.startswith("hf_")]
+    assert {c.huggingface for c in custom} == {
+        "facebook/hubert-xlarge-ll60k",
+        "facebook/wav2vec2-large-960h-lv60-self",
+        "facebook/hubert-xlarge-ls960-ft",
+    }
+    for checkpoint in custom:
+        conf = UpstreamConf.parse(checkpoint.s3prl_entry)
+        assert conf.uses_s3prl and conf.local_option is None
+        assert conf.absolute() == conf
 
 
 def test_both_huberts_of_the_paper_are_there():

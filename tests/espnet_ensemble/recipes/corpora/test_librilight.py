@@ -18,7 +18,8 @@ from espnet_ensemble.testing.librispeech import (
 )
 
 EVALUATION = ("dev-clean", "dev-other", "test-clean", "test-other")
-SETS = ["dev", "dev_clean", "dev_other", "test_clean", "test_other", "train_10h"]
+SETS = ["dev", "dev_clean", "dev_other", "test_clean", "test_other"]
+SETS += ["train_10h", "train_1h"]
 
 
 @pytest.fixture
@@ -71,6 +72,9 @@ def check_data(data, librilight):
             librilight / relative / reader / chapter / f"{reader}-{chapter}.trans.txt"
         )
         assert f"{name} {tables['text'][name]}\n" in texts.read_text()
+    hour = torchaudio.datasets.LibriLightLimited(librilight.parent, "1h")
+    names = sorted(name for _, name in hour._fileids_paths)
+    assert sorted(validate(data / "train_1h")["text"]) == names
     dev = [len(validate(data / name)["text"]) for name in SETS[:3]]
     assert dev == [14, 7, 7]
 
