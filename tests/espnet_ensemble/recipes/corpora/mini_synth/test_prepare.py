@@ -227,9 +227,7 @@ def test_synthesis_errors_name_the_cause(options, message):
 @pytest.mark.parametrize("name", ["espeakng_loader", "scipy.signal"])
 def test_missing_package_says_what_to_install(tmp_path, monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(
-        EnsembleError, match=r"pip install 'espnet-ensemble\[recipes\]'"
-    ):
+    with pytest.raises(EnsembleError, match=r"pip install '.\[recipes\]'"):
         prepare(tmp_path)
 
 

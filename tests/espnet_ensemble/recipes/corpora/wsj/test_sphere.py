@@ -110,7 +110,5 @@ def test_missing_decoder_says_what_to_install(tmp_path, monkeypatch):
     path = tmp_path / "utt.wv1"
     path.write_bytes(sphere("utt", SAMPLES, compress=True))
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(
-        EnsembleError, match=r"pip install 'espnet-ensemble\[recipes\]'"
-    ):
+    with pytest.raises(EnsembleError, match=r"pip install '.\[recipes\]'"):
         decode(path)
