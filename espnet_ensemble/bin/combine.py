@@ -14,6 +14,7 @@ from espnet_ensemble.bin.scoring_options import (
     print_results,
     scoring_options,
 )
+from espnet_ensemble.data.tables import read_table
 from espnet_ensemble.decoding.rover import METHODS as VOTING_METHODS
 from espnet_ensemble.decoding.rover import Voting
 from espnet_ensemble.errors import EnsembleError
@@ -25,12 +26,17 @@ from espnet_ensemble.recipes.combination import (
     combine_posteriors,
     combine_words,
     prepare_folder,
+    tune_voting,
     write_words,
 )
 from espnet_ensemble.recipes.dataset_scoring import score_dataset
 from espnet_ensemble.recipes.decodings import common_datasets, find_decoding
 from espnet_ensemble.recipes.results_page import results_page
-from espnet_ensemble.recipes.transcripts import read_transcripts
+from espnet_ensemble.recipes.transcripts import (
+    build_tokenizers,
+    read_transcripts,
+    tokenize,
+)
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -101,6 +107,12 @@ def _add_method_options(parser: argparse.ArgumentParser) -> None:
         default=0.0,
         help="confidence of no word (default: 0)",
     )
+    group.add_argument(
+        "--tune",
+        metavar="DATASET",
+        help="choose --alpha and --null_conf by the errors of ROVER on this dataset, such "
+        "as org/dev",
+    )
 
 
 def _work(args: argparse.Namespace) -> None:
@@ -109,6 +121,9 @@ def _work(args: argparse.Namespace) -> None:
     decodings = [find_decoding(path, args.inference_tag) for path in args.exp_dir]
     datasets = common_datasets(decodings, args.dataset)
     voting = Voting(args.voting, args.alpha, args.null_conf)
+    if args.tune:
+        voting = _tune(decodings, args)
+        print(f"--alpha {voting.alpha:g} --null_conf {voting.null_conf:g}")
     combination = Combination(args.method, voting)
     exp_dir = args.expdir / "_".join(filter(None, ["asr_combined", args.tag]))
     folder = exp_dir / combination.tag
@@ -118,6 +133,14 @@ def _work(args: argparse.Namespace) -> None:
         print(f"{folder / dataset}/text")
         _score(folder, dataset, args)
     write_text(exp_dir / "RESULTS.md", results_page([exp_dir]) + "\n")
+
+
+def _tune(decodings: list[Path], args: argparse.Namespace) -> Voting:
+    common_datasets(decodings, [args.tune])
+    text = read_table(args.data_dir / args.tune / "text")
+    tokenizer = build_tokenizers(nlsyms_txt=args.nlsyms_txt)["wer"]
+    ref = tokenize(text, tokenizer, args.cleaner)
+    return tune_voting(args.voting, decodings, args.tune, ref)
 
 
 def _combine(combination: Combination, decodings: list[Path], dataset: str) -> Words:

@@ -89,15 +89,30 @@ def rover(
         >>> [word.text for word in rover(hypotheses)]
         ['the', 'cat', 'sat']
     """
-    voting = voting or Voting()
+    sets = correspond([[word.text for word in words] for words in hypotheses])
+    return vote(sets, hypotheses, voting or Voting())
+
+
+def vote(
+    sets: Sequence[CorrespondenceSet],
+    hypotheses: Sequence[Sequence[Word]],
+    voting: Voting,
+) -> list[Word]:
+    """Choose the best of each correspondence set: the second half of :func:`rover`.
+
+    Args:
+        sets: The alignment, :func:`correspond`.
+        hypotheses: The words that were aligned.
+        voting: How words are chosen.
+    """
     no_word = Word(_NO_WORD, 0.0, 0.0, voting.null_conf)
     winners = []
-    for members in correspond([[word.text for word in words] for words in hypotheses]):
+    for members in sets:
         words = [
             no_word if index is None else hypothesis[index]
             for index, hypothesis in zip(members, hypotheses, strict=True)
         ]
-        winners.append(_vote(words, voting))
+        winners.append(_choose(words, voting))
     return [word for word in winners if word.text != _NO_WORD]
 
 
@@ -239,7 +254,7 @@ def _replace(arc: str, word: str) -> np.float32:
     return _SAME if arc == word else _OTHER
 
 
-def _vote(words: Sequence[Word], voting: Voting) -> Word:
+def _choose(words: Sequence[Word], voting: Voting) -> Word:
     """Choose out of a correspondence set; of several with the same score, the first."""
     total = sum(word.confidence for word in words)
     groups = [

@@ -23,11 +23,19 @@ from espnet_ensemble.decoding.greedy import best_paths
 from espnet_ensemble.decoding.hypothesis import Word
 from espnet_ensemble.decoding.likelihood import most_likely
 from espnet_ensemble.decoding.posteriors import SavedPosteriors
-from espnet_ensemble.decoding.rover import Voting, rover
+from espnet_ensemble.decoding.rover import (
+    CorrespondenceSet,
+    Method,
+    Voting,
+    correspond,
+    rover,
+    vote,
+)
 from espnet_ensemble.decoding.vocabulary import Vocabulary
 from espnet_ensemble.decoding.words import find_words
 from espnet_ensemble.errors import EnsembleError, name_keys
 from espnet_ensemble.files import read_yaml, write_yaml
+from espnet_ensemble.recipes.scoring import Tokens, align, count
 
 #: Ways of combining.
 METHODS = ("rover", "posteriors", "likelihood", "confidence")
@@ -94,8 +102,7 @@ def combine_words(
         EnsembleError: If a decoding is without words' confidences, or they are not of the
             same utterances.
     """
-    members = [read_words(decoding / dataset) for decoding in decodings]
-    _check_same_utterances(members, [decoding / dataset for decoding in decodings])
+    members = _read_members(decodings, dataset)
     combined = {}
     for utt_id in members[0]:
         hypotheses = [words[utt_id] for words in members]
@@ -104,6 +111,53 @@ def combine_words(
         else:
             combined[utt_id] = max(hypotheses, key=_mean_confidence)
     return combined
+
+
+def tune_voting(
+    method: Method, decodings: Sequence[Path], dataset: str, ref: Tokens
+) -> Voting:
+    """Find the voting of ROVER with the fewest errors on a dataset.
+
+    All pairs of ``alpha`` and ``null_conf`` in steps of 0.1 are tried; of equal ones, the
+    one with most weight on votes is taken.
+
+    Args:
+        method: Of the voting.
+        decodings: Folders of decodings, the best system's first.
+        dataset: Name of the dataset, which no result is reported of.
+        ref: utt_id -> words that were said.
+
+    Raises:
+        EnsembleError: As by :func:`combine_words`.
+    """
+    members = _read_members(decodings, dataset)
+    aligned = []
+    for utt_id in members[0]:
+        hypotheses = [words[utt_id] for words in members]
+        texts = [[word.text for word in words] for words in hypotheses]
+        if any(text != texts[0] for text in texts):  # else, no voting changes it
+            aligned.append((ref[utt_id], correspond(texts), hypotheses))
+    steps = [step / 10 for step in range(11)]
+    pairs = [(alpha, null_conf) for alpha in reversed(steps) for null_conf in steps]
+    votings = [Voting(method, alpha, null_conf) for alpha, null_conf in pairs]
+    return min(votings, key=lambda voting: _count_errors(aligned, voting))
+
+
+def _count_errors(
+    aligned: Sequence[tuple[list[str], list[CorrespondenceSet], list[list[Word]]]],
+    voting: Voting,
+) -> int:
+    return sum(
+        count(align(ref, [word.text for word in vote(sets, hypotheses, voting)])).errors
+        for ref, sets, hypotheses in aligned
+    )
+
+
+def _read_members(decodings: Sequence[Path], dataset: str) -> list[Words]:
+    folders = [decoding / dataset for decoding in decodings]
+    members = [read_words(folder) for folder in folders]
+    _check_same_utterances(members, folders)
+    return members
 
 
 def combine_posteriors(

@@ -62,6 +62,15 @@ def test_options_of_rover(tmp_path):
     assert (tmp_path / "exp/asr_combined" / tag / "test/text").read_text() == "u1 b\n"
 
 
+def test_rover_is_tuned(tmp_path, capsys):
+    main(["exp/asr_x", "exp/asr_y", "--tune", "test"])
+    options, decoded, *_ = capsys.readouterr().out.splitlines()
+    alpha, null_conf = options.split()[1::2]
+    tag = f"decode_rover_meth1_alpha{alpha}_null_conf{null_conf}"
+    assert decoded == f"exp/asr_combined/{tag}/test/text"
+    assert (tmp_path / decoded).read_text() == "u1 b\n"
+
+
 @pytest.mark.parametrize(
     "args,message",
     [

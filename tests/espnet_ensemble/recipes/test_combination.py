@@ -15,6 +15,7 @@ from espnet_ensemble.recipes.combination import (
     combine_posteriors,
     combine_words,
     prepare_folder,
+    tune_voting,
     write_words,
 )
 
@@ -83,6 +84,29 @@ def test_the_surest_transcript(make_decoding):
     ]
     found = combine_words(Combination("confidence"), decodings, "test")
     assert texts(found) == {"u1": "c", "u2": "a", "u3": "a"}
+
+
+def test_tuned_voting(make_decoding):
+    """Confidences tell what is right, votes do not; a word with 0.2 is none."""
+    decodings = [
+        make_decoding("x", u1=[("a", 0.9)], u2=[("c", 0.5)], u3=[("b", 0.2)]),
+        make_decoding("y", u1=[("b", 0.4)], u2=[], u3=[]),
+        make_decoding("z", u1=[("b", 0.5)], u2=[], u3=[]),
+    ]
+    ref = {"u1": ["a"], "u2": ["c"], "u3": []}
+    voting = tune_voting("maxconf", decodings, "test", ref)
+    found = combine_words(Combination("rover", voting), decodings, "test")
+    assert texts(found) == {"u1": "a", "u2": "c", "u3": ""}
+    assert voting.method == "maxconf"
+    more_votes = Voting("maxconf", voting.alpha + 0.1, voting.null_conf)
+    found = combine_words(Combination("rover", more_votes), decodings, "test")
+    assert texts(found) != {"u1": "a", "u2": "c", "u3": ""}
+
+
+def test_votes_alone_where_confidences_do_not_help(make_decoding):
+    decodings = [make_decoding(name, u1=[("a", 0.5)]) for name in "xy"]
+    voting = tune_voting("meth1", decodings, "test", {"u1": ["a"]})
+    assert voting == Voting("meth1", alpha=1.0, null_conf=0.0)
 
 
 def combine(method, decodings):
