@@ -82,7 +82,7 @@ def _draw_panels(
 
 def _draw_bars(panel: Axes, report: TableReport, group: Group) -> None:
     """Draw the bars of a group on matplotlib's axes."""
-    results, sources = report.groups[group], report.sources
+    results, sources = [r for r in report.groups[group] if not r.method], report.sources
     width = 0.8 / len(sources)
     for number, source in enumerate(sources):
         means, shift = report.means(group, source), number - (len(sources) - 1) / 2

@@ -19,6 +19,7 @@ from espnet_ensemble.recipes.tables.comparison import (
 )
 from espnet_ensemble.recipes.tables.experiments import Experiment, Setup
 from espnet_ensemble.recipes.tables.measures import Measures, read_measures
+from espnet_ensemble.recipes.tables.rivals import vote
 from espnet_ensemble.recipes.tables.significance import half_width, paired_p_value
 from espnet_ensemble.recipes.tables.systems import (
     ExperimentTable,
@@ -37,12 +38,15 @@ class SystemResult:
         experiments: One for each seed.
         runs: What each of them came to.
         head_title: What a reader calls its downstream model.
+        method: How the outputs of its single members are combined; "": it is a system of
+            its own, on fused features.
     """
 
     system: System
     experiments: Sequence[Experiment]
     runs: Sequence[Measures]
     head_title: str
+    method: str = ""
 
     def rates(self, source: str) -> Rates:
         """Word error rates of the paper, or ours, the mean over the seeds that have it.
@@ -74,6 +78,8 @@ class SystemResult:
     @property
     def label(self) -> str:
         """Its combination, and whether it is beside the paper's systems."""
+        if self.method:
+            return f"{self.system.combination} ({self.method})"
         control = " (control)" if self.system.part == "control" else ""
         return self.system.combination + control
 
@@ -121,9 +127,11 @@ class TableReport:
         return groups
 
     def means(self, group: Group, source: str) -> Means:
-        """Those means over the evaluation sets that are known."""
+        """Those means over the evaluation sets that are known, of fused features."""
         means = {}
         for result in self.groups[group]:
+            if result.method:
+                continue
             mean = mean_rate(result.system, result.rates(source))
             if mean is not None:
                 means[result.system.families] = mean
@@ -158,7 +166,34 @@ def collect(
         runs = [read_measures(experiment) for experiment in experiments]
         title = experiments[0].head_title
         results.append(SystemResult(system, experiments, runs, title))
-    return TableReport(table, results, setup, seeds)
+    return TableReport(table, [*results, *_rivals(results)], setup, seeds)
+
+
+def _rivals(results: Sequence[SystemResult]) -> Iterator[SystemResult]:
+    """Votes of single systems, in place of the paper's systems on fused features."""
+    single = {(r.system.group, r.system.families): r for r in results}
+    for result in results:
+        system = result.system
+        members = [single.get((system.group, (family,))) for family in system.families]
+        if system.part != "paper" or len(members) == 1 or None in members:
+            continue
+        # The best goes first: it has the last word where votes are equal.
+        known = sorted((m for m in members if m is not None), key=_valid_cer)
+        trained = [member.experiments for member in known]
+        votes = [vote(same) for same in zip(*trained, strict=True)]
+        if any(votes):
+            runs = [
+                replace(run, wer=wer, cer={}, parameters="", epochs=[])
+                for run, wer in zip(result.runs, votes, strict=True)
+            ]
+            control = replace(system, part="control", paper={})
+            title = result.head_title
+            yield SystemResult(control, result.experiments, runs, title, "ROVER")
+
+
+def _valid_cer(result: SystemResult) -> float:
+    """The lowest character error rate of the validation set."""
+    return min((e.valid_cer for run in result.runs for e in run.epochs), default=1.0)
 
 
 def write_report(report: TableReport, folder: Path) -> list[Path]:
@@ -289,9 +324,12 @@ def rates_table(report: TableReport, group: Group) -> str:
     """Word error rates of a group: a row for each combination."""
     results, sources = report.groups[group], report.sources
     sets = results[0].system.corpus.sets
-    means = {source: report.means(group, source) for source in sources}
+    fused = {source: report.means(group, source) for source in sources}
     lines = []
     for result in results:
+        means = {
+            source: _means_with(result, fused[source], source) for source in sources
+        }
         families = result.system.families
         line = [result.label]
         for name in sets:
@@ -329,6 +367,15 @@ def _markdown(lines: list[list[str]], headers: list[str]) -> str:
     return tabulate(lines, headers, "github", colalign=align, disable_numparse=True)
 
 
+def _means_with(result: SystemResult, means: Means, source: str) -> Means:
+    """Means of a group, in which a vote takes the place of the system on fused features."""
+    if not result.method:
+        return means
+    others = {f: mean for f, mean in means.items() if f != result.system.families}
+    own = mean_rate(result.system, result.rates(source))
+    return others if own is None else {**others, result.system.families: own}
+
+
 def _rate(result: SystemResult, source: str, name: str) -> str:
     doubt = "?" if source == "paper" and name in result.system.doubtful else ""
     return _cell(result.rates(source).get(name)) + doubt
@@ -346,7 +393,7 @@ def _mean(result: SystemResult, source: str, means: Means) -> str:
 def _p_value(report: TableReport, group: Group, result: SystemResult) -> str:
     """Of the system and the best of its members; "" where there is nothing to compare."""
     member = best_member(report.means(group, "ours"), result.system.families)
-    if member is None or not result.means_of_seeds:
+    if member is None or result.method or not result.means_of_seeds:
         return ""
     (single,) = [r for r in report.groups[group] if r.system.families == member]
     p = paired_p_value(result.experiments, single.experiments)
