@@ -91,7 +91,9 @@ def test_in_one_go_with_an_interruption(tmp_path, environment, run):
     assert len(rows) == 2  # WER and CER
     hypotheses = (exp / DECODED / "test" / "text").read_text().splitlines()
     assert {int(row[1]) for row in rows} == {len(hypotheses)}
-    assert "said:" in output and (exp / "images" / "result.png").is_file()
+    assert "said:" in output
+    assert (exp / DECODED / "test" / "ctm").is_file()
+    assert (exp / "images" / "result.png").is_file()
 
     trained = (exp / "checkpoint.pth").stat().st_mtime_ns
     output = run(folder, *options)
