@@ -12,9 +12,11 @@ from espnet_ensemble.bin.command import make_parser, run
 from espnet_ensemble.recipes.corpora.data_dir import DataDir
 from espnet_ensemble.recipes.corpora.download import DOWNLOADS, find_corpus
 from espnet_ensemble.recipes.corpora.librispeech import (
+    NGRAM_URL,
     PARTS,
     URL,
     download_librispeech,
+    download_ngram,
     prepare_librispeech,
 )
 
@@ -27,6 +29,12 @@ def get_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add_options(parser)
+    parser.add_argument(
+        "--ngram",
+        action="store_true",
+        help="also get a language model: OpenSLR 11's pruned trigrams, 34 MB",
+    )
+    parser.add_argument("--ngram_url", default=NGRAM_URL, help="OpenSLR, or a mirror")
     parser.add_argument("sets", nargs="+", choices=PARTS, help="what to make")
     return parser
 
@@ -71,6 +79,8 @@ def _work(args: argparse.Namespace) -> None:
         corpus_dir, args.output_dir, args.sets, args.nj, args.partial
     )
     print_data_dirs(made)
+    if args.ngram:
+        print(download_ngram(args.output_dir, args.ngram_url))
 
 
 if __name__ == "__main__":

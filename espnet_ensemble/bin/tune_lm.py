@@ -43,8 +43,8 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--word_bonuses",
         type=_floats,
-        default=[0.0, 1.0, 2.0, 3.0],
-        help='likewise (default: "0 1 2 3")',
+        default=[0.0, 1.0, 2.0, 3.0, 4.0],
+        help='likewise (default: "0 1 2 3 4")',
     )
     parser.add_argument(
         "--nj", type=int, default=1, help="processes (default: %(default)s)"

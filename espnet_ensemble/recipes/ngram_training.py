@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from espnet2.text.build_tokenizer import build_tokenizer
+from espnet2.text.char_tokenizer import CharTokenizer
+from espnet2.text.sentencepiece_tokenizer import SentencepiecesTokenizer
+from espnet2.text.word_tokenizer import WordTokenizer
 
 from espnet_ensemble.decoding.ngram import estimate_ngram
 from espnet_ensemble.errors import EnsembleError
@@ -46,11 +48,7 @@ def train_ngram(texts: Sequence[PathLike], path: PathLike, conf: NgramConf) -> i
         EnsembleError: If a text cannot be read, there is nothing to learn from, or the order
             is out of range.
     """
-    tokenizer = build_tokenizer(
-        conf.token_type,
-        bpemodel=conf.bpemodel,
-        non_linguistic_symbols=None if conf.nlsyms_txt == "none" else conf.nlsyms_txt,
-    )
+    tokenizer = _build_tokenizer(conf)
     cleaner = None if conf.cleaner == "none" else conf.cleaner
     lines = [line for text in texts for line in _read_lines(text)]
     # An id may be in several texts: here, each line is an utterance of its own.
@@ -61,6 +59,15 @@ def train_ngram(texts: Sequence[PathLike], path: PathLike, conf: NgramConf) -> i
     except EnsembleError as error:
         raise EnsembleError(f"{' '.join(map(str, texts))}: {error}") from error
     return len(lines)
+
+
+def _build_tokenizer(conf: NgramConf):
+    # Not by ESPnet's build_tokenizer: its phonemes' library looks for updates.
+    if conf.token_type == "bpe":
+        return SentencepiecesTokenizer(conf.bpemodel)
+    if conf.token_type == "word":
+        return WordTokenizer()
+    return CharTokenizer(None if conf.nlsyms_txt == "none" else conf.nlsyms_txt)
 
 
 def _read_lines(path: PathLike) -> list[str]:

@@ -21,10 +21,17 @@ from espnet_ensemble.data.tables import read_table
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import PathLike
 from espnet_ensemble.recipes.corpora.data_dir import DataDir, Utterance, write_data_dir
-from espnet_ensemble.recipes.corpora.download import download_folder
+from espnet_ensemble.recipes.corpora.download import download, download_folder
 from espnet_ensemble.recipes.corpora.parallel import map_threads
 
 URL = "https://www.openslr.org/resources/12"
+
+#: OpenSLR 11: language models of 14,500 books of Project Gutenberg, in upper case.
+NGRAM_URL = "https://www.openslr.org/resources/11"
+NGRAM = "3-gram.pruned.1e-7.arpa.gz"  # 34 MB
+_NGRAM_CHECKSUM = (
+    "sha256:71dd880667cb6ea3942bb1982988c91fb1208839a21911eeec7e31c857c4bdfb"
+)
 
 
 @dataclass(frozen=True)
@@ -195,6 +202,24 @@ def download_librispeech(
     for part in (PARTS[name] for name in sets):
         archive, folder = f"{part.name}.tar.gz", f"{corpus_dir.name}/{part.name}"
         download_folder(f"{url}/{archive}", part.checksum, corpus_dir.parent, folder)
+
+
+def download_ngram(output_dir: PathLike, url: str = NGRAM_URL) -> Path:
+    """Get the pruned trigram language model of OpenSLR 11, where it is not there yet.
+
+    Args:
+        output_dir: It is written to ``<output_dir>/local/lm``, as by Kaldi's recipe.
+        url: OpenSLR, or a mirror.
+
+    Returns:
+        The file.
+
+    Raises:
+        EnsembleError: If it cannot be downloaded, or is another than was published.
+    """
+    path = Path(output_dir, "local", "lm", NGRAM)
+    download(f"{url}/{NGRAM}", path, _NGRAM_CHECKSUM)
+    return path
 
 
 def find_readings(selection: Selection, partial: bool = False) -> list[Reading]:

@@ -11,10 +11,13 @@ import torchaudio
 
 from espnet_ensemble.data.datadir import validate
 from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.recipes.corpora import librispeech
 from espnet_ensemble.recipes.corpora.librispeech import (
+    NGRAM,
     PARTS,
     Selection,
     download_librispeech,
+    download_ngram,
     find_readings,
     prepare_librispeech,
 )
@@ -188,6 +191,21 @@ def test_download(openslr, tmp_path):
     openslr.requests.clear()
     download_librispeech(corpus_dir, SETS, openslr.url)
     assert openslr.requests == []
+
+
+def test_a_language_model_is_got_once(server, tmp_path, monkeypatch):
+    content = b"as published"
+    (server.folder / NGRAM).write_bytes(content)
+    with pytest.raises(EnsembleError, match="expected sha256:71dd"):
+        download_ngram(tmp_path / "data", server.url)
+    checksum = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    monkeypatch.setattr(librispeech, "_NGRAM_CHECKSUM", checksum)
+    path = download_ngram(tmp_path / "data", server.url)
+    assert path == tmp_path / "data" / "local" / "lm" / NGRAM
+    assert path.read_bytes() == content
+    server.requests.clear()
+    download_ngram(tmp_path / "data", server.url)
+    assert server.requests == []
 
 
 def test_download_goes_on_with_the_parts_that_are_missing(openslr, tmp_path):
