@@ -43,8 +43,8 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--word_bonuses",
         type=_floats,
-        default=[0.0, 1.0, 2.0, 3.0, 4.0],
-        help='likewise (default: "0 1 2 3 4")',
+        default=[0.0, 1.0, 2.0, 3.0, 4.0, 5.0],
+        help='likewise (default: "0 1 2 3 4 5")',
     )
     parser.add_argument(
         "--nj", type=int, default=1, help="processes (default: %(default)s)"
@@ -73,6 +73,9 @@ def _work(args: argparse.Namespace) -> None:
     trials = list(tqdm(tried, total=number, unit="trial"))
     best = best_trial(trials)
     _show(trials, best)
+    for name in ("ngram_weight", "word_bonus"):
+        if getattr(best, name) == max(getattr(trial, name) for trial in trials):
+            print(f"{name}: the best is the greatest that was tried; try greater ones")
     chosen = replace(conf, ngram_weight=best.ngram_weight, word_bonus=best.word_bonus)
     write_yaml(args.output, {**config, **beam_settings(chosen)})
 

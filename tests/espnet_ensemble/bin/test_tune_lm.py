@@ -39,4 +39,6 @@ def test_the_best_weights_become_a_decoding_configuration(tmp_path, capsys):
         "word_bonus": 0.0,
         "hotwords_weight": 1.0,
     }
-    assert "           1          0  0.00 *" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "           1          0  0.00 *" in output
+    assert "ngram_weight: the best is the greatest that was tried" in output

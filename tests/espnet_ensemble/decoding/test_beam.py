@@ -118,6 +118,29 @@ def test_pruning_loses_nothing_where_the_posteriors_are_clear(seed):
     assert pruned.score == pytest.approx(wide.score, abs=0.05)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_flashlight_finds_the_same(seed):
+    decoders = pytest.importorskip("flashlight.lib.text.decoder")
+    log_probs = random_log_probs(seed, frames=4 + seed % 3, tokens=3 + seed % 3)
+    options = decoders.LexiconFreeDecoderOptions(
+        beam_size=100_000,
+        beam_size_token=log_probs.shape[1],
+        beam_threshold=1e9,
+        lm_weight=0,
+        sil_score=0,
+        log_add=True,
+        criterion_type=decoders.CriterionType.CTC,
+    )
+    # No token is silence; 0 is the blank.
+    decoder = decoders.LexiconFreeDecoder(options, decoders.ZeroLM(), -1, 0, [])
+    emissions = log_probs.float().numpy()
+    theirs = decoder.decode(emissions.ctypes.data, *emissions.shape)[0]
+    tokens = [token for token, _ in itertools.groupby(theirs.tokens) if token > 0]
+    ours = beam_search(log_probs, EVERYTHING)[0]
+    assert ours.token_ids == tuple(tokens)
+    assert ours.score == pytest.approx(theirs.score, abs=1e-4)
+
+
 def test_no_frames_are_an_empty_transcript():
     (found,) = beam_search(torch.zeros(0, 4), nbest=3)
     assert found.token_ids == () and found.score == 0
