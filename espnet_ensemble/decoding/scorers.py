@@ -9,6 +9,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from espnet_ensemble.decoding.beam import NEVER
@@ -69,6 +70,15 @@ def _can_spell(text: str, spellings: set[str], longest: int) -> bool:
         if any(start in reached and text[start:end] in spellings for start in starts):
             reached.add(end)
     return len(text) in reached
+
+
+def import_kenlm() -> ModuleType:
+    """The module that reads language models, and scores words.
+
+    Raises:
+        EnsembleError: If it is not installed.
+    """
+    return import_extra("kenlm", "recipes", package="kenlm-ex")
 
 
 class _WordState(NamedTuple):
@@ -154,7 +164,7 @@ class _Kenlm:
 
     def __init__(self, model: Any, weight: float, bonus: float):
         self._model, self._weight, self._bonus = model, weight * _LN_10, bonus
-        self._state = import_extra("kenlm", "recipes", package="kenlm-ex").State
+        self._state = import_kenlm().State
 
     def start(self) -> Any:
         state = self._state()
@@ -188,7 +198,7 @@ def load_ngram(
         EnsembleError: If the file cannot be read, kenlm is not installed, or the language
             model knows other words or tokens than the token list can spell.
     """
-    kenlm = import_extra("kenlm", "recipes", package="kenlm-ex")
+    kenlm = import_kenlm()
     if not Path(path).is_file():
         raise EnsembleError(f"{path}: expected a language model, found no file")
     quiet = kenlm.Config()

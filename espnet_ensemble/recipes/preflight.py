@@ -11,6 +11,7 @@ from typing import Any
 
 import soundfile
 
+from espnet_ensemble.decoding.scorers import import_kenlm
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import read_yaml
 from espnet_ensemble.frontend_conf import FrontendConf, parse_fs
@@ -42,6 +43,7 @@ class Plan:
         num_nodes: Machines that train.
         gpu_inference: Whether decoding is on GPUs.
         cuda_cmd: What runs the jobs that need a GPU.
+        use_ngram: "true": decoding is with an n-gram language model.
     """
 
     stages: Collection[int]
@@ -56,6 +58,7 @@ class Plan:
     num_nodes: int
     gpu_inference: bool
     cuda_cmd: str
+    use_ngram: str
 
 
 def check_plan(plan: Plan, config: TrainingConfig, names: AsrNames) -> None:
@@ -118,6 +121,8 @@ def _configuration(plan: Plan, config: TrainingConfig) -> Iterator[str]:
             )
     if plan.inference_config and 12 in plan.stages:
         yield from _message(read_yaml, plan.inference_config)
+    if plan.use_ngram == "true" and 12 in plan.stages:
+        yield from _message(import_kenlm)
 
 
 def unknown_options(names: Iterable[str]) -> list[str]:

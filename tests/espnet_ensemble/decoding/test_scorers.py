@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 
+from espnet_ensemble.decoding import scorers
 from espnet_ensemble.decoding.beam import NEVER, BeamOptions, beam_search
 from espnet_ensemble.decoding.ngram import BEGIN, END, estimate_ngram
 from espnet_ensemble.decoding.scorers import (
@@ -73,9 +74,7 @@ class Stub:
 @pytest.fixture
 def stub(monkeypatch):
     """Stands in for kenlm; scores are those of the naive formula of backing off."""
-    monkeypatch.setattr(
-        "espnet_ensemble.decoding.scorers.import_extra", lambda *_: Stub
-    )
+    monkeypatch.setattr(scorers, "import_kenlm", lambda: Stub)
     return Stub
 
 

@@ -1,5 +1,6 @@
 """What asr.sh refuses before its first stage."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -29,6 +30,7 @@ PLAN = Plan(
     num_nodes=1,
     gpu_inference=False,
     cuda_cmd="run.pl",
+    use_ngram="false",
 )
 CONFIG = {"frontend": "ensemble", "frontend_conf": {"upstreams": ["wavlm_base"]}}
 
@@ -70,6 +72,12 @@ def test_what_is_right_is_not_refused(recipe):
         upstreams("upstreams/wavlm", "facebook/hubert-base-ls960", "./upstreams/wavlm")
     )
     check({"frontend": "default", "encoder": "conformer"}, cache_feats=False)
+
+
+def test_what_reads_language_models_must_be_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "kenlm", None)
+    refuses("kenlm is not installed; .*kenlm-ex", use_ngram="true")
+    check(use_ngram="true", stages=(9, 10, 11))
 
 
 def test_all_problems_are_said_together():
