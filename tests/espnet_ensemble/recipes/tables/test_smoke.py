@@ -14,7 +14,7 @@ from espnet_ensemble.recipes.tables.runs import run_systems
 from espnet_ensemble.recipes.tables.smoke import prepare_smoke_runs
 from espnet_ensemble.upstream.huggingface import load_huggingface
 
-DECODED = "decode_asr_ctc_asr_model_valid.cer_ctc.ave"
+DECODED = "decode_asr_ctc_asr_model_valid.cer_ctc.best"
 
 
 @pytest.fixture
@@ -42,12 +42,14 @@ def prepare(checkout):
         (
             1,
             "librilight_10h finetuned_large hubert ctc",
-            "asr_train_asr_ctc_hubert-xlarge-ls960-ft_raw_char_max_epoch1",
+            "asr_train_asr_ctc_speechbrain_hubert-xlarge-ls960-ft_norm-utterance_raw_char_"
+            "max_epoch1",
         ),
         (
             2,
             "librispeech_100 base wavlm+wav2vec2 transformer2_ctc",
-            "asr_train_asr_transformer2_ctc_wavlm-base_wav2vec2-base_raw_char_max_epoch1",
+            "asr_train_asr_transformer2_ctc_speechbrain_wavlm-base_wav2vec2-base_"
+            "norm-utterance_raw_char_max_epoch1",
         ),
     ],
     ids=["librilight_10h", "librispeech_100"],
@@ -69,13 +71,21 @@ def test_command(checkout, capfd):
     main(options)
     output = capfd.readouterr().out
     assert "epoch 1: train loss" in output and "1 of 1 systems done" in output
-    name = "asr_train_asr_transformer8_ctc_wavlm-large_hubert-large-ll60k_raw_char"
-    exp = checkout / "exp/smoke/egs2/wsj/asr1/exp" / f"{name}_max_epoch1"
+    name = "asr_train_asr_transformer8_ctc_speechbrain_wavlm-large_hubert-large-ll60k"
+    name += "_norm-utterance_raw_char_max_epoch1"
+    exp = checkout / "exp/smoke/egs2/wsj/asr1/exp" / name
     upstreams = ["microsoft/wavlm-large", "facebook/hubert-large-ll60k"]
     check(exp, upstreams, ["org/test_dev93", "test_eval93"])
 
+    record = (checkout / "docs/results/smoke_table3.md").read_text()
+    assert "of the paper's systems, 1 of 28 ran." in record
+    rows = [row.split("|") for row in record.splitlines() if "| ran" in row]
+    (seconds,) = [row[6].strip() for row in rows]
+    assert rows[0][4].strip() == "wavlm+hubert transformer8_ctc" and int(seconds) > 0
+
     main(options)
     assert "done already" in capfd.readouterr().out
+    assert (checkout / "docs/results/smoke_table3.md").read_text() == record
 
 
 def check(exp, upstreams, sets):
@@ -96,7 +106,11 @@ def check(exp, upstreams, sets):
 @pytest.mark.slow
 def test_sandbox_that_was_interrupted(tables, checkout, prepare, monkeypatch):
     """What was not finished is made anew, and what was stays."""
-    systems = [s for s in tables[2].systems if str(s).endswith("base wavlm+hubert ctc")]
+    systems = [
+        s
+        for s in tables[2].systems
+        if str(s) == "librispeech_100 base wavlm+hubert ctc"
+    ]
     root = checkout / "exp" / "smoke"
 
     def interrupt(*_):
@@ -123,11 +137,24 @@ def test_sandbox_that_was_interrupted(tables, checkout, prepare, monkeypatch):
 @pytest.mark.parametrize("layer, found", [("last", (24,)), (8, (8,))])
 def test_checkpoints_are_found_by_their_names(layer, found, tables, prepare):
     """They have as many layers as the published ones, for other layers than the last."""
-    systems = [s for s in tables[2].systems if s.size == "large" and s.head == "ctc"]
+    systems = [
+        s
+        for s in tables[2].systems
+        if (s.size, s.head.name, s.part) == ("large", "ctc", "paper")
+    ]
     env = prepare(systems)[0].env
     for checkpoint in {name for system in systems for name in system.upstreams}:
         upstream = load_huggingface(checkpoint, layer, cache_dir=env["HF_HUB_CACHE"])
         assert upstream.layers == found
+        widths = {"wav2vec2": 24, "hubert": 32, "wavlm": 40}
+        family = checkpoint.partition("/")[2].partition("-")[0]
+        assert upstream.feature_size == widths[family]
+
+
+def test_s3prl_is_refused(tables, checkout):
+    experiment = Experiment(checkout, tables[2].systems[0], Setup(loader="s3prl"))
+    with pytest.raises(EnsembleError, match="--smoke: expected --loader transformers"):
+        prepare_smoke_runs([experiment], checkout / "exp" / "smoke", [])
 
 
 def test_what_is_small_already_is_refused(mini_synth, prepare, checkout):
