@@ -129,5 +129,5 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
 
 
 def is_published_id(name: str) -> bool:
-    """Whether one of :data:`CHECKPOINTS` has this id on the Hugging Face hub."""
+    """Whether one of ``CHECKPOINTS`` has this id on the Hugging Face hub."""
     return any(checkpoint.huggingface == name for checkpoint in CHECKPOINTS)

@@ -70,16 +70,19 @@ of all its stages that were not done for another one before."""
 
 
 def _row(experiment: Experiment) -> list[str]:
-    system, seconds = experiment.system, time_file(experiment)
-    ran = read_state(experiment).done
-    started = experiment.exp_dir.exists()
+    system, state, seconds = experiment.system, "not run", ""
+    # Recipes come into the sandbox with the first of their systems.
+    if experiment.recipe_dir.exists() and experiment.exp_dir.exists():
+        state = "ran" if read_state(experiment).done else "failed"
+        took = time_file(experiment)
+        seconds = took.read_text().strip() if took.exists() else ""
     return [
         system.part,
         system.corpus.name,
         system.size,
         f"{system.combination} {system.head.name}",
-        "ran" if ran else ("failed" if started else "not run"),
-        seconds.read_text().strip() if ran and seconds.exists() else "",
+        state,
+        seconds,
     ]
 
 
