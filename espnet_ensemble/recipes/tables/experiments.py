@@ -70,7 +70,8 @@ class Setup:
         parts += [] if self.fusion == "concat" else [self.fusion]
         parts += [] if self.encoder == "transformer" else [self.encoder]
         parts += [] if self.loader == "transformers" else [self.loader]
-        return "_".join(parts) + tag_of(self.asr_args)
+        parts += [tag_of(self.asr_args).strip("_")] if self.asr_args else []
+        return "_".join(parts)
 
     @property
     def options(self) -> str:
@@ -203,7 +204,8 @@ class Experiment:
     @property
     def max_epoch(self) -> int:
         """Epochs that training has."""
-        return self.system.max_epoch or self.training_config.content["max_epoch"]
+        given = re.findall(r"--max_epoch[ =](\d+)", self.asr_args)
+        return int(given[-1]) if given else self.training_config.content["max_epoch"]
 
     @property
     def asr_args(self) -> str:

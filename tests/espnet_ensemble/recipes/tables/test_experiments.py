@@ -235,6 +235,8 @@ def test_options_of_training_are_in_the_name(ten_hours, experiment):
     assert changed.asr_args == "--max_epoch 8 --seed 2 --optim_conf lr=0.1"
     assert changed.exp_dir.name.endswith("_max_epoch8_seed2_optim_conflr0.1")
     assert str(changed) == f"{ten_hours} seed 2"
+    assert setup.name == "optim_conflr0.1"
+    assert experiment(ten_hours, Setup(asr_args="--max_epoch 3")).max_epoch == 3
 
 
 def test_the_amount_of_speech_may_change_the_training(tables, experiment):
