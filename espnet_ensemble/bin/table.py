@@ -216,7 +216,8 @@ def _print(lines: Iterable[str]) -> None:
 
 def _take(run_args: list[str], name: str) -> tuple[list[str], str]:
     """Take an option and its value out of a list; the value is "" where it is not there."""
-    rest, taken = [], []
+    rest: list[tuple[str, str]] = []
+    taken: list[tuple[str, str]] = []
     for option, value in zip_longest(run_args[::2], run_args[1::2], fillvalue=""):
         is_it = option.removeprefix("--").replace("-", "_") == name
         (taken if is_it else rest).append((option, value))
