@@ -180,7 +180,7 @@ def test_wrong_options_are_refused_at_once(options, message, asr, recipe):
 )
 def test_a_stage_names_what_is_missing_and_who_makes_it(stage, missing, maker, asr):
     more = ["--skip_packing", "false", "--ngpu", "0"]
-    more += ["--use_ngram", "true"] if stage == 9 else []
+    more += ["--use_ngram", "true", "--stop_stage", "9"] if stage == 9 else []
     code, output = asr(*SETS, *CONFIG, *more, "--stage", str(stage))
     assert code == 2
     assert re.search(
