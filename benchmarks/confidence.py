@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from espnet_ensemble.decoding.greedy import best_paths
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from espnet_ensemble.decoding.alignment import TokenSpan, align_tokens
 from espnet_ensemble.decoding.confidence import TEMPERATURE
+from espnet_ensemble.decoding.greedy import best_paths
 from espnet_ensemble.decoding.hypothesis import Word
 from espnet_ensemble.decoding.posteriors import SavedPosteriors
 from espnet_ensemble.decoding.vocabulary import Vocabulary

@@ -15,7 +15,7 @@ def average_posteriors(members: Sequence[torch.Tensor]) -> torch.Tensor:
             same frame rate and over the same token list.
 
     Returns:
-        Natural logarithms of the means: (frames, tokens).
+        Natural logarithms of the means, (frames, tokens).
 
     Raises:
         EnsembleError: If numbers of frames or tokens differ.

@@ -86,7 +86,8 @@ def decode_set(
         How it went.
 
     Raises:
-        EnsembleError: If the set cannot be read, or as :meth:`Decoder.decode` says.
+        EnsembleError: If the set cannot be read, or as
+            :meth:`espnet_ensemble.decoding.decoder.Decoder.decode` says.
     """
     output_dir = Path(data.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)

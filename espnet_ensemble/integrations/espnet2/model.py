@@ -57,7 +57,7 @@ class ESPnetCTCModel:
     def log_probs(
         self, speech: Tensor, speech_lengths: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Compute posteriors as :meth:`CTCModel.log_probs` says."""
+        """Compute posteriors, as any :class:`~espnet_ensemble.decoding.model.CTCModel`."""
         encoded, lengths = self.model.encode(
             speech.to(self.device, self._weight.dtype), speech_lengths.to(self.device)
         )

@@ -34,7 +34,7 @@ def draw_rates(
         seed: The same seed gives the same draws.
 
     Returns:
-        Error rates in percent: (draws, systems).
+        Error rates in percent, (draws, systems).
 
     Example:
         >>> rates = draw_rates(np.array([[1], [1]]), np.array([4, 4]), draws=3)

@@ -41,7 +41,7 @@ def heading(comparison: Comparison) -> str:
 
 
 def cells(row: Row) -> list[str]:
-    """A system's line, below :data:`TITLES`."""
+    """A system's line, below ``TITLES``."""
     percent = row.counts.percentages
     shares = percent.substitutions, percent.deletions, percent.insertions
     return [
