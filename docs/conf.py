@@ -41,8 +41,8 @@ napoleon_numpy_docstring = False
 # A reference that leads nowhere is an error (-n -W), but for those into other packages:
 # the build does not ask the network for their pages.
 _FOREIGN = (
-    "_thread|abc|argparse|collections|concurrent|contextlib|dataclasses|fractions|matplotlib|numpy|pathlib"
-    "|espnet2|soundfile|torch|transformers|types|typing"
+    "_thread|abc|argparse|collections|concurrent|contextlib|dataclasses|fractions|matplotlib"
+    "|numpy|pathlib|espnet2|soundfile|torch|transformers|types|typing"
 )
 nitpick_ignore_regex = [(r"py:.*", rf"({_FOREIGN})\b.*")]
 

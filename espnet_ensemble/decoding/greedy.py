@@ -24,8 +24,9 @@ def best_paths(
 
     Example:
         >>> probs = torch.tensor([[[0.1, 0.9], [0.2, 0.8], [0.5, 0.5]]])
-        >>> best_paths(probs.log(), torch.tensor([2]))
-        [Hypothesis(token_ids=(1,), score=-0.328...)]
+        >>> (best,) = best_paths(probs.log(), torch.tensor([2]))
+        >>> best.token_ids, round(best.score, 3)  # the logarithm of 0.72
+        ((1,), -0.329)
     """
     best, token_ids = log_probs.max(dim=2)
     padding = padding_mask(lengths, log_probs.size(1))
