@@ -68,22 +68,22 @@ class ESPnetCTCModel:
     @cached_property
     def frame_seconds(self) -> float:
         """Seconds from one frame of posteriors to the next: counted, in two lengths."""
-        (short, longer), hop_length = self._probes()
-        counts = [int(self.log_probs(x[None], _length(x))[1]) for x in (short, longer)]
-        hops = len(longer) - len(short)
-        return hops * hop_length / (counts[1] - counts[0]) / self.fs
+        probes, hop_length = self._probes()
+        longer, short = (int(self.log_probs(x[None], _length(x))[1]) for x in probes)
+        hops = len(probes[0]) - len(probes[1])
+        return hops * hop_length / (longer - short) / self.fs
 
     @cached_property
     def takes_padding(self) -> bool:
-        """Whether a batch changes nothing: seen with a short and a long noise."""
+        """Whether a batch changes nothing: seen with a long and a short noise."""
         probes, _ = self._probes()
         lengths = torch.cat([_length(x) for x in probes])
         together, num_frames = self.log_probs(
             pad_sequence(probes, batch_first=True), lengths
         )
-        alone, (expected,) = self.log_probs(probes[0][None], lengths[:1])
-        found = together[0, : num_frames[0]]
-        return bool(num_frames[0] == expected) and torch.allclose(
+        alone, (expected,) = self.log_probs(probes[1][None], lengths[1:])
+        found = together[1, : num_frames[1]]
+        return bool(num_frames[1] == expected) and torch.allclose(
             found, alone[0, :expected], atol=self._tolerance
         )
 
@@ -97,14 +97,15 @@ class ESPnetCTCModel:
         return max(_TOLERANCE, 100 * torch.finfo(self._weight.dtype).eps)
 
     def _probes(self) -> tuple[list[Tensor], int]:
-        """A short and a long noise, and how many samples an item of them is.
+        """A long and a short noise, and how many samples an item of them is.
 
-        They are features where the frontend takes some: upstreams need not run.
+        They are features where the frontend takes some: upstreams need not run. ESPnet's
+        RNN encoders take the longest first.
         """
         frontend = self.model.frontend
         num_features = getattr(frontend, "total_size", None)
         generator = torch.Generator().manual_seed(0)
-        lengths = [_PROBE_FRAMES, 2 * _PROBE_FRAMES]
+        lengths = [2 * _PROBE_FRAMES, _PROBE_FRAMES]
         if num_features is not None:
             shapes: list[tuple[int, ...]] = [(n, num_features) for n in lengths]
             hop_length = frontend.hop_length

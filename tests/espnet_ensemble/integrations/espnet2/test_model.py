@@ -1,9 +1,12 @@
 """ESPnet's trained models, as decoding takes them."""
 
+from argparse import Namespace
+
 import pytest
 import torch
 import yaml
 from espnet2.tasks.asr import ASRTask
+from versions import ESPNET
 
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.integrations.espnet2.model import load_ctc_model, read_vocabulary
@@ -22,6 +25,13 @@ def load(exp, **options):
 def change(exp, **options):
     conf = yaml.safe_load((exp / "config.yaml").read_text())
     (exp / "config.yaml").write_text(yaml.safe_dump({**conf, **options}))
+
+
+def exchange_encoder(exp, encoder, conf):
+    change(exp, encoder=encoder, encoder_conf=conf)
+    args = Namespace(**yaml.safe_load((exp / "config.yaml").read_text()))
+    weights = ASRTask.build_model(args).state_dict()
+    torch.save(weights, exp / "valid.ave_2best.pth")
 
 
 def test_posteriors_are_espnets(exp, speech):
@@ -62,11 +72,18 @@ def test_it_knows_its_tokens_rate_and_frames(exp):
 def test_an_encoder_that_sees_the_padding_is_found_out(exp):
     assert load(exp).takes_padding
     conf = dict(input_layer="linear", output_size=32, linear_units=64, num_blocks=1)
-    change(exp, encoder="conformer", encoder_conf=conf)
-    args = yaml.safe_load((exp / "config.yaml").read_text())
-    model = ASRTask.build_model(ASRTask.get_parser().parse_args([]).__class__(**args))
-    torch.save(model.state_dict(), exp / "valid.ave_2best.pth")
-    assert not load(exp).takes_padding
+    exchange_encoder(exp, "conformer", conf)
+    # From some version of 2026 on, its convolutions leave out the padding.
+    assert load(exp).takes_padding == (ESPNET > 202511)
+
+
+def test_recurrent_encoders_get_the_longest_first(exp, speech):
+    exchange_encoder(exp, "rnn", dict(num_layers=1, hidden_size=8, output_size=8))
+    model = load(exp)
+    assert model.takes_padding
+    assert model.frame_seconds == 2 * 0.02  # its first layer leaves out every second
+    log_probs, num_frames = model.log_probs(*speech)
+    assert log_probs.shape[:2] == (5, num_frames.max())
 
 
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
@@ -91,7 +108,7 @@ def test_weights_of_another_model_are_refused(exp):
     weights = torch.load(exp / "valid.ave_2best.pth", weights_only=True)
     weights.pop("ctc.ctc_lo.bias")
     torch.save(weights, exp / "valid.ave_2best.pth")
-    with pytest.raises(EnsembleError, match="ctc_lo.bias"):
+    with pytest.raises(EnsembleError, match=r"(?s)ctc_lo\.bias"):
         load(exp)
 
 
