@@ -84,8 +84,8 @@ def plan_windows(
         may be as much longer than the others as that.
 
     Example:
-        >>> plan_windows(25, items_per_frame=2, window_frames=6, overlap_frames=2)
-        [Window(start=0, end=12, first_frame=0), Window(start=8, end=25, first_frame=4)]
+        >>> plan_windows(23, items_per_frame=2, window_frames=6, overlap_frames=2)
+        [Window(start=0, end=12, first_frame=0), Window(start=8, end=23, first_frame=4)]
     """
     step, first = window_frames - overlap_frames, 0
     windows: list[Window] = []
