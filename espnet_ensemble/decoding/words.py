@@ -77,16 +77,24 @@ class WordFinder:
         self._num_frames += len(log_probs)
 
     def words(self) -> list[Word]:
-        """The words of all parts so far."""
+        """The words of all parts so far.
+
+        Where tokens between two boundaries spell several words (SentencePiece's unknown
+        piece is one by itself), these share times and confidence.
+        """
         return [
             Word(
-                self._vocabulary.to_text([span.token_id for span in group]).strip(),
+                text,
                 start=group[0].start * self._frame_seconds,
                 end=group[-1].end * self._frame_seconds,
                 confidence=math.prod(self._sure[span] for span in group),
             )
             for group in group_words(list(self._sure), self._vocabulary)
+            for text in self._spell(group).split()
         ]
+
+    def _spell(self, spans: Sequence[TokenSpan]) -> str:
+        return self._vocabulary.to_text([span.token_id for span in spans])
 
 
 def group_words(

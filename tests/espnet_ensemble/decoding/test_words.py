@@ -11,8 +11,9 @@ LETTERS = Vocabulary(
     lambda tokens: "".join(tokens).replace("<space>", " "),
 )
 PIECES = Vocabulary(
-    ("<blank>", "▁", "▁a", "b", "▁c"),
-    lambda tokens: "".join(tokens).replace("▁", " ").strip(),
+    ("<blank>", "▁", "▁a", "b", "▁c", "<unk>"),
+    # As SentencePiece does: an unknown piece is a word by itself.
+    lambda tokens: "".join(tokens).replace("<unk>", " ⁇ ").replace("▁", " ").strip(),
     word_boundary="▁",
 )
 WORDS = Vocabulary(("<blank>", "hello", "world"), " ".join, word_boundary=None)
@@ -37,6 +38,7 @@ def texts(token_ids, vocabulary):
         (PIECES, [2, 3, 3, 4]),
         (PIECES, [3, 1, 3, 4]),
         (PIECES, [1, 2, 1]),
+        (PIECES, [2, 3, 5, 3, 5]),
         (WORDS, [1, 2, 2]),
         (LETTERS, []),
         (LETTERS, [1]),

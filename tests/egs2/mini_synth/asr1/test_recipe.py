@@ -111,7 +111,10 @@ def test_in_one_go_with_an_interruption(tmp_path, environment, run):
     assert recognised == [expected[utterance] for utterance in utterances]
 
     reverse_first(folder / "data/test/wav.scp", folder)
-    output = run(folder, *options, "--stage", "3", "--stop_stage", "12")
+    anew = ["--stage", "3", "--stop_stage", "12"]
+    output = run(folder, *options, *anew, status=1)
+    assert "found those of other audio" in output and "remove dump/feats" in output
+    output = run(folder, *options, *anew, "--cache_feats", "false")
     assert f"{exp.name} is trained already" in output
     assert "test/text is up to date" not in output
 
