@@ -79,6 +79,7 @@ FOREIGN = {
 #: These tune what is refused above, or what CTC alone has none of: any value will do.
 IDLE = (
     "ctc_weight",
+    "ctc_window_margin",
     "lm_weight",
     "seed",
     "quantize_modules",
