@@ -279,11 +279,8 @@ audio_of() {
 is_done() { [ -f "$1" ] && [ "$(< "$1")" = "$2" ]; }
 mark_done() { echo "$2" > "$1.tmp" && mv "$1.tmp" "$1"; }
 
-# split_keys FILE N PREFIX [FIRST]: deal its lines to PREFIX.1.scp, ..., PREFIX.N.scp, or from
-# another number on.
-split_keys() {
-    awk -v n="$2" -v prefix="$3" -v first="${4:-1}" '{ print > (prefix "." (NR % n + first) ".scp") }' "$1"
-}
+# split_keys FILE N PREFIX: deal its lines to PREFIX.1.scp, ..., PREFIX.N.scp.
+split_keys() { awk -v n="$2" -v prefix="$3" '{ print > (prefix "." (NR % n + 1) ".scp") }' "$1"; }
 
 # num_jobs N FILE: N, or the number of lines of FILE where that is less.
 num_jobs() {
@@ -299,9 +296,13 @@ follow() {
     shift
     tail --pid=$$ -qn 0 -F "$@" > >("${filter[@]}") 2> /dev/null &
     follower=$!
+    # Whoever reads this script's output through a pipe waits until nobody holds it; --pid
+    # alone would wait until they have asked for the exit status.
+    trap 'kill "${follower}" 2> /dev/null || true' EXIT
 }
 unfollow() {
     sleep 2 # tail looks once a second
+    trap - EXIT
     kill "${follower}"
     wait "${follower}" 2> /dev/null || true
 }
@@ -586,12 +587,12 @@ decoding_state() {
 # one that uses all cores.
 decode() {
     local dset dir data key logdir=${decoded}/logdir jobs=${inference_nj} threads=${OMP_NUM_THREADS}
-    local first=1 device=(--ngpu "${gpus}") sets=() total=0
+    local device="--ngpu ${gpus}" sets=() total=0
     if [[ ${cmd} == run.pl* && ${gpus} = 0 ]]; then
         jobs=1 threads=$(num_cores)
     elif [[ ${cmd} == run.pl* ]]; then
         jobs=$("${python}" -c "import torch; print(max(1, torch.cuda.device_count()))")
-        first=0 device=(--device cuda:JOB)
+        device="--device cuda:\$((JOB - 1))" # jobs are counted from 1, GPUs from 0
     fi
     for dset; do
         jobs=$(num_jobs "${jobs}" "${data_feats}/${dset}/wav.scp")
@@ -600,7 +601,7 @@ decode() {
     for dset; do
         dir=${decoded}/${dset} data=${data_feats}/${dset} key=${dir}/logdir/keys
         sort -k 2,2nr "${data}/utt2num_samples" > "${key}.scp"
-        split_keys "${key}.scp" "${jobs}" "${key}" "${first}"
+        split_keys "${key}.scp" "${jobs}" "${key}"
         sets+=(--key_file "${key}.JOB.scp" --output_dir "${dir}/logdir/output.JOB")
         if "${cache_feats}"; then
             cache "${data}" --on_error skip
@@ -612,10 +613,10 @@ decode() {
     rm -rf "${logdir}"
     mkdir -p "${logdir}"
     log "Stage 12: $*: ${logdir}/asr_inference.*.log"
-    follow_decoding "${total}" "${logdir}" "${first}" "$((first + jobs - 1))"
-    OMP_NUM_THREADS=${threads} ${cmd} --gpu "${gpus}" JOB="${first}:$((first + jobs - 1))" \
-        "${logdir}/asr_inference.JOB.log" \
-        "${python}" -m espnet_ensemble.bin.asr_inference_ctc "${device[@]}" "${sets[@]}" \
+    follow_decoding "${total}" "${logdir}" "${jobs}"
+    OMP_NUM_THREADS=${threads} ${cmd} --gpu "${gpus}" JOB=1:"${jobs}" \
+        "${logdir}/asr_inference.JOB.log" bash -c "exec \"\$@\" ${device}" bash \
+        "${python}" -m espnet_ensemble.bin.asr_inference_ctc "${sets[@]}" \
         ${batch_size:+--batch_size "${batch_size}"} --asr_train_config "${asr_exp}/config.yaml" \
         --asr_model_file "${asr_exp}/${inference_asr_model}" "${opts[@]}"
     unfollow
@@ -627,7 +628,7 @@ decode_by_espnet() {
     jobs=$(num_jobs "${inference_nj}" "${data}/wav.scp")
     split_keys "${data}/wav.scp" "${jobs}" "${logdir}/keys"
     log "Stage 12: ${dset}: ${logdir}/asr_inference.*.log"
-    follow_decoding "$(wc -l < "${data}/wav.scp")" "${logdir}" 1 "${jobs}"
+    follow_decoding "$(wc -l < "${data}/wav.scp")" "${logdir}" "${jobs}"
     ${cmd} --gpu "${gpus}" JOB=1:"${jobs}" "${logdir}/asr_inference.JOB.log" \
         "${python}" -m espnet2.bin.asr_inference --batch_size "${batch_size:-1}" --ngpu "${gpus}" \
         --data_path_and_name_and_type "${data}/wav.scp,speech,sound" \
@@ -638,11 +639,11 @@ decode_by_espnet() {
     collect_decoded "${dset}"
 }
 
-# follow_decoding N LOGDIR FIRST LAST: show a bar of N utterances.
+# follow_decoding N LOGDIR JOBS: show a bar of N utterances.
 follow_decoding() {
     local job
     # They must be there for tail to read them from their beginning.
-    for ((job = $3; job <= $4; job++)); do : > "$2/asr_inference.${job}.log"; done
+    for ((job = 1; job <= $3; job++)); do : > "$2/asr_inference.${job}.log"; done
     follow "hypotheses $1" "$2"/asr_inference.*.log
 }
 

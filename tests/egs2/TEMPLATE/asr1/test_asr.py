@@ -231,6 +231,74 @@ def test_gpus_that_there_are_not_stop_only_stages_that_need_them(asr, monkeypatc
     assert "GPU" not in output and "data/train/wav.scp is missing" in output
 
 
+DECODING_STAND_IN = """#!/usr/bin/env bash
+# Python on a machine of two GPUs. Decoding says who it is, and writes empty results.
+case "$*" in
+    *device_count*) echo 2 ;;
+    *bin.asr_names*) # here there need not be any
+        exec espnet-ensemble-python "${@/--gpu_inference=true/--gpu_inference=false}" ;;
+    *asr_inference_ctc*)
+        [ ! -e broken ] || exit 1
+        echo "$@" >> decoded
+        while [ $# -gt 0 ]; do
+            if [ "$1" = --output_dir ]; then
+                mkdir -p "$2/1best_recog"
+                touch "$2"/1best_recog/{text,token,token_int,score}
+            fi
+            shift
+        done ;;
+    *) exec espnet-ensemble-python "$@" ;;
+esac
+"""
+
+
+@pytest.fixture
+def two_gpus(recipe, asr):
+    """Run stage 12 on two sets where there are two GPUs -> exit code, output."""
+    python = recipe / "python"
+    python.write_text(DECODING_STAND_IN)
+    python.chmod(0o755)
+    exp = recipe / "exp" / "asr"
+    exp.mkdir(parents=True)
+    (exp / "config.yaml").write_text("decoder: null\n")
+    (exp / "valid.cer_ctc.ave.pth").touch()
+    for name in ("one", "two"):
+        data = recipe / "dump" / "raw" / name
+        data.mkdir(parents=True)
+        (data / "wav.scp").write_text("a a.wav\nb b.wav\nc c.wav\n")
+        (data / "utt2num_samples").write_text("a 100\nb 300\nc 200\n")
+    options = ["--test_sets", "one two", "--asr_exp", "exp/asr", "--skip_train", "true"]
+    options += ["--gpu_inference", "true", "--python", "./python", "--stage", "12"]
+    return lambda: asr(*CONFIG, *options, "--stop_stage", "12")
+
+
+def test_here_every_gpu_decodes_its_part_of_all_sets(recipe, two_gpus):
+    code, output = two_gpus()
+    assert code == 0, output
+    calls = sorted((recipe / "decoded").read_text().splitlines())
+    assert [call.split()[-2:] for call in calls] == [
+        ["--device", "cuda:0"],
+        ["--device", "cuda:1"],
+    ]
+    assert all(call.count("--key_file") == 2 for call in calls)
+    logdir = (
+        recipe
+        / "exp"
+        / "asr"
+        / "inference_asr_model_valid.cer_ctc.ave"
+        / "two"
+        / "logdir"
+    )
+    parts = [(logdir / f"keys.{job}.scp").read_text() for job in (1, 2)]
+    assert parts == ["c 200\n", "b 300\na 100\n"]
+
+
+def test_a_job_that_fails_ends_the_script_and_its_bar(recipe, two_gpus):
+    (recipe / "broken").touch()
+    code, output = two_gpus()  # through a pipe: it would not come back with a bar left
+    assert code != 0 and "2 job(s) failed" in output
+
+
 def test_audio_of_several_channels(recipe, asr):
     """What the message advises is an option; perturbed speech has one channel already."""
     for name in ("train", "dev", "test"):
