@@ -73,7 +73,10 @@ def test_an_encoder_that_sees_the_padding_is_found_out(exp):
     assert load(exp).takes_padding
     conf = dict(input_layer="linear", output_size=32, linear_units=64, num_blocks=1)
     exchange_encoder(exp, "conformer", conf)
-    # From some version of 2026 on, its convolutions leave out the padding.
+    assert not load(exp).takes_padding
+    # From some version of 2026 on, its convolutions leave out the padding; the relative
+    # positions that are its default still count the frames of the batch.
+    exchange_encoder(exp, "conformer", {**conf, "rel_pos_type": "latest"})
     assert load(exp).takes_padding == (ESPNET > 202511)
 
 
