@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import product
+from multiprocessing import get_context
 
 import torch
 
@@ -81,7 +82,12 @@ def try_weights(
         _Task(posteriors, refs, replace(conf, ngram_weight=weight, word_bonus=bonus))
         for weight, bonus in product(weights, bonuses)
     ]
-    with ProcessPoolExecutor(min(nj, len(tasks)), initializer=_use_one_core) as pool:
+    # Not fork: a process that has started threads, as torch does, must not.
+    with ProcessPoolExecutor(
+        min(nj, len(tasks)),
+        mp_context=get_context("spawn"),
+        initializer=_use_one_core,
+    ) as pool:
         yield from pool.map(_try, tasks)
 
 
