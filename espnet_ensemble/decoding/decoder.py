@@ -6,9 +6,7 @@ utterances of similar length, read one batch ahead; the model's posteriors; a se
 
 import logging
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Protocol
@@ -29,7 +27,7 @@ from espnet_ensemble.decoding.model import CTCModel
 from espnet_ensemble.decoding.sources import UNREADABLE, Source
 from espnet_ensemble.decoding.words import WordFinder
 from espnet_ensemble.errors import EnsembleError
-from espnet_ensemble.feature_cache.shard import plan_batches
+from espnet_ensemble.feature_cache.shard import plan_batches, read_ahead
 from espnet_ensemble.frames import padding_mask
 
 _log = logging.getLogger(__name__)
@@ -193,7 +191,7 @@ class Decoder:
             )
 
     def _results(self, source: Source) -> Iterator[Decoded | Failed]:
-        for batch in _read_ahead(self._plan(source), source):
+        for batch in read_ahead(lambda x: _read(x, source), self._plan(source)):
             yield from (x for x in batch if isinstance(x, Failed))
             read = [x for x in batch if isinstance(x, _Speech)]
             for speech in (x for x in read if self._is_long(x, source)):
@@ -338,23 +336,6 @@ class _Keeper:
     def words(self) -> list[Word] | None:
         """All words, if they are wanted."""
         return None if self._finder is None else self._finder.words()
-
-
-def _read_ahead(
-    batches: Iterable[list[str]], source: Source
-) -> Iterator[list[_Speech | Failed]]:
-    """Read batches, one ahead of the one that is worked on."""
-    with ThreadPoolExecutor(1) as reader:
-        pending: deque = deque()
-        for batch in batches:
-            pending.append(reader.submit(_read_batch, batch, source))
-            if len(pending) > 1:
-                yield pending.popleft().result()
-        yield from (future.result() for future in pending)
-
-
-def _read_batch(batch: list[str], source: Source) -> list[_Speech | Failed]:
-    return [_read(utt_id, source) for utt_id in batch]
 
 
 def _read(utt_id: str, source: Source) -> _Speech | Failed:

@@ -7,12 +7,12 @@ The way of the data, each a generator over what the one before it gives:
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from os.path import abspath
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import torch
 from torch import Tensor
@@ -38,6 +38,8 @@ from espnet_ensemble.feature_cache.identity import (
 )
 from espnet_ensemble.files import atomic_write
 from espnet_ensemble.frontend_conf import FrontendConf
+
+Item = TypeVar("Item")
 
 # What PyTorch's own allocator says on a CPU, and what oneDNN does.
 _OUT_OF_MEMORY = (
@@ -309,10 +311,25 @@ def read_batches(
     batches: Iterable[list[str]], shard: Shard
 ) -> Iterator[list[Speech | NoFeats]]:
     """Read batches of a shard's audio, one ahead of the one that is worked on."""
+    return read_ahead(lambda utt_id: _read(utt_id, shard), batches)
+
+
+def read_ahead(
+    read: Callable[[str], Item], batches: Iterable[list[str]]
+) -> Iterator[list[Item]]:
+    """Read batches of utterances, one ahead of the one that is worked on.
+
+    Args:
+        read: Reads an utterance, in another thread.
+        batches: Ids of the utterances of each.
+
+    Yields:
+        What was read of each batch.
+    """
     with ThreadPoolExecutor(1) as reader:
         pending: deque = deque()
         for batch in batches:
-            pending.append(reader.submit(_read_batch, batch, shard))
+            pending.append(reader.submit(lambda ids: list(map(read, ids)), batch))
             if len(pending) > 1:
                 yield pending.popleft().result()
         yield from (future.result() for future in pending)
@@ -334,10 +351,6 @@ def write_records(
             yield NoFeats(item.utt_id, str(error))
         else:
             yield Record(item.utt_id, entry)
-
-
-def _read_batch(batch: list[str], shard: Shard) -> list[Speech | NoFeats]:
-    return [_read(utt_id, shard) for utt_id in batch]
 
 
 def _read(utt_id: str, shard: Shard) -> Speech | NoFeats:
