@@ -8,7 +8,7 @@ ESPnet takes.
 
 import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.frames import FrameGrid, padding_mask
 from espnet_ensemble.fusion import Concat, Fusion
 from espnet_ensemble.layers import Featurizer
-from espnet_ensemble.masking import BandMask
+from espnet_ensemble.masking import BandMask, MemberDropout
 from espnet_ensemble.normalization import find_normalization
 from espnet_ensemble.upstream.base import Upstream
 from espnet_ensemble.upstream.fingerprint import (
@@ -57,6 +57,7 @@ class Ensemble(Module):
         normalize: What brings every hidden state to one scale, before anything else is done
             with it: one of ``espnet_ensemble.normalization.NORMALIZATIONS``.
         feature_mask: Hides some of each upstream's features in training.
+        member_dropout: Hides whole upstreams in training.
 
     Raises:
         EnsembleError: If there is no upstream, their sample rates differ, or there is no
@@ -83,6 +84,7 @@ class Ensemble(Module):
         frozen: bool = True,
         normalize: str = "none",
         feature_mask: BandMask | None = None,
+        member_dropout: MemberDropout | None = None,
     ):
         super().__init__()
         if not upstreams:
@@ -115,6 +117,9 @@ class Ensemble(Module):
             layers = [Featurizer(len(u.layers)) for u in upstreams]
         self._normalize = find_normalization(normalize)
         self._feature_mask = feature_mask
+        self._member_dropout = member_dropout
+        #: Places of the upstreams that are used.
+        self.members: tuple[int, ...] = tuple(range(len(upstreams)))
         self.layers = ModuleList(layers)
         self.fusion = fusion or Concat([u.feature_size for u in upstreams])
 
@@ -126,6 +131,26 @@ class Ensemble(Module):
     def total_size(self) -> int:
         """Features per frame before fusion: of all layers of all upstreams."""
         return sum(map(sum, self.feature_sizes))
+
+    def select(self, members: Collection[int]) -> None:
+        """Use some of the upstreams from now on.
+
+        The others are not run, and their features are zero, as those of a member that
+        ``member_dropout`` hides. The size of the result stays.
+
+        Args:
+            members: Their places, counted from 0.
+
+        Raises:
+            EnsembleError: If there is none, or no such upstream.
+        """
+        known = range(len(self.upstreams))
+        if not members or not set(members) <= set(known):
+            raise EnsembleError(
+                f"members: expected at least one of {', '.join(map(str, known))}, found "
+                f"{', '.join(map(str, members)) or 'none'}"
+            )
+        self.members = tuple(sorted(set(members)))
 
     def forward(self, speech: Tensor, speech_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the fused features of speech: :meth:`extract`, then :meth:`fuse`.
@@ -158,8 +183,8 @@ class Ensemble(Module):
 
         Returns:
             For each upstream and each of its layers, (batch, frames, feature_size) in
-            float32, undefined at the padding; and the number of frames of each
-            utterance, (batch,).
+            float32, undefined at the padding, zero of those that are not used; and the
+            number of frames of each utterance, (batch,).
 
         Raises:
             ValueError: If a shape or a length is wrong, or a sample is not finite.
@@ -177,18 +202,18 @@ class Ensemble(Module):
         _check_finite(wavs)
         wavs, lengths = _resample(wavs, speech_lengths, self.fs, self.upstreams[0].fs)
 
-        hidden_states, num_frames = [], []
+        states, num_frames = {}, {}
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            for index, upstream in enumerate(self.upstreams):
-                states, frames = upstream(wavs, lengths)
-                hidden_states.append(
-                    [self._grid.repeat(state.float(), index) for state in states]
-                )
-                num_frames.append(frames)
+            for index in self.members:
+                found, num_frames[index] = self.upstreams[index](wavs, lengths)
+                states[index] = [self._grid.repeat(s.float(), index) for s in found]
         feats_lens = self._grid.num_frames(num_frames)
-        longest = int(feats_lens.max())
+        shape = (len(wavs), int(feats_lens.max()))
+        for index, sizes in enumerate(self.feature_sizes):
+            if index not in states:
+                states[index] = [wavs.new_zeros(*shape, size) for size in sizes]
         return [
-            [s[:, :longest] for s in states] for states in hidden_states
+            [s[:, : shape[1]] for s in states[index]] for index in sorted(states)
         ], feats_lens
 
     def fuse(self, hidden_states: HiddenStates, feats_lens: Tensor) -> Tensor:
@@ -207,9 +232,26 @@ class Ensemble(Module):
         ]
         if self._feature_mask and self.training:
             feats = [self._feature_mask(x) for x in feats]
-        fused = self.fusion(feats, feats_lens)
+        fused = self.fusion(self._hide_members(feats), feats_lens)
         padding = padding_mask(feats_lens, fused.size(1))
         return fused.masked_fill(padding.unsqueeze(-1), 0)
+
+    def _hide_members(self, feats: list[Tensor]) -> list[Tensor]:
+        """Set the features of upstreams to zero that are not used, or are left out."""
+        dropout = self._member_dropout if self.training else None
+        if dropout is None and len(self.members) == len(feats):
+            return feats
+        kept = torch.zeros(
+            len(feats[0]), len(feats), dtype=torch.bool, device=feats[0].device
+        )
+        kept[:, list(self.members)] = True
+        if dropout is not None:
+            kept = dropout(kept)
+        # Not multiplied: what is not finite would stay.
+        return [
+            x.masked_fill(~own.view(-1, 1, 1), 0)
+            for x, own in zip(feats, kept.unbind(dim=1), strict=True)
+        ]
 
     def split(self, feats: Tensor) -> HiddenStates:
         """Take apart the features of all upstreams, one after the other.

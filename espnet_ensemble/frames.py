@@ -1,7 +1,7 @@
 """Frames: which of a batch are padding, and one frame grid for several upstreams."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,7 +43,7 @@ class FrameGrid:
         FrameGrid(hop_length=320, repeats=(1, 2))
         >>> grid.repeat(torch.tensor([[1.0], [2.0]]), upstream=1).flatten().tolist()
         [1.0, 1.0, 2.0, 2.0]
-        >>> grid.num_frames([torch.tensor([5, 4]), torch.tensor([2, 2])]).tolist()
+        >>> grid.num_frames({0: torch.tensor([5, 4]), 1: torch.tensor([2, 2])}).tolist()
         [4, 4]
     """
 
@@ -69,16 +69,16 @@ class FrameGrid:
         repeats = self.repeats[upstream]
         return feats if repeats == 1 else feats.repeat_interleave(repeats, dim=-2)
 
-    def num_frames(self, num_frames: Sequence[Tensor]) -> Tensor:
+    def num_frames(self, num_frames: Mapping[int, Tensor]) -> Tensor:
         """Count the frames that utterances have on the grid.
 
         Args:
-            num_frames: Those that each upstream gives them, (batch,).
+            num_frames: Index of an upstream -> the frames that it gives them, (batch,).
 
         Returns:
             (batch,)
         """
         on_grid = [
-            frames * n for frames, n in zip(num_frames, self.repeats, strict=True)
+            frames * self.repeats[upstream] for upstream, frames in num_frames.items()
         ]
         return torch.stack(on_grid).amin(dim=0)

@@ -1,11 +1,11 @@
 """What ``frontend_conf`` means: its keys and defaults, and what is made of it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.errors import EnsembleError, name_keys
 from espnet_ensemble.files import check_keys
 from espnet_ensemble.upstream.registry import UpstreamConf
 
@@ -30,6 +30,8 @@ class FrontendConf:
             ``espnet_ensemble.normalization.NORMALIZATIONS``.
         feature_mask: Options of :class:`espnet_ensemble.masking.BandMask`, which hides some
             of each upstream's features in training; None: all are seen.
+        member_dropout: Probability of hiding a whole upstream of an utterance in training
+            (:class:`espnet_ensemble.masking.MemberDropout`).
         fs: Sample rate of the speech, in Hz.
         frozen: Whether upstreams keep their weights.
         dtype: Type that frozen upstreams compute in, one of :data:`DTYPES`. The features
@@ -50,6 +52,7 @@ class FrontendConf:
     fusion_conf: Mapping[str, Any] = field(default_factory=dict)
     normalize: str = "none"
     feature_mask: Mapping[str, Any] | None = None
+    member_dropout: float = 0.0
     fs: int = 16000
     frozen: bool = True
     dtype: str = "float32"
@@ -116,6 +119,7 @@ class FrontendConf:
                 fusion_conf={},
                 normalize="none",
                 feature_mask=None,
+                member_dropout=0.0,
             )
             for upstream in self.upstreams
         ]
@@ -123,6 +127,45 @@ class FrontendConf:
     def absolute(self) -> "FrontendConf":
         """The same, also in another working directory."""
         return replace(self, upstreams=tuple(u.absolute() for u in self.upstreams))
+
+    @property
+    def member_names(self) -> list[str]:
+        """What a user calls each upstream, shorter than its name; no two are alike.
+
+        Example:
+            >>> conf = FrontendConf.parse({"upstreams": ["up/wavlm", "up/hubert", "up/wavlm"]})
+            >>> conf.member_names
+            ['wavlm', 'hubert', 'wavlm-2']
+        """
+        tags = [_upstream_tag(upstream) for upstream in self.upstreams]
+        numbers = [tags[:index].count(tag) + 1 for index, tag in enumerate(tags)]
+        return [
+            tag if number == 1 else f"{tag}-{number}"
+            for tag, number in zip(tags, numbers, strict=True)
+        ]
+
+    def find_members(self, names: Iterable[str]) -> list[int]:
+        """Find upstreams by what :attr:`member_names` calls them.
+
+        Returns:
+            Their places, in ascending order.
+
+        Raises:
+            EnsembleError: If there is none of a name, or no name.
+
+        Example:
+            >>> conf = FrontendConf.parse({"upstreams": ["up/wavlm", "up/hubert"]})
+            >>> conf.find_members(["hubert"])
+            [1]
+        """
+        known, names = self.member_names, set(names)
+        unknown = sorted(names.difference(known))
+        if unknown or not names:
+            found = name_keys(unknown) if unknown else "none"
+            raise EnsembleError(
+                f"members: expected some of {', '.join(known)}, found {found}"
+            )
+        return [index for index, name in enumerate(known) if name in names]
 
     @property
     def tag(self) -> str:
@@ -178,7 +221,7 @@ class FrontendConf:
         import torch
 
         from espnet_ensemble.fusion import build_fusion
-        from espnet_ensemble.masking import BandMask
+        from espnet_ensemble.masking import BandMask, MemberDropout
         from espnet_ensemble.upstream.registry import load_upstream
 
         upstreams = [load_upstream(conf, self.download_dir) for conf in self.upstreams]
@@ -196,6 +239,9 @@ class FrontendConf:
             "normalize": self.normalize,
             "feature_mask": (
                 None if self.feature_mask is None else BandMask(**self.feature_mask)
+            ),
+            "member_dropout": (
+                MemberDropout(self.member_dropout) if self.member_dropout else None
             ),
         }
 

@@ -1,4 +1,4 @@
-"""SpecAugment's masks along the features, of each upstream by itself."""
+"""What is hidden in training: some of each upstream's features, or whole upstreams."""
 
 from dataclasses import dataclass
 
@@ -61,3 +61,49 @@ class BandMask:
         channels = torch.arange(size, device=feats.device)
         bands = (starts.round() <= channels) & (channels < (starts + widths).round())
         return feats.masked_fill(bands.any(dim=1).unsqueeze(1), 0)
+
+
+@dataclass(frozen=True)
+class MemberDropout:
+    """Hides whole upstreams in training, other ones of each utterance, and never all.
+
+    ModDrop (Neverova et al., TPAMI 2016, arXiv 1501.00102), with upstreams for its
+    modalities: each is hidden by itself. Where that would hide all, one of them stays, and
+    each is as likely to be it.
+
+    Args:
+        probability: Of hiding an upstream; at least 0, below 1.
+
+    Raises:
+        EnsembleError: If it is out of range.
+
+    Example:
+        >>> dropout = MemberDropout(0.9)
+        >>> kept = dropout(torch.ones(1000, 3, dtype=torch.bool))
+        >>> kept.sum(dim=1).min(), torch.isclose(kept.float().mean(), torch.tensor(0.34), atol=0.03)
+        (tensor(1), tensor(True))
+    """
+
+    probability: float
+
+    def __post_init__(self):
+        p = self.probability
+        if not (isinstance(p, (int, float)) and 0 <= p < 1):
+            raise EnsembleError(
+                "member_dropout: expected a probability, at least 0 and below 1, found "
+                f"{p!r}"
+            )
+
+    def __call__(self, members: Tensor) -> Tensor:
+        """Draw which upstreams stay.
+
+        Args:
+            members: Those that there are of each utterance, bool, (batch, upstream); at
+                least one of each.
+
+        Returns:
+            Those of them that stay, bool, (batch, upstream); at least one of each.
+        """
+        draws = torch.rand(members.shape, device=members.device)
+        draws = draws.masked_fill(~members, -1)
+        return (draws >= self.probability) | (draws == draws.amax(dim=1, keepdim=True))

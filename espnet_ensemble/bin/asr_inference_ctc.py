@@ -172,6 +172,13 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         "--bpemodel", type=str_or_none, help="default: what it was trained with"
     )
     group.add_argument(
+        "--members",
+        type=_names,
+        metavar="NAME,NAME",
+        help="use these of its frontend's upstreams, such as wavlm_large; for a model "
+        "that was trained with member_dropout (default: all)",
+    )
+    group.add_argument(
         "--ngpu", type=int, default=0, help="0: CPU; 1: GPU (default: %(default)s)"
     )
     group.add_argument(
@@ -185,6 +192,10 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         default="float32",
         help="type that it computes in (default: %(default)s)",
     )
+
+
+def _names(value: str) -> list[str]:
+    return value.split(",")
 
 
 def _add_search_options(parser: argparse.ArgumentParser) -> None:
@@ -253,6 +264,8 @@ def _work(args: argparse.Namespace) -> None:
     sets, conf = _data_sets(args), _decode_conf(args)
     _takes_beam(args)  # complains before the model is loaded
     model = _load_model(args)
+    if args.members is not None:
+        model.select_members(args.members)
     for data in sets:
         if data.kind == "feature_cache":
             _check_features(data, model)
@@ -263,6 +276,7 @@ def _work(args: argparse.Namespace) -> None:
         "device": str(model.device),
         "dtype": args.dtype,
         "threads": torch.get_num_threads(),
+        **({} if args.members is None else {"members": args.members}),
     }
     with logging_redirect_tqdm():
         for data in sets:

@@ -50,6 +50,46 @@ def bare_features(folder, wav):
     return AutoModel.from_pretrained(folder).eval()(**inputs).last_hidden_state[0]
 
 
+class TestMembers:
+    """An ensemble that uses some of its upstreams."""
+
+    @torch.no_grad()
+    def test_the_others_are_not_run_and_their_features_are_zero(
+        self, pair, slow_hubert, speech, monkeypatch
+    ):
+        ensemble = build([*pair, {"name": slow_hubert, "layer": [1, 2]}])
+        expected, _ = ensemble(*speech)
+        ensemble.select([0, 2])
+        monkeypatch.setattr(ensemble.upstreams[1], "forward", None)
+        feats, _ = ensemble(*speech)
+        kept = torch.tensor([1.0, 0.0, 1.0]).repeat_interleave(32)
+        frames = min(feats.size(1), expected.size(1))
+        torch.testing.assert_close(feats[:, :frames], expected[:, :frames] * kept)
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("fusion", FUSIONS)
+    @pytest.mark.parametrize("normalize", ["none", "utterance"])
+    def test_speech_and_cached_features_of_all_give_the_same(
+        self, fusion, normalize, pair, speech
+    ):
+        ensemble = build(pair, fusion=fusion, normalize=normalize)
+        states, feats_lens = ensemble.extract(*speech)
+        whole = ensemble.fuse(states, feats_lens)
+        ensemble.select([1])
+        cached = ensemble.fuse(states, feats_lens)
+        torch.testing.assert_close(ensemble(*speech)[0], cached)
+        assert not torch.allclose(cached, whole)
+        ensemble.select([0, 1])
+        assert torch.equal(ensemble.fuse(states, feats_lens), whole)
+
+    @pytest.mark.parametrize("members", [[], [2], [0, -1]])
+    def test_there_must_be_some(self, members, pair):
+        with pytest.raises(
+            EnsembleError, match="members: expected at least one of 0, 1"
+        ):
+            build(pair).select(members)
+
+
 class TestFeatures:
     @torch.no_grad()
     def test_concatenates_what_transformers_gives_each_utterance(self, models, speech):

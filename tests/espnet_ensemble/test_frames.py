@@ -37,4 +37,4 @@ def test_frames_are_repeated_along_the_axis_before_the_last(shape):
 def test_an_utterance_has_the_frames_of_the_upstream_that_gives_it_fewest():
     grid = FrameGrid.common([320, 160])
     frames = [torch.tensor([3, 2, 7]), torch.tensor([5, 5, 14])]
-    assert grid.num_frames(frames).tolist() == [5, 4, 14]
+    assert grid.num_frames(dict(enumerate(frames))).tolist() == [5, 4, 14]

@@ -36,6 +36,7 @@ def test_sample_rate(fs, expected):
 
 def test_a_member_keeps_all_but_what_becomes_of_its_features():
     changed = {"fusion": "sum", "normalize": "utterance", "feature_mask": {}}
+    changed["member_dropout"] = 0.3
     kept = {"fs": 8000, "dtype": "float16", "download_dir": "x"}
     conf = parse("a/b", "c/d", **changed, **kept)
     members = conf.members()
@@ -43,6 +44,7 @@ def test_a_member_keeps_all_but_what_becomes_of_its_features():
     for member in members:
         assert (member.fusion, member.fusion_conf) == ("concat", {})
         assert (member.normalize, member.feature_mask) == ("none", None)
+        assert member.member_dropout == 0
         assert (member.fs, member.dtype, member.download_dir) == (8000, "float16", "x")
 
 
@@ -130,3 +132,17 @@ def test_upstream_without_name(entry):
 def test_wrong_options(conf, message):
     with pytest.raises(EnsembleError, match=message):
         FrontendConf.parse(conf)
+
+
+def test_members_are_found_by_name():
+    layers = [{"name": "up/wavlm", "layer": 8}, "up/wavlm"]
+    conf = parse("up/wavlm", "facebook/hubert-base", *layers)
+    names = ["wavlm", "hubert-base", "wavlm-layer8", "wavlm-2"]
+    assert conf.member_names == names
+    assert conf.find_members([names[3], names[1], names[1]]) == [1, 3]
+    with pytest.raises(
+        EnsembleError, match="members: expected some of wavlm, hubert-base.* 'hubert'"
+    ):
+        conf.find_members(["wavlm", "hubert"])
+    with pytest.raises(EnsembleError, match="found none"):
+        conf.find_members([])

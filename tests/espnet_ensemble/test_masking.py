@@ -1,9 +1,13 @@
+import math
+from collections import Counter
+from itertools import product
+
 import pytest
 import torch
 
-from espnet_ensemble import FrontendConf
+from espnet_ensemble import EnsembleFrontend, FrontendConf
 from espnet_ensemble.errors import EnsembleError
-from espnet_ensemble.masking import BandMask
+from espnet_ensemble.masking import BandMask, MemberDropout
 
 DRAWS = 1000
 
@@ -60,3 +64,66 @@ def test_hides_features_of_each_upstream_in_training_alone(
 def test_out_of_range(conf, message):
     with pytest.raises(EnsembleError, match=f"feature_mask: {message}"):
         BandMask(**conf)
+
+
+def exact_shares(probability, num_members):
+    """The share of utterances that keep each set of members, counted by hand."""
+    shares = {}
+    for kept in product([False, True], repeat=num_members):
+        share = math.prod(1 - probability if k else probability for k in kept)
+        if any(kept):
+            shares[kept] = shares.get(kept, 0) + share
+            continue
+        for member in range(num_members):  # one stays, each as likely
+            single = tuple(m == member for m in range(num_members))
+            shares[single] = shares.get(single, 0) + share / num_members
+    return shares
+
+
+@pytest.mark.parametrize("probability", [0.2, 0.6])
+def test_members_are_hidden_each_by_itself_and_never_all(probability):
+    torch.manual_seed(0)
+    kept = MemberDropout(probability)(torch.ones(20000, 3, dtype=torch.bool))
+    found = Counter(map(tuple, kept.tolist()))
+    expected = exact_shares(probability, 3)
+    assert found.keys() <= expected.keys()
+    for members, share in expected.items():
+        assert found[members] / 20000 == pytest.approx(share, abs=0.01)
+
+
+def test_members_that_are_not_there_stay_away():
+    members = torch.tensor([[True, False, True]] * 100)
+    kept = MemberDropout(0.9)(members)
+    assert not kept[:, 1].any()
+    assert kept.any(dim=1).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["audio", "cached"])
+def test_hidden_members_are_zero_in_training_under_a_seed(
+    kind, tiny_wavlm, tiny_hubert, speech
+):
+    conf = {"upstreams": [tiny_wavlm, tiny_hubert]}
+    expected, feats_lens = EnsembleFrontend(**conf)(*speech)
+    frontend = EnsembleFrontend(**conf, member_dropout=0.5)
+    inputs = speech if kind == "audio" else (expected, feats_lens)
+    assert torch.equal(frontend.eval()(*inputs)[0], expected)
+    drawn = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        drawn += [frontend.train()(*inputs)[0] for _ in range(8)]
+    assert all(map(torch.equal, drawn[:8], drawn[8:]))
+    found = set()
+    for feats in drawn[:8]:
+        for ours, theirs in zip(feats, expected, strict=True):
+            kept = [bool(half.any()) for half in ours.split(32, dim=-1)]
+            parts = zip(theirs.split(32, dim=-1), kept, strict=True)
+            assert torch.equal(ours, torch.cat([h * k for h, k in parts], dim=-1))
+            found.add(tuple(kept))
+    assert found == {(True, True), (True, False), (False, True)}
+
+
+@pytest.mark.parametrize("probability", [1, -0.1, "half"])
+def test_dropout_out_of_range(probability):
+    with pytest.raises(EnsembleError, match="member_dropout: expected a probability"):
+        MemberDropout(probability)

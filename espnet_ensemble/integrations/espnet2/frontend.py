@@ -27,6 +27,8 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
             ``espnet_ensemble.normalization.NORMALIZATIONS``.
         feature_mask: Options of :class:`~espnet_ensemble.masking.BandMask`, which hides some
             of each upstream's features in training; None: all are seen.
+        member_dropout: Probability of hiding a whole upstream of an utterance in training;
+            one stays in any case.
         fs: Sample rate of the speech, in Hz (or "16k"). Speech at another rate than the
             upstreams' is resampled.
         frozen: Whether upstreams keep their weights. False makes them ordinary
@@ -55,6 +57,7 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
         fusion_conf: dict[str, Any] | None = None,
         normalize: str = "none",
         feature_mask: dict[str, Any] | None = None,
+        member_dropout: float = 0.0,
         fs: int | str = 16000,
         frozen: bool = True,
         dtype: str = "float32",
@@ -67,6 +70,7 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
                 "fusion_conf": fusion_conf,
                 "normalize": normalize,
                 "feature_mask": feature_mask,
+                "member_dropout": member_dropout,
                 "fs": fs,
                 "frozen": frozen,
                 "dtype": dtype,

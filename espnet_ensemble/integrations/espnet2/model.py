@@ -2,7 +2,7 @@
 
 import logging
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from espnet_ensemble.decoding.vocabulary import Vocabulary
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import PathLike, read_yaml
+from espnet_ensemble.frontend_conf import FrontendConf
 
 #: What people call them -> torch's.
 DTYPES = {
@@ -86,6 +87,34 @@ class ESPnetCTCModel:
         return bool(num_frames[1] == expected) and torch.allclose(
             found, alone[0, :expected], atol=self._tolerance
         )
+
+    @property
+    def member_names(self) -> list[str]:
+        """What its frontend's upstreams are called.
+
+        Raises:
+            EnsembleError: If its frontend is not ``ensemble``.
+        """
+        return self._frontend_conf.member_names
+
+    def select_members(self, names: Iterable[str]) -> None:
+        """Use some upstreams of the frontend from now on; the others' features are zero.
+
+        Args:
+            names: Some of :attr:`member_names`.
+
+        Raises:
+            EnsembleError: If there is none of a name, or the frontend is not ``ensemble``.
+        """
+        self.model.frontend.select(self._frontend_conf.find_members(names))
+
+    @property
+    def _frontend_conf(self) -> FrontendConf:
+        if self.config.frontend != "ensemble":
+            raise EnsembleError(
+                f"members: expected the frontend ensemble, found {self.config.frontend}"
+            )
+        return FrontendConf.parse(self.config.frontend_conf)
 
     @property
     def _weight(self) -> Tensor:

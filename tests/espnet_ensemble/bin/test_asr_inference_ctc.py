@@ -1,6 +1,7 @@
 """Decoding of data sets with a CTC model."""
 
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,9 +48,9 @@ def read(output_dir, n=1):
     return {name: read_table(output_dir / f"{n}best_recog" / name) for name in FILES}
 
 
-def loop(exp, data):
+def loop(exp, data, model=None):
     """One utterance after the other, one frame after the other."""
-    model = load_ctc_model(None, exp / "valid.ave_2best.pth")
+    model = model or load_ctc_model(None, exp / "valid.ave_2best.pth")
     found = {name: {} for name in FILES}
     for utt_id, path in read_table(data / "wav.scp").items():
         samples = torch.from_numpy(soundfile.read(path, dtype="float32")[0])
@@ -108,15 +109,20 @@ def test_several_sets_in_one_process(exp, data, tmp_path):
     assert (summary["search"], summary["device"]) == ("greedy", "cpu")
 
 
-def test_cached_features_give_what_audio_gives(exp, data, tmp_path, capsys):
+def _cache(exp, data, capsys):
+    """Extract the features of a model's upstreams."""
     extract.main(
         [
-            *("--data_dir", str(data), "--cache_dir", str(tmp_path / "feats")),
+            *("--data_dir", str(data), "--cache_dir", f"{data.parent}/feats"),
             *("--frontend_conf", str(exp / "config.yaml"), "--nj", "1", "--ngpu", "0"),
             *("--storage", "float32"),
         ]
     )
-    path = capsys.readouterr().out.splitlines()[-1]
+    return capsys.readouterr().out.splitlines()[-1]
+
+
+def test_cached_features_give_what_audio_gives(exp, data, tmp_path, capsys):
+    path = _cache(exp, data, capsys)
     options = {"path": path, "kind": "feature_cache"}
     found = decode(exp, data, tmp_path / "out", **options)
     check(found, loop(exp, data))
@@ -133,6 +139,31 @@ def test_cached_features_give_what_audio_gives(exp, data, tmp_path, capsys):
     with pytest.raises(SystemExit, match="1"):
         decode(exp, data, tmp_path / "others", **options)
     assert not (tmp_path / "others").exists()
+
+
+@pytest.mark.parametrize("kind", ["sound", "feature_cache"])
+def test_some_of_the_members(kind, build_model, data, tmp_path, models, capsys):
+    exp = tmp_path / "exp"
+    build_model(exp, [models("WavLM"), models("Hubert")], fusion="projection")
+    options = {"kind": kind, "path": _cache(exp, data, capsys)}
+    if kind == "sound":
+        options["path"] = None
+    name = Path(models("Hubert")).name
+    found = decode(exp, data, tmp_path / "out", "--members", name, **options)
+    assert found["score"] != decode(exp, data, tmp_path / "all", **options)["score"]
+    summary = yaml.safe_load((tmp_path / "out" / "decoding.yaml").read_text())
+    assert summary["members"] == [name]
+
+    model = load_ctc_model(None, exp / "valid.ave_2best.pth")
+    model.model.frontend.select([1])
+    check(found, loop(exp, data, model))
+
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="1"):
+        decode(exp, data, tmp_path / "out", "--members", "xlsr", **options)
+    assert f"expected some of {Path(models('WavLM')).name}, {name}, found 'xlsr'" in (
+        capsys.readouterr().err
+    )
 
 
 def test_words_have_times_and_confidences(exp, data, tmp_path):
