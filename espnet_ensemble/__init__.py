@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from espnet_ensemble.frontend_conf import FrontendConf
     from espnet_ensemble.integrations.espnet2.encoder import IdentityEncoder
     from espnet_ensemble.integrations.espnet2.frontend import EnsembleFrontend
+    from espnet_ensemble.integrations.espnet2.pretrained import pretrained
     from espnet_ensemble.integrations.espnet2.registration import register
     from espnet_ensemble.upstream import Upstream, UpstreamConf, load_upstream
 
@@ -35,6 +36,7 @@ __all__ = [
     "UpstreamConf",
     "__version__",
     "load_upstream",
+    "pretrained",
     "register",
 ]
 
@@ -48,6 +50,7 @@ _LAZY = {
     "Upstream": "upstream",
     "UpstreamConf": "upstream",
     "load_upstream": "upstream",
+    "pretrained": "integrations.espnet2.pretrained",
     "register": "integrations.espnet2.registration",
 }
 

@@ -151,3 +151,14 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def working_directory(path: PathLike) -> Iterator[None]:
+    """Let relative paths be from a folder, in all threads of the process, for a while."""
+    before = os.getcwd()
+    os.chdir(path)
+    try:
+        yield
+    finally:
+        os.chdir(before)

@@ -25,6 +25,7 @@ LEVELS = [
     ["frontend_conf"],
     ["feature_cache"],
     ["decoding"],
+    ["serving"],
     ["integrations", "testing"],
     ["espnet_ensemble"],
     ["recipes"],

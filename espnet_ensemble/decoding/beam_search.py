@@ -1,6 +1,7 @@
 """Beam search over batches, with all that may count: read from the files a user gives."""
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,8 +65,20 @@ class BeamSearch:
     ):
         self.name = f"beam {conf.options.beam_size}"
         self._options, self._nbest, self._blank_id = conf.options, nbest, blank_id
+        self._tokens, self._conf = tokens, conf
         self._scorers = _make_scorers(tokens, conf)
         self._of_utt = _read_utt2hotwords(tokens, conf)
+
+    def with_hotwords(self, phrases: Sequence[str]) -> "BeamSearch":
+        """The same search, which raises these words and phrases, too.
+
+        Raises:
+            EnsembleError: If the tokens cannot spell one.
+        """
+        search = copy(self)
+        scorer = HotWordsScorer(phrases, self._tokens, self._conf.hotwords_weight)
+        search._scorers = [*self._scorers, scorer]
+        return search
 
     def __call__(
         self, utt_ids: Sequence[str], log_probs: Tensor, lengths: Tensor

@@ -176,7 +176,7 @@ class Decoder:
         """
         num_decoded = 0
         failed: Failed | None = None
-        for result in self._results(source):
+        for result in self.results(source):
             if isinstance(result, Failed):
                 if not self._conf.skip:
                     raise EnsembleError(f"{result.utt_id}: {result.reason}")
@@ -190,7 +190,15 @@ class Decoder:
                 f"no utterance could be decoded; {failed.utt_id}: {failed.reason}"
             )
 
-    def _results(self, source: Source) -> Iterator[Decoded | Failed]:
+    def results(self, source: Source) -> Iterator[Decoded | Failed]:
+        """Decode a data set as :meth:`decode` does, whatever cannot be decoded.
+
+        Args:
+            source: Its speech.
+
+        Yields:
+            What became of each utterance, the longest first.
+        """
         for batch in read_ahead(lambda x: _read(x, source), self._plan(source)):
             yield from (x for x in batch if isinstance(x, Failed))
             read = [x for x in batch if isinstance(x, _Speech)]
