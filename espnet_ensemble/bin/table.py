@@ -21,7 +21,7 @@ from espnet_ensemble.recipes.tables.experiments import (
     Setup,
 )
 from espnet_ensemble.recipes.tables.listing import list_commands, list_experiments
-from espnet_ensemble.recipes.tables.report import collect, summary, write_report
+from espnet_ensemble.recipes.tables.report import collect, summary
 from espnet_ensemble.recipes.tables.runs import SystemRun, run_systems
 from espnet_ensemble.recipes.tables.systems import (
     PARTS,
@@ -31,6 +31,7 @@ from espnet_ensemble.recipes.tables.systems import (
     select,
 )
 from espnet_ensemble.recipes.tables.variants import DEFAULT_VARIANT, VARIANTS
+from espnet_ensemble.recipes.tables.writing import write_report
 
 
 def get_parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""The results of a table: in Markdown, and as charts."""
+"""The results of a table, and their page in Markdown."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,6 @@ from statistics import fmean
 
 from tabulate import tabulate
 
-from espnet_ensemble.files import write_text
 from espnet_ensemble.recipes.tables.comparison import (
     Group,
     Means,
@@ -194,26 +193,6 @@ def _rivals(results: Sequence[SystemResult]) -> Iterator[SystemResult]:
 def _valid_cer(result: SystemResult) -> float:
     """The lowest character error rate of the validation set."""
     return min((e.valid_cer for run in result.runs for e in run.epochs), default=1.0)
-
-
-def write_report(report: TableReport, folder: Path) -> list[Path]:
-    """Write ``<name>.md``, ``<name>.png`` and, if anything has trained, its curves.
-
-    Returns:
-        The files.
-    """
-    # Takes seconds: who only lists systems need not wait.
-    from espnet_ensemble.recipes.tables.charts import draw_curves, draw_rates
-
-    folder.mkdir(parents=True, exist_ok=True)
-    charts = [folder / f"{report.name}.png"]
-    draw_rates(report, charts[0])
-    if any(run.epochs for result in report.results for run in result.runs):
-        charts.append(folder / f"{report.name}_curves.png")
-        draw_curves(report, charts[1])
-    text = folder / f"{report.name}.md"
-    write_text(text, render(report, [chart.name for chart in charts]))
-    return [text, *charts]
 
 
 def render(report: TableReport, charts: Sequence[str]) -> str:
