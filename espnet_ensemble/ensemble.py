@@ -17,7 +17,7 @@ from torch.nn import Module, ModuleList
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.frames import FrameGrid, padding_mask
 from espnet_ensemble.fusion import Concat, Fusion
-from espnet_ensemble.layers import Featurizer
+from espnet_ensemble.layers import Featurizer, LayerStack
 from espnet_ensemble.masking import BandMask, MemberDropout
 from espnet_ensemble.normalization import find_normalization
 from espnet_ensemble.upstream.base import Upstream
@@ -48,7 +48,8 @@ class Ensemble(Module):
     Args:
         upstreams: At least one, all of one sample rate.
         layers: For each upstream, what makes one of the hidden states of its layers; None:
-            :class:`~espnet_ensemble.layers.Featurizer`.
+            :class:`~espnet_ensemble.layers.Featurizer`, or
+            :class:`~espnet_ensemble.layers.LayerStack` where the fusion takes all layers.
         fusion: Combines the upstreams' features; None: concatenation.
         fs: Sample rate of the speech, in Hz; None: that of the upstreams. Speech at
             another rate is resampled (which needs torchaudio).
@@ -113,15 +114,19 @@ class Ensemble(Module):
         self.hop_length = self._grid.hop_length * self.fs // upstreams[0].fs
         #: Feature size of every hidden state, for each upstream: those of its layers.
         self.feature_sizes = [[u.feature_size] * len(u.layers) for u in upstreams]
+        fusion = fusion or Concat([u.feature_size for u in upstreams])
         if layers is None:
-            layers = [Featurizer(len(u.layers)) for u in upstreams]
+            stacks = fusion.takes_layers
+            layers = [
+                LayerStack() if stacks else Featurizer(len(u.layers)) for u in upstreams
+            ]
         self._normalize = find_normalization(normalize)
         self._feature_mask = feature_mask
         self._member_dropout = member_dropout
         #: Places of the upstreams that are used.
         self.members: tuple[int, ...] = tuple(range(len(upstreams)))
         self.layers = ModuleList(layers)
-        self.fusion = fusion or Concat([u.feature_size for u in upstreams])
+        self.fusion = fusion
 
     def output_size(self) -> int:
         """Number of features per frame."""

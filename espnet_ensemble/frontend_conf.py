@@ -230,7 +230,8 @@ class FrontendConf:
                 upstream.probe()  # as exact as without, so that probes can be compared
                 upstream.to(getattr(torch, self.dtype))
         sizes = [upstream.feature_size for upstream in upstreams]
-        fusion = build_fusion(self.fusion, sizes, **self.fusion_conf)
+        num_layers = [len(upstream.layers) for upstream in upstreams]
+        fusion = build_fusion(self.fusion, sizes, num_layers, **self.fusion_conf)
         return {
             "upstreams": upstreams,
             "fusion": fusion,

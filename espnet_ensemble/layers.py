@@ -90,3 +90,23 @@ class Featurizer(torch.nn.Module):
             return hidden_states[0]
         weights = self.weights.softmax(dim=0)
         return torch.einsum("l,lbtf->btf", weights, torch.stack(hidden_states))
+
+
+class LayerStack(torch.nn.Module):
+    """All hidden states of an upstream side by side, for who combines them itself.
+
+    Example:
+        >>> LayerStack()([torch.zeros(1, 1, 2), torch.ones(1, 1, 2)]).tolist()
+        [[[0.0, 0.0, 1.0, 1.0]]]
+    """
+
+    def forward(self, hidden_states: list[Tensor]) -> Tensor:
+        """Concatenate the hidden states.
+
+        Args:
+            hidden_states: One tensor per hidden state, (batch, time, feature).
+
+        Returns:
+            (batch, time, hidden states * feature)
+        """
+        return torch.cat(hidden_states, dim=-1)

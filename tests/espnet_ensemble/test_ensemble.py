@@ -90,6 +90,24 @@ class TestMembers:
             build(pair).select(members)
 
 
+class TestLayers:
+    """All layers of all upstreams in one fusion."""
+
+    @torch.no_grad()
+    def test_a_convolution_over_them_gets_each_hidden_state(self, pair, speech):
+        upstreams = [{"name": name, "layer": "weighted_sum"} for name in pair]
+        ensemble = build(upstreams, fusion="layer_conv", normalize="layer_norm")
+        assert not list(ensemble.layers.parameters())
+        states, feats_lens = ensemble.extract(*speech)
+        fused = ensemble.fuse(states, feats_lens)
+        normal = torch.nn.functional.layer_norm
+        feats = [torch.cat([normal(s, [32]) for s in own], dim=-1) for own in states]
+        expected = ensemble.fusion(feats, feats_lens)
+        for ours, theirs, frames in zip(fused, expected, feats_lens, strict=True):
+            torch.testing.assert_close(ours[:frames], theirs[:frames])
+        assert ensemble.output_size() == fused.size(2)
+
+
 class TestFeatures:
     @torch.no_grad()
     def test_concatenates_what_transformers_gives_each_utterance(self, models, speech):
@@ -274,7 +292,8 @@ class TestFrozen:
         model.linear(ensemble(*speech)[0]).square().sum().backward()
         assert all(p.grad is not None for p in model.parameters())
         names = [n for n, _ in ensemble.named_parameters()]
-        assert ("layers.0.weights" in names) == (layer == "weighted_sum")
+        averages = layer == "weighted_sum" and not ensemble.fusion.takes_layers
+        assert ("layers.0.weights" in names) == averages
         for upstream in ensemble.upstreams:
             assert all(p.grad is None for p in upstream.parameters())
 

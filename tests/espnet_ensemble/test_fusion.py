@@ -76,13 +76,186 @@ def test_attention_equals_loop_over_frames():
             torch.testing.assert_close(out[b, t], expected)
 
 
-@pytest.mark.parametrize("name", ["sum", "weighted_sum", "attention"])
+@torch.no_grad()
+@pytest.mark.parametrize("gate_per", ["frame", "utterance"])
+def test_gate_equals_loop_over_frames(gate_per):
+    feats = features([4, 6])
+    fusion = build_fusion("gate", [4, 6], gate_per=gate_per, gate_dim=8)
+    out = fusion(feats, LENGTHS)
+    assert fusion.output_size == 10
+    for b, length in enumerate(LENGTHS):
+        frames = [torch.cat([x[b, t] for x in feats]) for t in range(length)]
+        mean = sum(frames) / length
+        for t, frame in enumerate(frames):
+            hidden = torch.tanh(
+                fusion.gate[0](mean if gate_per == "utterance" else frame)
+            )
+            scores = fusion.gate[2](hidden).exp()
+            first, second = 2 * scores / scores.sum()
+            expected = torch.cat([feats[0][b, t] * first, feats[1][b, t] * second])
+            torch.testing.assert_close(out[b, t], expected)
+
+
+@torch.no_grad()
+def test_a_gate_that_counts_all_the_same_is_concatenation():
+    feats = features(SIZES)
+    fusion = build_fusion("gate", SIZES)
+    for parameter in fusion.gate[2].parameters():
+        parameter.zero_()
+    torch.testing.assert_close(fusion(feats, LENGTHS), torch.cat(feats, dim=-1))
+
+
+@torch.no_grad()
+def test_time_shift_equals_loop_over_frames():
+    feats = features([4, 6])
+    fusion = build_fusion("time_shift", [4, 6], kernel_size=3)
+    torch.testing.assert_close(fusion(feats, LENGTHS), torch.cat(feats, dim=-1))
+    for kernel in fusion.kernels:
+        kernel.normal_()
+    out = fusion(feats, LENGTHS)
+    for b, length in enumerate(LENGTHS):
+        for t in range(length):
+            expected = []
+            for x, kernel in zip(feats, fusion.kernels, strict=True):
+                around = [u for u in (t - 1, t, t + 1) if 0 <= u < length]
+                found = sum(kernel[u - t + 1] * x[b, u] for u in around)
+                expected.append(x[b, t] + found)
+            torch.testing.assert_close(out[b, t], torch.cat(expected))
+
+
+def attend(attending, feats, others, b, t, window):
+    """What a frame of one upstream becomes, head by head and place by place."""
+    length, num_places = LENGTHS[b], 2 * window + 1
+    query = attending.query(feats[b, t]).chunk(attending.num_heads)
+    bias = attending.bias.view(attending.num_heads, len(others), num_places)
+    found = []
+    for head, q in enumerate(query):
+        scores, values = [], []
+        for j, other in enumerate(others):
+            for u in range(max(0, t - window), min(length, t + window + 1)):
+                key = attending.keys[j](other[b, u]).chunk(attending.num_heads)[head]
+                value = attending.values[j](other[b, u])
+                place = bias[head, j, u - t + window]
+                scores.append(q @ key / len(q) ** 0.5 + place)
+                values.append(value.chunk(attending.num_heads)[head])
+        weights = torch.stack(scores).softmax(dim=0)
+        found.append(sum(w * v for w, v in zip(weights, values, strict=True)))
+    return attending.norm(feats[b, t] + attending.out(torch.cat(found)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("sizes", [[6], [4, 6], [4, 4, 4]])
+def test_cross_attention_equals_loop_over_frames(sizes):
+    feats = features(sizes)
+    options = {"attention_dim": 6, "num_heads": 2, "window": 1, "num_blocks": 2}
+    fusion = build_fusion("cross_attention", sizes, **options)
+    for parameter in fusion.parameters():
+        parameter.normal_()
+    out = fusion(feats, LENGTHS)
+    states = fusion.equal_sizes(feats)
+    for block in fusion.blocks:
+        states = [
+            torch.stack(
+                [
+                    torch.stack(
+                        [
+                            attend(
+                                attending,
+                                x,
+                                [y for j, y in enumerate(states) if j != i] or [x],
+                                b,
+                                t,
+                                1,
+                            )
+                            if t < LENGTHS[b]
+                            else torch.zeros(fusion.equal_sizes.size)
+                            for t in range(5)
+                        ]
+                    )
+                    for b in range(2)
+                ]
+            )
+            for i, (attending, x) in enumerate(zip(block.members, states, strict=True))
+        ]
+    expected = torch.cat(states, dim=-1)
+    for b, length in enumerate(LENGTHS):
+        torch.testing.assert_close(out[b, :length], expected[b, :length])
+
+
+def convolve(states, conv):
+    """Convolve a list of vectors, place by place, with zeros around."""
+    reach, out = conv.kernel_size[0] // 2, []
+    for start in range(0, len(states), conv.stride[0]):
+        total = conv.bias.clone()
+        for k in range(conv.kernel_size[0]):
+            place = start + k - reach
+            if 0 <= place < len(states):
+                total += conv.weight[:, :, k] @ states[place]
+        out.append(total.relu())
+    return out
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("sizes", "num_layers", "places"),
+    [
+        ([8, 8], [1, 1], [1]),
+        ([8], [5], [2]),
+        ([8, 6], [13, 13], [9, 3]),
+        ([8, 8, 8], [13, 25, 13], [17, 6, 2]),
+    ],
+)
+def test_layer_convolution_equals_loop_over_places(sizes, num_layers, places):
+    states = [
+        [torch.randn(2, 5, size) for _ in range(number)]
+        for size, number in zip(sizes, num_layers, strict=True)
+    ]
+    feats = [torch.cat(layers, dim=-1) for layers in states]
+    fusion = build_fusion("layer_conv", sizes, num_layers)
+    out = fusion(feats, LENGTHS)
+    assert out.shape == (2, 5, fusion.output_size)
+    convs = [m for m in fusion.convolutions if isinstance(m, torch.nn.Conv1d)]
+    assert [conv.stride for conv in convs] == [(3,)] * len(places)
+    linears = fusion.equal_sizes.projections
+    for b, t in [(0, 0), (1, 2)]:
+        axis = [
+            linears[i](x[b, t]) if linears else x[b, t]
+            for i, layers in enumerate(states)
+            for x in layers
+        ]
+        for conv, number in zip(convs, places, strict=True):
+            axis = convolve(axis, conv)
+            assert len(axis) == number
+        # Feature by feature, as the authors' code lays it out.
+        expected = torch.stack(axis, dim=1).flatten()
+        torch.testing.assert_close(out[b, t], expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("name", "conf"),
+    [*((name, {}) for name in FUSIONS), ("gate", {"gate_per": "utterance"})],
+)
+def test_what_an_utterance_gets_does_not_depend_on_its_batch(name, conf):
+    fusion = build_fusion(name, [4, 6], **conf)
+    for parameter in fusion.parameters():
+        parameter.normal_()
+    feats = features([4, 6])
+    out = fusion(feats, LENGTHS)
+    alone = fusion([x[1:, :3] for x in feats], LENGTHS[1:])
+    torch.testing.assert_close(out[1, :3], alone[0])
+
+
+@pytest.mark.parametrize(
+    "name", ["sum", "weighted_sum", "attention", "cross_attention", "layer_conv"]
+)
 def test_different_sizes_are_projected_to_the_largest(name):
     fusion = build_fusion(name, [4, 6])
     assert [p.weight.shape for p in fusion.equal_sizes.projections] == [(6, 4), (6, 6)]
-    assert fusion.output_size == 6
+    number = 2 if name == "cross_attention" else 1
+    assert fusion.output_size == 6 * number
     assert not build_fusion(name, [4, 4]).equal_sizes.projections
-    assert build_fusion(name, [4, 4], proj_dim=5).output_size == 5
+    assert build_fusion(name, [4, 4], proj_dim=5).output_size == 5 * number
 
 
 @pytest.mark.parametrize("name", FUSIONS)
@@ -94,8 +267,34 @@ def test_gradients_reach_all_parameters(name):
     assert all(p.grad is not None and p.grad.any() for p in parameters)
 
 
-def test_wrong_options():
-    with pytest.raises(ValueError, match="expected one of concat, sum.* found 'mean'"):
-        build_fusion("mean", SIZES)
-    with pytest.raises(ValueError, match="fusion_conf of 'concat'.*proj_dim"):
-        build_fusion("concat", SIZES, proj_dim=3)
+@pytest.mark.parametrize(
+    ("name", "conf", "message"),
+    [
+        ("mean", {}, "expected one of concat, sum.* found 'mean'"),
+        ("concat", {"proj_dim": 3}, "fusion_conf of 'concat'.*proj_dim"),
+        ("gate", {"gate_per": "batch"}, "'gate': gate_per: .* found 'batch'"),
+        ("time_shift", {"kernel_size": 4}, "'time_shift': kernel_size: .* found 4"),
+        ("cross_attention", {"num_heads": 3}, "num_heads: .* found 3 of 128"),
+        ("cross_attention", {"window": -1}, "window, num_blocks: .* found -1 and 1"),
+        ("layer_conv", {"kernel_size": 2}, "kernel_size: expected .* found 2"),
+        ("layer_conv", {"stride": 1}, "stride: expected at least 2, found 1"),
+    ],
+)
+def test_wrong_options(name, conf, message):
+    with pytest.raises(ValueError, match=message):
+        build_fusion(name, SIZES, **conf)
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+def test_no_fusion_is_harmed_by_padding_that_nobody_attends_to(name):
+    """Where an utterance is much shorter than the batch, gradients stay finite."""
+    feats = [torch.randn(2, 40, 4, requires_grad=True) for _ in range(2)]
+    lengths = torch.tensor([40, 1])
+    fusion = build_fusion(name, [4, 4])
+    out = fusion(feats, lengths)
+    out.masked_fill(
+        (torch.arange(40) >= lengths[:, None])[..., None], 0
+    ).sum().backward()
+    assert all(
+        p.grad.isfinite().all() for p in fusion.parameters() if p.grad is not None
+    )

@@ -161,3 +161,15 @@ class TestBadInput:
             EnsembleFrontend([tiny_wavlm], dtype="int8")
         with pytest.raises(EnsembleError, match="expected a list of at least one"):
             EnsembleFrontend("wavlm_base")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("init", INITS)
+def test_what_moves_members_in_time_moves_nothing_at_first(init, pair, speech):
+    frontend = EnsembleFrontend(pair, fusion="time_shift")
+    initialize(frontend, init)
+    assert torch.equal(frontend(*speech)[0], EnsembleFrontend(pair)(*speech)[0])
+    frontend = EnsembleFrontend(pair, fusion="cross_attention")
+    initialize(frontend, init)
+    biases = [p for n, p in frontend.named_parameters() if n.endswith("members.0.bias")]
+    assert biases and not any(bias.any() for bias in biases)
