@@ -133,6 +133,16 @@ class Ensemble(Module):
         return self.fusion.output_size
 
     @property
+    def projected_sizes(self) -> list[int]:
+        """Features per frame of what the fusion makes of each upstream by itself."""
+        with torch.no_grad():
+            feats = [
+                combine([torch.zeros(1, 1, n, dtype=self._dtype) for n in sizes])
+                for combine, sizes in zip(self.layers, self.feature_sizes, strict=True)
+            ]
+            return [x.size(-1) for x in self.fusion.project(feats)]
+
+    @property
     def total_size(self) -> int:
         """Features per frame before fusion: of all layers of all upstreams."""
         return sum(map(sum, self.feature_sizes))

@@ -19,7 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = [
     ["errors", "version"],
     ["extras", "files", "frames"],
-    ["data", "fusion", "layers", "masking", "normalization"],
+    ["data", "decorrelation", "fusion", "layers", "masking", "normalization"],
     ["upstream"],
     ["ensemble"],
     ["frontend_conf"],

@@ -10,13 +10,16 @@ import torch
 import yaml
 
 
-def build_model(folder: Path, upstreams, sharpness=1.0, **frontend_conf) -> None:
+def build_model(
+    folder: Path, upstreams, sharpness=1.0, model_conf=None, **frontend_conf
+) -> None:
     """Write a config.yaml and a checkpoint as ESPnet's training does.
 
     Args:
         folder: Where.
         upstreams: Two of 32 features.
         sharpness: Factor of the CTC layer's outputs: how sure the model is.
+        model_conf: Of ``model: ensemble``, which it then is.
         frontend_conf: More of it; then there is no global_mvn.
     """
     from espnet2.tasks.asr import ASRTask
@@ -43,6 +46,8 @@ def build_model(folder: Path, upstreams, sharpness=1.0, **frontend_conf) -> None
         "decoder": None,
         "model_conf": {"ctc_weight": 1.0},
     }
+    if model_conf is not None:
+        config |= {"model": "ensemble", "model_conf": {"ctc_weight": 1.0, **model_conf}}
     if frontend_conf:
         config |= {"normalize": "utterance_mvn", "normalize_conf": {}}
     torch.manual_seed(0)

@@ -86,8 +86,8 @@ class TimeShift(Fusion):
                 "kernel_size: expected an odd number of frames, such as 5, found "
                 f"{kernel_size!r}"
             )
-        #: What is added to the kernels that change nothing. ESPnet's ``init`` sets
-        #: parameters of one axis to zero, and leaves them so.
+        #: What is added to kernels that change nothing. ESPnet's ``init`` leaves parameters
+        #: of one axis at zero.
         self.kernels = ParameterList(Parameter(torch.zeros(kernel_size)) for _ in sizes)
         self.output_size = sum(sizes)
 

@@ -124,7 +124,7 @@ class _Attending(Module):
         self.values = ModuleList(Linear(size, attention_dim) for _ in range(num_others))
         self.out = Linear(attention_dim, size)
         self.norm = LayerNorm(size)
-        # Of one axis: ESPnet's `init` sets such parameters to zero, and leaves them so.
+        # ESPnet's `init` leaves parameters of one axis at zero.
         places = num_others * (2 * window + 1)
         self.bias = Parameter(torch.zeros(num_heads * places))
 

@@ -110,6 +110,11 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
         hidden_states = self.split(speech.masked_fill(padding, 0))
         return self.fuse(hidden_states, speech_lengths), speech_lengths
 
+    @property
+    def member_names(self) -> list[str]:
+        """What a user calls each upstream; no two are alike."""
+        return self._conf.member_names
+
     def reload_pretrained_parameters(self) -> None:
         """Give trainable upstreams their weights back; ESPnet calls this after ``init``."""
         if self.frozen:

@@ -44,9 +44,10 @@ MENDED = (
 def register() -> None:
     """Offer ``frontend: ensemble`` and ``encoder: identity`` in ESPnet's tasks.
 
-    And the data type ``feature_cache`` in its data sets; checks of the options before
-    training, from features and of an experiment that was begun; what :mod:`.ctc_only`
-    mends, and :mod:`.help_texts`; and a check of archives before they are unpacked.
+    And ``model: ensemble`` in its ASR task; the data type ``feature_cache`` in its data sets;
+    checks of the options before training, from features and of an experiment that was begun;
+    what :mod:`.ctc_only` mends, and :mod:`.help_texts`; and a check of archives before they
+    are unpacked.
 
     A module that is already imported gets them now, any other at the moment it is
     imported: importing all tasks takes long and needs packages that one task alone does
@@ -119,8 +120,13 @@ def _add_choices(task: ModuleType) -> None:
     from espnet_ensemble.integrations.espnet2.frontend import EnsembleFrontend
 
     _add(task, "frontend_choices", "ensemble", EnsembleFrontend)
-    if task.__name__.rpartition(".")[2] not in TASKS_WITH_IDENTITY:
+    name = task.__name__.rpartition(".")[2]
+    if name not in TASKS_WITH_IDENTITY:
         _add(task, "encoder_choices", "identity", IdentityEncoder)
+    if name == "asr":
+        from espnet_ensemble.integrations.espnet2.asr_model import EnsembleASRModel
+
+        _add(task, "model_choices", "ensemble", EnsembleASRModel)
 
 
 def _add(task: ModuleType, choices_name: str, name: str, cls: type) -> None:

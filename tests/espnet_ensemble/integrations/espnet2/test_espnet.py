@@ -135,6 +135,32 @@ def test_train_resume_average_and_decode(fusion, layer, data, tmp_path, models):
     assert letter_errors(decode(data, exp), data) < 0.5
 
 
+def test_losses_on_each_upstream_are_in_the_log_and_decoding_is_unaffected(
+    data, tmp_path, tiny_wavlm, tiny_hubert
+):
+    model_conf = {"ctc_weight": 1.0, "extract_feats_in_collect_stats": False}
+    model_conf |= {"member_ctc_weight": 0.3, "refinement_weight": 0.1}
+    names = [Path(tiny_wavlm).name, Path(tiny_hubert).name]
+    conf = config(
+        tmp_path,
+        [tiny_wavlm, tiny_hubert],
+        "projection",
+        head="ctc",
+        model="ensemble",
+        model_conf=model_conf,
+    )
+    exp = tmp_path / "exp"
+    asr_train.main(
+        train_args(data, conf, tmp_path / "stats", "--collect_stats", "true")
+    )
+    asr_train.main(train_args(data, conf, exp, "--max_epoch", "2"))
+    stats = torch.load(exp / "checkpoint.pth", weights_only=False)["reporter"]["stats"]
+    for split in ("train", "valid"):
+        of_each = {f"loss_member_ctc_{name}" for name in names}
+        assert {"loss_ctc", "loss_refinement", *of_each} <= stats[2][split].keys()
+    assert set(decode(data, exp)) == {f"utt{i:02}" for i in range(16)}
+
+
 def test_ctc_layer_only_is_all_that_trains(data, tmp_path, tiny_wavlm, tiny_hubert):
     conf = config(tmp_path, [tiny_wavlm, tiny_hubert], "concat", head="ctc")
     exp = tmp_path / "exp"
