@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
@@ -26,7 +27,10 @@ _INFERENCE = dict(
 
 
 def load_huggingface(
-    name: str, layer: Layer = "last", cache_dir: str | None = None
+    name: str,
+    layer: Layer = "last",
+    cache_dir: str | None = None,
+    revision: str | None = None,
 ) -> Upstream:
     """Load an upstream with transformers.
 
@@ -36,6 +40,7 @@ def load_huggingface(
         name: Hub id (``microsoft/wavlm-large``) or local folder.
         layer: See :func:`espnet_ensemble.layers.layer_indices`.
         cache_dir: Where transformers keeps what it downloads; None: its default.
+        revision: Commit, tag or branch of a hub id; None: its main branch.
 
     Raises:
         UpstreamError: If the checkpoint is not found or reachable, is of another family,
@@ -45,24 +50,20 @@ def load_huggingface(
     """
     if os.path.isdir(name):
         check_index(name)
-    config = _fetch(AutoConfig, name, cache_dir)
+    fetch = partial(_fetch, name=name, cache_dir=cache_dir, revision=revision)
+    config = fetch(AutoConfig)
     if config.model_type not in FAMILIES:
         raise UpstreamError(
             f"upstream {name!r} is a {config.model_type!r} model; expected one of "
             f"{', '.join(FAMILIES)}"
         )
     layers = layer_indices(layer, config.num_hidden_layers)
-    extractor = _fetch(AutoFeatureExtractor, name, cache_dir)
+    extractor = fetch(AutoFeatureExtractor)
     for option, value in _INFERENCE.items():
         setattr(config, option, value)
     with _errors_only():
-        model, loading = _fetch(
-            AutoModel,
-            name,
-            cache_dir,
-            config=config,
-            dtype=torch.float32,
-            output_loading_info=True,
+        model, loading = fetch(
+            AutoModel, config=config, dtype=torch.float32, output_loading_info=True
         )
     if loading["missing_keys"]:
         raise UpstreamError(

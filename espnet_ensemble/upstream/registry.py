@@ -25,12 +25,14 @@ class UpstreamConf:
             the weighted sum over those.
         path_or_url: Checkpoint, for the S3PRL names that need one.
         extra_conf: Further arguments of the S3PRL name.
+        revision: Commit, tag or branch of a hub id; None: what its main branch has.
     """
 
     name: str
     layer: Layer = "last"
     path_or_url: str | None = None
     extra_conf: dict[str, Any] | None = None
+    revision: str | None = None
 
     @classmethod
     def parse(cls, entry: str | dict[str, Any]) -> "UpstreamConf":
@@ -140,7 +142,7 @@ def _load(conf: UpstreamConf, download_dir: str | None) -> Upstream:
         )
     from espnet_ensemble.upstream.huggingface import load_huggingface
 
-    return load_huggingface(conf.name, conf.layer, download_dir)
+    return load_huggingface(conf.name, conf.layer, download_dir, conf.revision)
 
 
 def check_upstream(conf: UpstreamConf, download_dir: str | None = None) -> None:
@@ -154,6 +156,11 @@ def check_upstream(conf: UpstreamConf, download_dir: str | None = None) -> None:
         UpstreamError: If its name is unknown, what is local is not there, or an option is
             for others.
     """
+    if conf.revision is not None and (conf.local_option or conf.uses_s3prl):
+        raise UpstreamError(
+            f"upstream {conf.name!r}: revision {conf.revision!r} is for ids of the Hugging "
+            "Face hub; what is local, and names of S3PRL's hub, have none"
+        )
     if conf.uses_s3prl:
         path = conf.path_or_url or ""
         if conf.local_option == "path_or_url" and _is_missing(path, download_dir):

@@ -91,7 +91,9 @@ batch_size=            # utterances decoded at a time (default: as many as fit)
 use_espnet_inference=false # decode a CTC-only model, too, with espnet2.bin.asr_inference
 score_opts=            # options for sclite
 local_score_opts=      # options for local/score.sh
+bundle_upstreams=false # carry published upstreams in the packed model, too
 hf_repo=               # repository on the Hugging Face hub, for stage 15
+upload_dry_run=false   # show what stage 15 would upload, and upload nothing
 # end options
 
 # Defaults are those of the recipe that calls: its options are parsed before --help.
@@ -698,45 +700,24 @@ stage_14() { # packing for the model zoo (--skip_packing false)
     log "Stage 14: Pack model: ${packed_model}"
     need 11 "${asr_exp}/config.yaml" "${asr_exp}/${inference_asr_model}"
     need 13 "${asr_exp}/RESULTS.md"
-    local opts=(--option "${asr_exp}/RESULTS.md" --option "${asr_exp}/images")
-    [ "${feats_normalize}" != global_mvn ] ||
-        opts+=(--option "${asr_stats_dir}/train/feats_stats.npz")
-    [ "${token_type}" != bpe ] || opts+=(--option "${bpemodel}")
-    [ "${nlsyms_txt}" = none ] || opts+=(--option "${nlsyms_txt}")
+    local opts=(--option "${asr_exp}/RESULTS.md") args=${inference_args}
+    if "${use_ngram}"; then
+        need 9 "${ngram_file}"
+        args+=" --ngram_file $(printf %q "${ngram_file}")"
+    fi
     "${python}" -m espnet_ensemble.bin.pack asr --asr_train_config "${asr_exp}/config.yaml" \
-        --asr_model_file "${asr_exp}/${inference_asr_model}" "${opts[@]}" --outpath "${packed_model}"
+        --asr_model_file "${asr_exp}/${inference_asr_model}" "${opts[@]}" \
+        --bundle_upstreams "${bundle_upstreams}" --inference_config "${inference_config}" \
+        --inference_args="${args}" --model_name "${hf_repo}" --outpath "${packed_model}"
 }
 
 stage_15() { # upload to the Hugging Face hub (--skip_upload_hf false)
+    local opts=()
     log "Stage 15: Upload model to the Hugging Face hub: ${hf_repo}"
     [ -n "${hf_repo}" ] || die "--hf_repo is required, such as user/model"
     need 14 "${packed_model}"
-    local dir=${expdir}/hf_${hf_repo//\//_}
-    rm -rf "${dir}"
-    python3 -m zipfile -e "${packed_model}" "${dir}"
-    model_card > "${dir}/README.md"
-    hf upload "${hf_repo}" "${dir}" . || die "log in with 'hf auth login' first"
-}
-
-model_card() {
-    cat << EOF
----
-tags: [espnet, audio, automatic-speech-recognition]
-library_name: espnet
----
-# ${hf_repo}
-
-Made by \`$(basename "$(dirname "${PWD}")")/$(basename "${PWD}")\` with ESPnet-Ensemble:
-
-\`\`\`python
-import espnet_ensemble
-from espnet2.bin.asr_inference import Speech2Text
-
-speech2text = Speech2Text.from_pretrained("${hf_repo}")
-\`\`\`
-
-$(cat "${asr_exp}/RESULTS.md")
-EOF
+    ! "${upload_dry_run}" || opts+=(--dry_run)
+    "${python}" -m espnet_ensemble.bin.upload "${opts[@]}" "${packed_model}" "${hf_repo}"
 }
 
 parse_options "$@"

@@ -36,8 +36,13 @@ MENDED = (
     ("ctc_only:decode_by_ctc", "espnet2.legacy.nets.beam_search"),
     ("ctc_only:report_true_cer", "espnet2.asr.espnet_model"),
     ("help_texts:print_percent_signs", "espnet2.bin.asr_inference"),
+    ("packed_config:accept_advice", "espnet2.train.class_choices"),
     ("unpacking:check_before_unpacking", "espnet2.main_funcs.pack_funcs"),
 )
+
+
+# Above this room, so known by its name alone: it makes model cards of what recipes leave.
+PACKING = "espnet_ensemble.recipes.publishing:pack_ensembles"
 
 
 @functools.cache  # hooks stay: more of the same would mend what is mended
@@ -46,8 +51,8 @@ def register() -> None:
 
     And ``model: ensemble`` in its ASR task; the data type ``feature_cache`` in its data sets;
     checks of the options before training, from features and of an experiment that was begun;
-    what :mod:`.ctc_only` mends, and :mod:`.help_texts`; and a check of archives before they
-    are unpacked.
+    what :mod:`.ctc_only` mends, and :mod:`.help_texts`; a check of archives before they are
+    unpacked; and archives that work on any machine where ESPnet's ``pack`` makes them.
 
     A module that is already imported gets them now, any other at the moment it is
     imported: importing all tasks takes long and needs packages that one task alone does
@@ -64,6 +69,7 @@ def register() -> None:
     for hook, module in MENDED:
         # By its name: it is imported when it is needed.
         wrapt.register_post_import_hook(f"{__package__}.{hook}", module)
+    wrapt.register_post_import_hook(PACKING, "espnet2.main_funcs.pack_funcs")
 
 
 def _add_data_type(dataset: ModuleType) -> None:

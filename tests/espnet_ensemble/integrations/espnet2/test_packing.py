@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ from espnet2.main_funcs.pack_funcs import unpack
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.integrations.espnet2.frontend import EnsembleFrontend
 from espnet_ensemble.integrations.espnet2.packing import pack
+from espnet_ensemble.upstream import UpstreamConf, UpstreamError, load_upstream
 from espnet_ensemble.upstream.checkpoint_files import checkpoint_files
+from espnet_ensemble.upstream.fingerprint import FINGERPRINT_SIZE, to_tensor
 
 CONFIG = Path("exp/asr/config.yaml")
 MODEL = Path("exp/asr/valid.ave.pth")
@@ -30,7 +33,7 @@ def recipe(tmp_path, monkeypatch):
     folder = tmp_path / "recipe"
     (folder / MODEL.parent / "images").mkdir(parents=True)
     monkeypatch.chdir(folder)
-    Path("exp/asr/valid.ave_2best.pth").write_bytes(b"weights")
+    write_weights([])
     MODEL.symlink_to("valid.ave_2best.pth")
     Path("exp/asr/RESULTS.md").write_text("# RESULTS\n")
     Path("exp/asr/images/loss.png").write_bytes(b"image")
@@ -51,6 +54,17 @@ def write_config(upstreams, **others) -> None:
     frontend_conf = {"upstreams": upstreams, "fusion": "concat"}
     config = {"frontend": "ensemble", "frontend_conf": frontend_conf, **others}
     CONFIG.write_text(yaml.safe_dump(config))
+    write_weights(upstreams)
+
+
+def write_weights(upstreams) -> None:
+    """Those of a model that was trained over these upstreams, as far as they are here."""
+    fingerprints = torch.zeros(len(upstreams), FINGERPRINT_SIZE)
+    for row, upstream in zip(fingerprints, upstreams, strict=True):
+        with suppress(UpstreamError, OSError):
+            row[:] = to_tensor(load_upstream(UpstreamConf.parse(upstream)).fingerprint)
+    Path("exp/asr/valid.ave_2best.pth").unlink(missing_ok=True)
+    torch.save({"frontend.fingerprints": fingerprints}, "exp/asr/valid.ave_2best.pth")
 
 
 def pack_asr(*option, outpath=ARCHIVE) -> list:
@@ -78,6 +92,7 @@ def test_only_what_loading_reads_is_packed(upstream):
     members = pack_asr("exp/asr/RESULTS.md", "exp/asr/images")
     assert members[:3] == ["meta.yaml", str(CONFIG), str(MODEL)]
     assert sorted(members[3:]) == [
+        "ensemble.yaml",
         "exp/asr/RESULTS.md",
         "exp/asr/images/loss.png",
         "upstreams/wavlm/",
@@ -88,7 +103,7 @@ def test_only_what_loading_reads_is_packed(upstream):
     ]
     with zipfile.ZipFile(ARCHIVE) as file:
         assert file.namelist() == members and file.testzip() is None
-        assert file.read(str(MODEL)) == b"weights"
+        assert file.read(str(MODEL)) == MODEL.read_bytes()
     assert sorted(os.listdir("exp/asr")) == [
         "RESULTS.md",
         "asr.zip",
@@ -107,7 +122,7 @@ def test_published_upstreams_are_not_packed(recipe):
     ]
     Path("wavlm_base").mkdir()  # S3PRL's name goes first, as when loading
     write_config(upstreams)
-    assert pack_asr() == ["meta.yaml", str(CONFIG), str(MODEL)]
+    assert pack_asr() == ["meta.yaml", str(CONFIG), str(MODEL), "ensemble.yaml"]
     assert packed_upstreams() == upstreams
 
 
@@ -227,6 +242,7 @@ def test_two_configurations_of_one_name_from_outside(recipe, tmp_path, monkeypat
         "files/config.yaml",
         "files/config_2.yaml",
         "files/valid.ave.pth",
+        "ensemble.yaml",
     ]
     unpacked = unpack("asr.zip", tmp_path / "unpacked")
     lm_config = Path(unpacked["lm_train_config"]).read_text()

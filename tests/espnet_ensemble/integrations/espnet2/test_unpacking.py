@@ -12,8 +12,8 @@ from espnet2.main_funcs.pack_funcs import unpack
 
 import espnet_ensemble  # noqa: F401
 from espnet_ensemble.errors import EnsembleError
-from espnet_ensemble.integrations.espnet2 import unpacking
-from espnet_ensemble.integrations.espnet2.unpacking import check_archive
+from espnet_ensemble.integrations.espnet2 import archive as archives
+from espnet_ensemble.integrations.espnet2.archive import check_archive
 
 META = yaml.safe_dump({"yaml_files": {}, "files": {"asr_model_file": "model.pth"}})
 GOOD = {"meta.yaml": META.encode(), "model.pth": b"weights", "a/b.txt": b"text"}
@@ -87,13 +87,13 @@ def test_link_in_a_zip(tmp_path):
 
 
 def test_many_entries(write, tmp_path, monkeypatch):
-    monkeypatch.setattr(unpacking, "MAX_ENTRIES", 100)
+    monkeypatch.setattr(archives, "MAX_ENTRIES", 100)
     entries = [(f"{number}", b"") for number in range(100)]
     refuses(write([*GOOD.items(), *entries]), "at most 100 entries", tmp_path)
 
 
 def test_large_entries(write, tmp_path, monkeypatch):
-    monkeypatch.setattr(unpacking, "SMALL", 1 << 20)
+    monkeypatch.setattr(archives, "SMALL", 1 << 20)
     entries = [(f"{number}", bytes(1 << 20)) for number in range(4)]
     path = write([*GOOD.items(), *entries])
     assert path.stat().st_size < 1 << 15
