@@ -1,20 +1,17 @@
 """Packed models with their card: made, and uploaded to the Hugging Face hub."""
 
-import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import ModuleType
 from zipfile import ZipFile
 
-import wrapt
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 from espnet_ensemble.errors import EnsembleError
-from espnet_ensemble.files import PathLike, read_yaml
+from espnet_ensemble.files import PathLike
 from espnet_ensemble.integrations.espnet2.archive import check_archive
 from espnet_ensemble.integrations.espnet2.packed_model import check_archived_model
 from espnet_ensemble.integrations.espnet2.packing import CARD, PackConf, pack
@@ -51,24 +48,6 @@ def pack_with_card(
         source = CardSource(configs[0], model or Path(outpath).name)
         conf = replace(conf, write_card=partial(model_card, source))
     return pack(yaml_files, files, option, outpath, conf)
-
-
-def pack_ensembles(module: ModuleType) -> None:
-    """Let ESPnet's ``pack`` pack models with the frontend ``ensemble`` as this module does.
-
-    Args:
-        module: :mod:`espnet2.main_funcs.pack_funcs`.
-    """
-    wrapt.wrap_function_wrapper(module, "pack", _pack)
-
-
-def _pack(espnet_pack, instance, args, kwargs):
-    given = inspect.signature(espnet_pack).bind(*args, **kwargs)
-    given.apply_defaults()
-    configs = [read_yaml(path) for path in given.arguments["yaml_files"].values()]
-    if any(config.get("frontend") == "ensemble" for config in configs):
-        return pack_with_card(**given.arguments)
-    return espnet_pack(*args, **kwargs)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class Member:
         option = conf.local_option
         if option is not None:
             name = contents.add_upstream(getattr(conf, option))
-            return cls(conf, replace(conf, **{option: name}), True, download_dir)
+            return cls(conf, _located(conf, name), True, download_dir)
         if bundle:
             load_upstream(conf, download_dir)  # downloads what is not here yet
         snapshot = find_snapshot(conf, download_dir)
@@ -63,10 +63,9 @@ class Member:
         if not bundle:
             return cls(conf, conf, False, download_dir)
         copy = local_copy(conf, download_dir)
-        option = "name" if copy.path_or_url is None else "path_or_url"
-        path = getattr(copy, option)
+        path = copy.path_or_url or copy.name
         name = contents.add_upstream(path, Path(hub_id(conf) or path).name)
-        return cls(conf, replace(copy, **{option: name}), True, download_dir)
+        return cls(conf, _located(copy, name), True, download_dir)
 
     def entry(self, given: str | dict[str, Any]) -> str | dict[str, Any]:
         """The entry of ``upstreams``, changed as little as can be.
@@ -114,3 +113,10 @@ class Member:
                 f"{found[:16]}) than the one that the model was trained over "
                 f"({expected[:16]}); bring those back"
             )
+
+
+def _located(conf: UpstreamConf, path: str) -> UpstreamConf:
+    """The same upstream, from another place."""
+    if conf.path_or_url is None:
+        return replace(conf, name=path)
+    return replace(conf, path_or_url=path)

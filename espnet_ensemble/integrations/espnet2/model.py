@@ -19,6 +19,7 @@ from espnet_ensemble.decoding.vocabulary import Vocabulary
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import PathLike, read_yaml
 from espnet_ensemble.frontend_conf import FrontendConf
+from espnet_ensemble.integrations.espnet2.unpacking import fetch_model
 
 #: What people call them -> torch's.
 DTYPES = {
@@ -207,10 +208,12 @@ def download_model(model_tag: str) -> dict[str, str]:
 
     Returns:
         ``asr_train_config`` and ``asr_model_file``: paths.
-    """
-    from espnet_model_zoo.downloader import ModelDownloader
 
-    files = ModelDownloader().download_and_unpack(model_tag)
+    Raises:
+        EnsembleError: If there is none, or it is refused, see
+            :func:`~.unpacking.fetch_model`.
+    """
+    files = fetch_model(model_tag)
     return {name: files[name] for name in ("asr_train_config", "asr_model_file")}
 
 

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from espnet_ensemble.errors import EnsembleError
-from espnet_ensemble.files import PathLike
+from espnet_ensemble.files import PathLike, read_yaml
 from espnet_ensemble.integrations.espnet2.archive import open_archive
 from espnet_ensemble.integrations.espnet2.manifest import MANIFEST, Manifest
 from espnet_ensemble.integrations.espnet2.packed_config import check_config, is_ensemble
@@ -86,6 +86,17 @@ def check_unpacked_model(folder: PathLike) -> None:
     _check(str(folder), known, META in names, read, is_asr=True)
     for name in _Meta.parse(_read(str(folder), META, read)).weights.values():
         read_weights(folder / name)
+
+
+def listed_files(folder: PathLike) -> dict[str, str]:
+    """The files of an unpacked model: option of ESPnet's inference -> path.
+
+    Raises:
+        EnsembleError: If there is no ``meta.yaml``, or it is none.
+    """
+    meta = _Meta.parse(read_yaml(Path(folder, META)))
+    listed = {**meta.configs, **meta.weights}
+    return {option: str(Path(folder, name)) for option, name in listed.items()}
 
 
 def read_weights(path: PathLike) -> dict[str, Any]:

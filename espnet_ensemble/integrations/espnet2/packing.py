@@ -8,20 +8,28 @@ them so in the configurations, and let ESPnet pack them there. What ESPnet does 
 is an entry for a folder, without which the name of a folder is not rewritten.
 """
 
+import importlib
 import inspect
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import Any
 
-from espnet2.main_funcs import pack_funcs
+import wrapt
 
 from espnet_ensemble.errors import EnsembleError
-from espnet_ensemble.files import PathLike, read_yaml, write_text, write_yaml
+from espnet_ensemble.files import (
+    PathLike,
+    read_yaml,
+    working_directory,
+    write_text,
+    write_yaml,
+)
 from espnet_ensemble.frontend_conf import FrontendConf
 from espnet_ensemble.integrations.espnet2.contents import Contents, check_given
 from espnet_ensemble.integrations.espnet2.manifest import MANIFEST, Manifest
@@ -124,8 +132,13 @@ def pack(
             check_config(config, str(path), {*contents.files, *contents.folders})
         documents[given[key]] = config
     contents.check()
-    lists = [{key: given[key] for key in listed} for listed in (yaml_files, files)]
-    return _write_archive(outpath, *lists, contents, documents)
+    return _write_archive(
+        outpath,
+        {key: given[key] for key in yaml_files},
+        {key: given[key] for key in files},
+        contents,
+        documents,
+    )
 
 
 def _write_archive(
@@ -136,6 +149,8 @@ def _write_archive(
     documents: Mapping[str, Mapping[str, Any] | str],
 ) -> list[str]:
     """Let ESPnet pack what has been laid out in a folder of its own."""
+    from espnet2.main_funcs import pack_funcs
+
     listed = {*yaml_files.values(), *files.values()}
     outpath.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{outpath.name}.", dir=outpath.parent) as temp:
@@ -143,8 +158,8 @@ def _write_archive(
         contents.lay_out(root)
         for name, document in documents.items():
             _write(root / name, document)
-        with _working_directory(root), redirect_stdout(None):
-            # Not what the plugin lets ESPnet's command call.
+        with working_directory(root), redirect_stdout(None):
+            # Not what pack_ensembles has put in its place.
             inspect.unwrap(pack_funcs.pack)(
                 yaml_files=yaml_files,
                 files=files,
@@ -254,11 +269,21 @@ def _write(path: Path, document: Mapping[str, Any] | str) -> None:
         write_yaml(path, document)
 
 
-@contextmanager
-def _working_directory(path: PathLike) -> Iterator[None]:
-    before = os.getcwd()
-    os.chdir(path)
-    try:
-        yield
-    finally:
-        os.chdir(before)
+def pack_ensembles(module: ModuleType) -> None:
+    """Let ESPnet's ``pack`` pack models with the frontend ``ensemble`` as recipes do.
+
+    Args:
+        module: :mod:`espnet2.main_funcs.pack_funcs`.
+    """
+    wrapt.wrap_function_wrapper(module, "pack", _pack)
+
+
+def _pack(espnet_pack, instance, args, kwargs):
+    given = inspect.signature(espnet_pack).bind(*args, **kwargs)
+    given.apply_defaults()
+    configs = [read_yaml(path) for path in given.arguments["yaml_files"].values()]
+    if not any(config.get("frontend") == "ensemble" for config in configs):
+        return espnet_pack(*args, **kwargs)
+    # By its name: what makes model cards of what recipes leave is above this room.
+    publishing = importlib.import_module("espnet_ensemble.recipes.publishing")
+    publishing.pack_with_card(**given.arguments)

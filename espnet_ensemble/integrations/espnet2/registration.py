@@ -37,12 +37,10 @@ MENDED = (
     ("ctc_only:report_true_cer", "espnet2.asr.espnet_model"),
     ("help_texts:print_percent_signs", "espnet2.bin.asr_inference"),
     ("packed_config:accept_advice", "espnet2.train.class_choices"),
+    ("packing:pack_ensembles", "espnet2.main_funcs.pack_funcs"),
     ("unpacking:check_before_unpacking", "espnet2.main_funcs.pack_funcs"),
+    ("unpacking:use_checked_unpack", "espnet_model_zoo.downloader"),
 )
-
-
-# Above this room, so known by its name alone: it makes model cards of what recipes leave.
-PACKING = "espnet_ensemble.recipes.publishing:pack_ensembles"
 
 
 @functools.cache  # hooks stay: more of the same would mend what is mended
@@ -69,7 +67,6 @@ def register() -> None:
     for hook, module in MENDED:
         # By its name: it is imported when it is needed.
         wrapt.register_post_import_hook(f"{__package__}.{hook}", module)
-    wrapt.register_post_import_hook(PACKING, "espnet2.main_funcs.pack_funcs")
 
 
 def _add_data_type(dataset: ModuleType) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 from types import ModuleType
 
 import wrapt
-from espnet2.main_funcs import pack_funcs
 from filelock import FileLock
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError
 
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import PathLike, read_yaml, write_yaml
@@ -16,6 +17,8 @@ from espnet_ensemble.integrations.espnet2.packed_config import ENSEMBLE_WITH_ADV
 from espnet_ensemble.integrations.espnet2.packed_model import (
     META,
     check_archived_model,
+    check_unpacked_model,
+    listed_files,
     read_weights,
 )
 
@@ -31,6 +34,17 @@ def check_before_unpacking(module: ModuleType) -> None:
         module: :mod:`espnet2.main_funcs.pack_funcs`.
     """
     wrapt.wrap_function_wrapper(module, "unpack", _unpack)
+
+
+def use_checked_unpack(module: ModuleType) -> None:
+    """Let ESPnet's downloader call what is checked, also if it was imported before.
+
+    Args:
+        module: :mod:`espnet_model_zoo.downloader`.
+    """
+    from espnet2.main_funcs import pack_funcs
+
+    vars(module)["unpack"] = pack_funcs.unpack
 
 
 def _unpack(unpack, instance, args, kwargs):
@@ -77,6 +91,8 @@ def unpack_model(archive: PathLike, cache_dir: PathLike | None = None) -> Path:
     Raises:
         EnsembleError: If it is refused, see :func:`check_before_unpacking`.
     """
+    from espnet2.main_funcs import pack_funcs
+
     archive = Path(archive).absolute()
     if not archive.is_file():
         raise EnsembleError(f"{archive}: expected an archive, found no such file")
@@ -94,6 +110,50 @@ def unpack_model(archive: PathLike, cache_dir: PathLike | None = None) -> Path:
             pack_funcs.unpack(archive, folder, use_cache=False)
             done.write_text(str(folder), encoding="utf-8")
     return folder
+
+
+def fetch_model(model_tag: str, cache_dir: PathLike | None = None) -> dict[str, str]:
+    """Fetch a packed ASR model, or unpack a local archive.
+
+    Args:
+        model_tag: Path of an archive; id on the Hugging Face hub, also with ``@revision``;
+            or name or address in ESPnet's model zoo.
+        cache_dir: Where models are kept; None: ``~/.cache``, as ESPnet does.
+
+    Returns:
+        The arguments of ESPnet's ``Speech2Text``: paths.
+
+    Raises:
+        EnsembleError: If there is none, or it is refused, see
+            :func:`check_before_unpacking`.
+    """
+    from espnet_model_zoo.downloader import ModelDownloader, is_url
+
+    if Path(model_tag).is_file():
+        return listed_files(unpack_model(model_tag, cache_dir))
+    downloader = ModelDownloader(cache_dir or "~/.cache/espnet_model_zoo")
+    try:
+        if not is_url(model_tag) and "/" in model_tag:
+            repo_id, _, revision = model_tag.partition("@")
+            snapshot = snapshot_download(
+                repo_id,
+                revision=revision or None,
+                library_name="espnet",
+                cache_dir=downloader.cachedir,
+            )
+            check_unpacked_model(snapshot)
+        files = downloader.download_and_unpack(model_tag)
+    except EnsembleError:
+        raise
+    except (OSError, HfHubHTTPError, RuntimeError, ValueError) as error:
+        raise EnsembleError(
+            f"{model_tag}: expected an archive, or a model of the Hugging Face hub "
+            f"(user/model) or of ESPnet's model zoo, found none: {error}"
+        ) from error
+    for option, path in files.items():
+        if option.endswith("_file"):
+            read_weights(path)
+    return files
 
 
 def _digest(archive: Path) -> str:
