@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory
 from zipfile import ZipFile
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
 
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import PathLike
@@ -102,7 +101,7 @@ def _upload_folder(folder: Path, repo_id: str) -> None:
     try:
         hub.create_repo(repo_id, exist_ok=True)
         hub.upload_folder(repo_id=repo_id, folder_path=folder)
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except Exception as error:  # those of the hub's HTTP library are among them
         raise EnsembleError(
             f"{repo_id}: {error}\nLog in with `hf auth login`, with a token that may write"
         ) from error

@@ -133,7 +133,7 @@ def _choices(config: Mapping[str, Any]) -> Iterator[str]:
 
 def _files(config: Mapping[str, Any], names: Collection[str]) -> Iterator[str]:
     for option, path in files_of(config).items():
-        if path not in names:
+        if not isinstance(path, str) or path not in names:
             yield (
                 f"{option}: {path!r} is not in the archive; pack the model again where "
                 "that file is"

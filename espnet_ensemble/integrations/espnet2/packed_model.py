@@ -117,7 +117,8 @@ def read_weights(path: PathLike) -> dict[str, Any]:
             raise TypeError(type(weights).__name__)
         return weights
     except Exception as error:  # torch's, pickle's and zipfile's are many
-        found = " ".join(str(error).partition(". In PyTorch")[0].split())[:300]
+        reason = str(error).partition(". In PyTorch")[0] or type(error).__name__
+        found = " ".join(reason.split())[:300]
         raise EnsembleError(
             f"{path}: refused: expected weights alone, which is all that is ever loaded, "
             f"found {found}"

@@ -2,6 +2,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from espnet_ensemble.bin.pack import main
@@ -15,7 +16,7 @@ def args(tmp_path, monkeypatch, tiny_wavlm):
     (exp / "images").mkdir(parents=True)
     (exp / "images" / "loss.png").touch()
     (exp / "RESULTS.md").touch()
-    (exp / "valid.cer_ctc.ave.pth").touch()
+    torch.save({}, exp / "valid.cer_ctc.ave.pth")
     frontend_conf = {"upstreams": [tiny_wavlm]}
     config = {"frontend": "ensemble", "frontend_conf": frontend_conf}
     (exp / "config.yaml").write_text(yaml.safe_dump(config))
@@ -50,3 +51,24 @@ def test_no_task(capsys):
     with pytest.raises(SystemExit, match="1"):
         main([])
     assert "expected what to pack, such as asr" in capsys.readouterr().err
+
+
+def test_the_decoding_that_options_ask_for(args):
+    Path("decode.yaml").write_text("beam_size: 20\nctc_weight: 1.0\n")
+    Path("3gram.arpa").write_text("an n-gram")
+    more = ["--inference_args", "--beam_size 5 --ngram_file 3gram.arpa"]
+    main([*args, "--inference_config", "decode.yaml", *more])
+    with zipfile.ZipFile("exp/asr/asr_valid.cer_ctc.ave.zip") as file:
+        assert yaml.safe_load(file.read("conf/decode.yaml")) == {
+            "beam_size": 5,
+            "ctc_weight": 1.0,
+            "ngram_file": "files/3gram.arpa",
+        }
+        assert file.read("files/3gram.arpa") == b"an n-gram"
+
+
+def test_the_card_calls_the_model_by_its_name(args):
+    main([*args, "--model_name", "user/model", "--bundle_upstreams", "true"])
+    with zipfile.ZipFile("exp/asr/asr_valid.cer_ctc.ave.zip") as file:
+        card = file.read("README.md").decode()
+    assert "# user/model" in card and 'pretrained("user/model")' in card

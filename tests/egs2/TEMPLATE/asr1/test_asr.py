@@ -23,7 +23,7 @@ ESPNET_OPTIONS = """
     blank sos_eos nlsyms_txt cleaner hyp_cleaner g2p lang asr_config asr_args asr_tag
     asr_exp asr_stats_dir feats_normalize pretrained_model ignore_init_mismatch
     asr_speech_fold_length asr_text_fold_length inference_config inference_args
-    inference_tag inference_asr_model inference_ngram use_ngram ngram_exp ngram_num batch_size score_opts local_score_opts hf_repo
+    bundle_upstreams upload_dry_run inference_tag inference_asr_model inference_ngram use_ngram ngram_exp ngram_num batch_size score_opts local_score_opts hf_repo
 """.split()
 
 

@@ -15,9 +15,11 @@ import torch
 import yaml
 from espnet2.main_funcs.pack_funcs import unpack
 
+import espnet_ensemble
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.integrations.espnet2.frontend import EnsembleFrontend
-from espnet_ensemble.integrations.espnet2.packing import pack
+from espnet_ensemble.integrations.espnet2.manifest import Manifest, PackedUpstream
+from espnet_ensemble.integrations.espnet2.packing import PackConf, pack
 from espnet_ensemble.upstream import UpstreamConf, UpstreamError, load_upstream
 from espnet_ensemble.upstream.checkpoint_files import checkpoint_files
 from espnet_ensemble.upstream.fingerprint import FINGERPRINT_SIZE, to_tensor
@@ -25,6 +27,10 @@ from espnet_ensemble.upstream.fingerprint import FINGERPRINT_SIZE, to_tensor
 CONFIG = Path("exp/asr/config.yaml")
 MODEL = Path("exp/asr/valid.ave.pth")
 ARCHIVE = Path("exp/asr/asr.zip")
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+WAVLM_BASE_URL = (
+    "https://huggingface.co/s3prl/converted_ckpts/resolve/main/wavlm_base.pt"
+)
 
 
 @pytest.fixture
@@ -67,10 +73,9 @@ def write_weights(upstreams) -> None:
     torch.save({"frontend.fingerprints": fingerprints}, "exp/asr/valid.ave_2best.pth")
 
 
-def pack_asr(*option, outpath=ARCHIVE) -> list:
-    return pack(
-        {"asr_train_config": CONFIG}, {"asr_model_file": MODEL}, option, outpath
-    )
+def pack_asr(*option, outpath=ARCHIVE, conf=None) -> list:
+    configs, files = {"asr_train_config": CONFIG}, {"asr_model_file": MODEL}
+    return pack(configs, files, option, outpath, conf)
 
 
 def packed_config(archive=ARCHIVE) -> dict:
@@ -353,6 +358,212 @@ def test_works_in_the_directory_it_was_called_in(upstream, recipe):
     pack_asr("exp/asr/RESULTS.md", outpath="packed/asr.zip")
     assert Path.cwd() == recipe
     assert zipfile.is_zipfile("packed/asr.zip")
+
+
+def packed_manifest(archive=ARCHIVE) -> Manifest:
+    with zipfile.ZipFile(archive) as file:
+        content = yaml.safe_load(file.read("ensemble.yaml"))
+    return Manifest.parse(content, "ensemble.yaml")
+
+
+def test_the_manifest_tells_where_upstreams_come_from(upstream):
+    Path(upstream, "README.md").write_text("---\nlicense: cc-by-4.0\n---\nA model.\n")
+    write_config([upstream, "wavlm_base"])
+    pack_asr()
+    manifest = packed_manifest()
+    ours, published = manifest.upstreams
+    expected = load_upstream(UpstreamConf(upstream)).fingerprint.hex()
+    assert ours == PackedUpstream(
+        "upstreams/wavlm", True, fingerprint=expected, licence="cc-by-4.0"
+    )
+    assert published == PackedUpstream(
+        "wavlm_base", False, source="wavlm_base", fingerprint=64 * "0"
+    )
+    assert manifest.fs == 16000 and manifest.format == 1
+    assert manifest.versions["espnet-ensemble"] == espnet_ensemble.__version__
+    assert manifest.decoding is None
+
+
+@pytest.fixture
+def hub_cache(recipe, tiny_wavlm):
+    """Downloads of a hub id, in a folder of their own, as huggingface_hub lays them out."""
+    model = recipe.parent / "hub" / "models--someone--tiny-wavlm"
+    shutil.copytree(tiny_wavlm, model / "snapshots" / COMMIT)
+    card = "---\nlicense: mit\n---\nA model.\n"
+    (model / "snapshots" / COMMIT / "README.md").write_text(card)
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text(COMMIT)
+    return str(model.parent)
+
+
+def write_hub_config(hub_cache, tiny_wavlm) -> None:
+    """A model over a published upstream that this machine has downloaded."""
+    upstream = {"name": "someone/tiny-wavlm", "layer": 1}
+    frontend_conf = {"upstreams": [upstream], "download_dir": hub_cache}
+    write_config([tiny_wavlm], frontend_conf=frontend_conf)
+
+
+def test_a_published_upstream_is_named_by_its_commit(hub_cache, tiny_wavlm):
+    write_hub_config(hub_cache, tiny_wavlm)
+    assert pack_asr() == ["meta.yaml", str(CONFIG), str(MODEL), "ensemble.yaml"]
+    assert packed_upstreams() == [
+        {"name": "someone/tiny-wavlm", "layer": 1, "revision": COMMIT}
+    ]
+    fingerprint = load_upstream(UpstreamConf(tiny_wavlm)).fingerprint.hex()
+    assert packed_manifest().upstreams == (
+        PackedUpstream(
+            "someone/tiny-wavlm",
+            False,
+            source="someone/tiny-wavlm",
+            revision=COMMIT,
+            fingerprint=fingerprint,
+            licence="mit",
+        ),
+    )
+
+
+def test_a_published_upstream_is_carried_where_that_is_asked_for(
+    hub_cache, tiny_wavlm, tmp_path, speech
+):
+    write_hub_config(hub_cache, tiny_wavlm)
+    names = pack_asr(conf=PackConf(bundle_upstreams=True))
+    assert "upstreams/tiny-wavlm/model.safetensors" in names
+    assert packed_upstreams() == [{"name": "upstreams/tiny-wavlm", "layer": 1}]
+    (packed,) = packed_manifest().upstreams
+    assert packed.bundled and packed.name == "upstreams/tiny-wavlm"
+    assert (packed.source, packed.revision) == ("someone/tiny-wavlm", COMMIT)
+    shutil.rmtree(hub_cache)
+    unpacked = unpacked_frontend(tmp_path / "unpacked")
+    expected = EnsembleFrontend([{"name": tiny_wavlm, "layer": 1}])
+    assert torch.equal(unpacked(*speech)[0], expected(*speech)[0])
+
+
+def test_a_name_of_s3prl_is_carried_as_the_file_that_was_downloaded(
+    recipe, s3prl_checkpoints, tmp_path, speech
+):
+    from s3prl.util import download
+
+    before = download.get_dir()
+    download.set_dir(tmp_path / "s3prl")
+    path = Path(download.urls_to_filepaths(WAVLM_BASE_URL, download=False))
+    path.parent.mkdir(exist_ok=True)
+    shutil.copy(s3prl_checkpoints("wavlm"), path)
+    frontend_conf = {"upstreams": ["wavlm_base"], "download_dir": str(path.parent)}
+    local = {"name": "wavlm_local", "path_or_url": s3prl_checkpoints("wavlm")}
+    write_config([local], frontend_conf=frontend_conf)
+    try:
+        pack_asr(conf=PackConf(bundle_upstreams=True))
+    finally:
+        download.set_dir(before)
+    carried = f"upstreams/{path.name}"
+    assert packed_upstreams() == [{"name": "wavlm_local", "path_or_url": carried}]
+    (packed,) = packed_manifest().upstreams
+    assert (packed.name, packed.source) == (carried, "wavlm_base")
+    unpacked = unpacked_frontend(tmp_path / "unpacked")
+    assert torch.equal(unpacked(*speech)[0], EnsembleFrontend([local])(*speech)[0])
+
+
+def test_an_upstream_that_has_changed_since_is_refused(upstream, tiny_hubert):
+    write_config([upstream])
+    shutil.copytree(tiny_hubert, upstream, dirs_exist_ok=True)
+    with pytest.raises(
+        EnsembleError, match="other weights .* than the one that the mo"
+    ):
+        pack_asr()
+    assert not ARCHIVE.exists()
+
+
+def test_an_upstream_more_than_the_model_was_trained_over_is_refused(recipe):
+    write_config(["wavlm_base"])
+    write_weights([])
+    with pytest.raises(EnsembleError, match="over 0 upstreams, frontend_conf has 1"):
+        pack_asr()
+
+
+def test_weights_that_are_none_are_refused(recipe):
+    write_config(["wavlm_base"])
+    MODEL.write_bytes(b"weights")
+    with pytest.raises(EnsembleError, match="expected weights alone"):
+        pack_asr()
+
+
+def test_names_of_this_machine_are_left_out(upstream):
+    write_config(
+        [upstream],
+        output_dir="/home/me/exp/asr",
+        train_shape_file=["/home/me/exp/speech_shape"],
+        train_data_path_and_name_and_type=[["/home/me/text", "text", "text"]],
+        noise_scp="/home/me/noise.scp",
+    )
+    pack_asr()
+    with zipfile.ZipFile(ARCHIVE) as file:
+        texts = [file.read(n) for n in file.namelist() if n.endswith(".yaml")]
+    assert not any(b"/home/me" in text for text in texts)
+
+
+def test_files_that_decoding_reads_need_not_be_named(upstream):
+    Path("data").mkdir()
+    Path("data/bpe.model").write_bytes(b"bpe")
+    write_config([upstream], bpemodel="data/bpe.model")
+    assert "data/bpe.model" in pack_asr()
+    Path("data/bpe.model").unlink()
+    with pytest.raises(EnsembleError, match="--bpemodel data/bpe.model: there is no"):
+        pack_asr()
+
+
+def test_the_decoding_configuration_and_its_files(upstream, tmp_path):
+    (tmp_path / "3gram.arpa").write_text("an n-gram")
+    decoding = {"beam_size": 5, "ngram_file": str(tmp_path / "3gram.arpa")}
+    write_config([upstream])
+    pack_asr(conf=PackConf(decoding=decoding))
+    assert packed_manifest().decoding == "conf/decode.yaml"
+    with zipfile.ZipFile(ARCHIVE) as file:
+        packed = yaml.safe_load(file.read("conf/decode.yaml"))
+        assert packed == {"beam_size": 5, "ngram_file": "files/3gram.arpa"}
+        assert file.read("files/3gram.arpa") == b"an n-gram"
+
+
+def test_a_class_that_no_archive_may_name_is_refused(upstream):
+    write_config([upstream], encoder="whisper")
+    with pytest.raises(EnsembleError, match="encoder: expected one of .*'whisper'"):
+        pack_asr()
+
+
+def test_it_is_hardly_larger_than_what_it_carries(
+    build_model, upstream, hub_cache, tiny_hubert
+):
+    """With an encoder of a usual size."""
+    build_model(Path("exp/asr"), [upstream, tiny_hubert])
+    weights = torch.load(MODEL)
+    weights["encoder.more"] = torch.zeros(1_000_000)
+    torch.save(weights, "exp/asr/valid.ave_2best.pth")
+    names = pack_asr("exp/asr/RESULTS.md", conf=PackConf(write_card=lambda m: "card"))
+    with zipfile.ZipFile(ARCHIVE) as file:
+        sizes = {name: file.getinfo(name).file_size for name in names}
+    carried = [str(MODEL), "README.md", *(n for n in names if "upstreams/" in n)]
+    assert ARCHIVE.stat().st_size <= 1.01 * sum(sizes[name] for name in carried)
+
+
+def test_espnets_own_pack_makes_the_same_archive(upstream, monkeypatch):
+    from espnet2.bin.pack import main
+
+    write_config([upstream])
+    args = ["--asr_train_config", str(CONFIG), "--asr_model_file", str(MODEL)]
+    main(["asr", *args, "--outpath", str(ARCHIVE), "--option", "exp/asr/RESULTS.md"])
+    with zipfile.ZipFile(ARCHIVE) as file:
+        assert {"ensemble.yaml", "README.md", "upstreams/wavlm/config.json"} < {
+            *file.namelist()
+        }
+    assert packed_upstreams() == ["upstreams/wavlm"]
+
+
+def test_espnets_own_pack_packs_other_models_as_ever(recipe, capsys):
+    from espnet2.bin.pack import main
+
+    CONFIG.write_text("frontend: default\n")
+    args = ["--asr_train_config", str(CONFIG), "--asr_model_file", str(MODEL)]
+    main(["asr", *args, "--outpath", "model.tar.gz"])
+    assert "Generate: model.tar.gz" in capsys.readouterr().out
 
 
 TRANSCRIBE = """
