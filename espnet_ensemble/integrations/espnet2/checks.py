@@ -20,6 +20,7 @@ from espnet_ensemble.feature_cache.identity import FeatureIdentity, check_frozen
 from espnet_ensemble.feature_cache.member import Member
 from espnet_ensemble.files import PathLike
 from espnet_ensemble.frontend_conf import FrontendConf
+from espnet_ensemble.integrations.espnet2.packed_config import is_ensemble
 
 # ESPnet's options that change the waveform each time that it is read.
 WAVEFORM_OPTIONS = (
@@ -118,7 +119,7 @@ def check_decoding(path: PathLike, config: argparse.Namespace, model: Module) ->
     Raises:
         CacheError: If the cache holds others.
     """
-    if config.frontend != "ensemble":
+    if not is_ensemble(vars(config)):
         raise CacheError(_other_frontend(path, config.frontend))
     members = FeatureCache(path).members
     _check_features(Path(path), members, _features_of(config, model))

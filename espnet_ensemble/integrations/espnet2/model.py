@@ -19,6 +19,7 @@ from espnet_ensemble.decoding.vocabulary import Vocabulary
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import PathLike, read_yaml
 from espnet_ensemble.frontend_conf import FrontendConf
+from espnet_ensemble.integrations.espnet2.packed_config import is_ensemble
 from espnet_ensemble.integrations.espnet2.unpacking import fetch_model
 
 #: What people call them -> torch's.
@@ -111,7 +112,7 @@ class ESPnetCTCModel:
 
     @property
     def _frontend_conf(self) -> FrontendConf:
-        if self.config.frontend != "ensemble":
+        if not is_ensemble(vars(self.config)):
             raise EnsembleError(
                 f"members: expected the frontend ensemble, found {self.config.frontend}"
             )

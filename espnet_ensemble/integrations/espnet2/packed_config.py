@@ -25,7 +25,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "frontend": ("ensemble", ENSEMBLE_WITH_ADVICE, "default", "sliding_window", None),
     "specaug": (None, "specaug"),
     "normalize": (None, "global_mvn", "utterance_mvn"),
-    "model": ("espnet",),
+    "model": ("espnet", "ensemble"),
     "preencoder": (None, "sinc", "linear"),
     "encoder": (
         "branchformer",
