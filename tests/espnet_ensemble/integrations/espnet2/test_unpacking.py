@@ -2,6 +2,8 @@
 
 import io
 import stat
+import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -136,3 +138,66 @@ def test_what_is_no_archive(content, tmp_path):
     path.write_bytes(content)
     with pytest.raises(EnsembleError, match="expected an archive"):
         check_archive(path)
+
+
+def test_names_that_differ_in_case_or_in_accents_only(write, tmp_path):
+    for name in ("Model.pth", "A/c.txt"):
+        refuses(write([*GOOD.items(), (name, b"")]), "differ in case only", tmp_path)
+    accents = [("caf\u00e9", b""), ("cafe\u0301", b"")]
+    refuses(write([*GOOD.items(), *accents]), "differ in case only", tmp_path)
+
+
+def test_names_that_no_file_system_takes(write, tmp_path):
+    refuses(write([*GOOD.items(), ("a" * 300, b"")]), "is too long a name", tmp_path)
+    refuses(write([*GOOD.items(), ("a\x1b[2J", b"")]), "cannot be printed", tmp_path)
+
+
+def test_a_tar_that_is_a_zip_too(tmp_path):
+    """Its name says how ESPnet reads it, so that is how it is checked."""
+    path = write_tar(tmp_path / "model.tar", [*GOOD.items(), ("../evil", b"")], "w")
+    harmless = write_zip(tmp_path / "harmless.zip", GOOD.items())
+    with open(path, "ab") as file:
+        file.write(harmless.read_bytes())
+    assert zipfile.is_zipfile(path)
+    refuses(path, "would be written outside", tmp_path)
+
+
+def test_a_header_that_would_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MAX_HEADER", 1 << 12)
+    path = tmp_path / "model.tgz"
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("model.pth")
+        info.pax_headers = {"comment": "0" * (1 << 13)}
+        archive.addfile(info)
+    with pytest.raises(EnsembleError, match="a header of 8206 bytes"):
+        unpack(path, tmp_path / "there")
+
+
+def test_an_encrypted_archive(tmp_path):
+    path = write_zip(tmp_path / "model.zip", GOOD.items())
+    content = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(signature) + offset] |= 1
+    path.write_bytes(content)
+    with pytest.raises(EnsembleError, match="'meta.yaml', which is encrypted"):
+        unpack(path, tmp_path / "there")
+
+
+def test_what_failed_half_way_does_not_count_as_unpacked(tmp_path):
+    path = write_zip(tmp_path / "model.zip", GOOD.items())
+    content = bytearray(path.read_bytes())
+    name = content.index(b"a/b.txt")
+    content[name + len(b"a/b.txt")] ^= 255  # its compressed content
+    path.write_bytes(content)
+    with pytest.raises(EnsembleError, match=r"model\.zip: damaged: "):
+        unpack(path, tmp_path / "there")
+    assert not (tmp_path / "there" / "meta.yaml").exists()
+
+
+def test_espnets_downloader_checks_also_if_it_was_imported_before():
+    program = (
+        "from espnet_model_zoo import downloader; before = downloader.unpack; "
+        "import espnet_ensemble; from espnet2.main_funcs import pack_funcs; "
+        "assert downloader.unpack is pack_funcs.unpack is not before"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
