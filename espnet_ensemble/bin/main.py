@@ -17,6 +17,7 @@ VERBS = {
     "new-recipe": "make a recipe for a corpus of your own",
     "combine": "combine decodings of several systems into one",
     "compare": "compare decodings: error rates, tests, where they differ",
+    "merge": "average the weights of models trained with several seeds",
     "extract": "compute frozen upstreams' features once, for training from disk",
     "pack": "make a model zoo archive, with a card, that works on any machine",
     "upload": "upload a packed model and its card to the Hugging Face hub",

@@ -78,14 +78,7 @@ def check_resumed(args: argparse.Namespace) -> None:
     resumes = args.resume and (folder / "checkpoint.pth").exists() and config.exists()
     if getattr(args, "frontend", None) != "ensemble" or not resumes:
         return
-    before, now = _deciding(read_yaml(config)), _deciding(_plain(args))
-    # An option that only one of two versions of ESPnet has is no difference.
-    found = {key: (before[key], now[key]) for key in before.keys() & now.keys()}
-    differences = [
-        line
-        for key, (was, wanted) in sorted(found.items())
-        for line in _differences(key, was, wanted)
-    ]
+    differences = list(settings_differences(read_yaml(config), _plain(args)))
     if differences:
         raise EnsembleError(
             f"{folder} was trained with other settings:\n  "
@@ -93,6 +86,24 @@ def check_resumed(args: argparse.Namespace) -> None:
             + "\nGive the new experiment another folder (asr.sh: --asr_tag), or remove this "
             "one to train it anew"
         )
+
+
+def settings_differences(
+    before: Mapping[str, Any], now: Mapping[str, Any]
+) -> Iterator[str]:
+    """Compare configurations by what decides the weights: all but :data:`FREE`.
+
+    Args:
+        before: The content of a ``config.yaml``.
+        now: That of another.
+
+    Yields:
+        A line for each difference, such as "optim: 'adam' then, 'sgd' now".
+    """
+    before, now = _deciding(before), _deciding(now)
+    # An option that only one of two versions of ESPnet has is no difference.
+    for key in sorted(before.keys() & now.keys()):
+        yield from _differences(key, before[key], now[key])
 
 
 def _plain(args: argparse.Namespace) -> dict[str, Any]:
