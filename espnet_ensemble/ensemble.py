@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import Module, ModuleList
 
 from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.featurizer import Featurizer, LayerStack
 from espnet_ensemble.frames import FrameGrid, padding_mask
 from espnet_ensemble.fusion import Concat, Fusion
-from espnet_ensemble.layers import Featurizer, LayerStack
 from espnet_ensemble.masking import BandMask, MemberDropout
 from espnet_ensemble.normalization import find_normalization
 from espnet_ensemble.upstream.base import Upstream
@@ -48,8 +48,8 @@ class Ensemble(Module):
     Args:
         upstreams: At least one, all of one sample rate.
         layers: For each upstream, what makes one of the hidden states of its layers; None:
-            :class:`~espnet_ensemble.layers.Featurizer`, or
-            :class:`~espnet_ensemble.layers.LayerStack` where the fusion takes all layers.
+            :class:`~espnet_ensemble.featurizer.Featurizer`, or
+            :class:`~espnet_ensemble.featurizer.LayerStack` where the fusion takes all layers.
         fusion: Combines the upstreams' features; None: concatenation.
         fs: Sample rate of the speech, in Hz; None: that of the upstreams. Speech at
             another rate is resampled (which needs torchaudio).

@@ -1,10 +1,7 @@
-"""Which hidden states of an upstream are used, and how several become one."""
+"""Which hidden states of an upstream are used."""
 
 from collections.abc import Sequence
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from espnet_ensemble.errors import EnsembleError
 
@@ -55,58 +52,3 @@ def layer_indices(layer: Layer, num_layers: int) -> tuple[int, ...]:
     if len(set(resolved)) < len(resolved):
         raise EnsembleError(f"layer: {layer!r} names one layer twice")
     return resolved
-
-
-class Featurizer(torch.nn.Module):
-    """Average of several hidden states with learned softmax weights, equal at first.
-
-    This is the featurizer of SUPERB (Yang et al., 2021; ``s3prl.nn.Featurizer``). A
-    single hidden state passes as it is, without parameters.
-
-    Args:
-        num_hidden_states: How many hidden states :meth:`forward` gets.
-
-    Example:
-        >>> featurizer = Featurizer(2)
-        >>> featurizer([torch.zeros(1, 1, 2), torch.ones(1, 1, 2)]).tolist()
-        [[[0.5, 0.5]]]
-    """
-
-    def __init__(self, num_hidden_states: int):
-        super().__init__()
-        if num_hidden_states > 1:
-            self.weights = torch.nn.Parameter(torch.zeros(num_hidden_states))
-
-    def forward(self, hidden_states: list[Tensor]) -> Tensor:
-        """Average the hidden states.
-
-        Args:
-            hidden_states: One tensor per hidden state, (batch, time, feature).
-
-        Returns:
-            (batch, time, feature)
-        """
-        if len(hidden_states) == 1:
-            return hidden_states[0]
-        weights = self.weights.softmax(dim=0)
-        return torch.einsum("l,lbtf->btf", weights, torch.stack(hidden_states))
-
-
-class LayerStack(torch.nn.Module):
-    """All hidden states of an upstream side by side, for who combines them itself.
-
-    Example:
-        >>> LayerStack()([torch.zeros(1, 1, 2), torch.ones(1, 1, 2)]).tolist()
-        [[[0.0, 0.0, 1.0, 1.0]]]
-    """
-
-    def forward(self, hidden_states: list[Tensor]) -> Tensor:
-        """Concatenate the hidden states.
-
-        Args:
-            hidden_states: One tensor per hidden state, (batch, time, feature).
-
-        Returns:
-            (batch, time, hidden states * feature)
-        """
-        return torch.cat(hidden_states, dim=-1)

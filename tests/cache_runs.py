@@ -35,11 +35,11 @@ def noise(num_samples, seed):
     return np.random.default_rng(seed).normal(0, 0.1, num_samples)
 
 
-def write_noises(tmp_path):
+def write_noises(tmp_path, first_seed=0):
     """Write noises at 16 kHz, <tmp_path>/wav/<id>.wav, and their data directory."""
     (tmp_path / "wav").mkdir()
     paths = {key: tmp_path / "wav" / f"{key}.wav" for key in NUM_SAMPLES}
-    for seed, (key, path) in enumerate(paths.items()):
+    for seed, (key, path) in enumerate(paths.items(), first_seed):
         soundfile.write(path, noise(NUM_SAMPLES[key], seed), 16000)
     tables = {
         "utt2spk": {key: "alice" for key in paths},

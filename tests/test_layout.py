@@ -19,7 +19,15 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = [
     ["errors", "version"],
     ["extras", "files", "frames"],
-    ["data", "decorrelation", "fusion", "layers", "masking", "normalization"],
+    [
+        "data",
+        "decorrelation",
+        "featurizer",
+        "fusion",
+        "layers",
+        "masking",
+        "normalization",
+    ],
     ["upstream"],
     ["ensemble"],
     ["frontend_conf"],
@@ -134,6 +142,17 @@ def test_importing_the_package_imports_nothing_heavy():
     )
     foreign = set(run.stdout.split()) - set(sys.stdlib_module_names)
     assert foreign <= {"espnet_ensemble", "wrapt"}
+
+
+@pytest.mark.parametrize("command", ["asr_names", "data_dir", "show_asr_result"])
+def test_commands_that_compute_nothing_do_not_wait_for_torch(command):
+    program = (
+        f"import sys, espnet_ensemble.bin.{command}; print('torch' in sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert run.stdout == "False\n"
 
 
 @pytest.mark.parametrize("name", espnet_ensemble.__all__)

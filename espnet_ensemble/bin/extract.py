@@ -3,6 +3,7 @@
 
 The last line printed is the file that training reads:
 --train_data_path_and_name_and_type FILE,speech,feature_cache
+Of several data directories, it is a line for each, in their order.
 
 A run that was killed goes on where it stopped. With --verify, nothing is extracted: all
 that is in --cache_dir is compared with its checksums.
@@ -19,7 +20,7 @@ import yaml
 from espnet_ensemble.bin.command import make_parser, run
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.feature_cache.archive import DEFAULT_STORAGE, STORAGES
-from espnet_ensemble.feature_cache.extract import ExtractConf, extract
+from espnet_ensemble.feature_cache.extract import ExtractConf, extract_sets
 from espnet_ensemble.feature_cache.verify import verify
 from espnet_ensemble.feature_cache.workers import Workers
 from espnet_ensemble.files import read_yaml
@@ -30,7 +31,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser = make_parser("extract", __doc__)
     parser.add_argument(
         "--data_dir",
-        help="data directory with one audio file per utterance, such as dump/raw/train",
+        nargs="+",
+        help="data directory with one audio file per utterance, such as dump/raw/train; "
+        "or several, of different names",
     )
     parser.add_argument(
         "--frontend_conf",
@@ -118,7 +121,8 @@ def _work(args: argparse.Namespace) -> None:
         workers=Workers(args.nj, args.ngpu, args.dask),
     )
     frontend_conf = _read_frontend_conf(args.frontend_conf)
-    print(extract(args.data_dir, frontend_conf, args.cache_dir, conf))
+    for path in extract_sets(args.data_dir, frontend_conf, args.cache_dir, conf):
+        print(path)
 
 
 def _read_frontend_conf(value: str) -> dict[str, Any]:

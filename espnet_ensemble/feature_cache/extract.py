@@ -1,7 +1,7 @@
 """Extraction of the features of frozen upstreams."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,25 +91,77 @@ def extract(
         DataError: If ``data_dir`` is not valid.
         EnsembleError: If ``frontend_conf`` is wrong.
     """
-    cache_dir, data = Path(cache_dir), DataSet.read(data_dir)
+    (path,) = extract_sets([data_dir], frontend_conf, cache_dir, conf)
+    return path
+
+
+def extract_sets(
+    data_dirs: Sequence[PathLike],
+    frontend_conf: Mapping[str, Any],
+    cache_dir: PathLike,
+    conf: ExtractConf = ExtractConf(),
+) -> list[Path]:
+    """Write features of several data sets, as :func:`extract` does of one.
+
+    To see what is there already, each upstream is loaded once.
+
+    Args:
+        data_dirs: Data directories of different names.
+        frontend_conf: The content of ``frontend_conf``.
+        cache_dir: The cache.
+        conf: How to do it.
+
+    Returns:
+        The ``members.yaml`` of each data set.
+
+    Raises:
+        EnsembleError: As :func:`extract`, of any data set before features of the first
+            are made, where it can be known; and if two of them have one name.
+    """
+    cache_dir, data_sets = Path(cache_dir), [DataSet.read(path) for path in data_dirs]
+    _check_names(data_sets)
     frontends = FrontendConf.parse(frontend_conf).members()
     features = [FeatureIdentity.load(frontend) for frontend in frontends]
     check_sample_rates([f.upstream for f in features], [f.fs for f in features])
     infos = [MemberInfo(f, conf.storage) for f in features]
-    members = [Member.of(cache_dir, info, data) for info in infos]
+    members = [
+        [Member.of(cache_dir, info, data) for info in infos] for data in data_sets
+    ]
     # All are checked before the first is extracted, which may take days.
     todo = []
-    for member, frontend in zip(members, frontends, strict=True):
-        if member.folder.exists():
-            with member.lock():
-                if member.is_complete(data, conf.skip):
-                    continue
-        todo.append((member, frontend))
-    for member, frontend in todo:
+    for data, of_set in zip(data_sets, members, strict=True):
+        for member, frontend in zip(of_set, frontends, strict=True):
+            if not _is_there(member, data, conf):
+                todo.append((member, frontend, data))
+    for member, frontend, data in todo:
         with member.lock():
             # By now, another process may have made it.
             if not member.is_complete(data, conf.skip):
                 _extract_member(member, frontend, data, conf)
+    return [
+        _combine(cache_dir, of_set, data)
+        for of_set, data in zip(members, data_sets, strict=True)
+    ]
+
+
+def _check_names(data_sets: Sequence[DataSet]) -> None:
+    names = [data.name for data in data_sets]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise CacheError(
+            f"data_dirs: expected data sets of different names, found {twice[0]} twice: "
+            "in one cache, their features would have one folder"
+        )
+
+
+def _is_there(member: Member, data: DataSet, conf: ExtractConf) -> bool:
+    if not member.folder.exists():
+        return False
+    with member.lock():
+        return member.is_complete(data, conf.skip)
+
+
+def _combine(cache_dir: Path, members: Sequence[Member], data: DataSet) -> Path:
     # Who writes the same combination has the same first member.
     with members[0].lock():
         return write_combination(cache_dir, members, data.data_dir)
@@ -127,7 +179,7 @@ def _extract_member(
         todo = [shard for shard in shards if not shard.is_complete(conf.skip)]
         try:
             with (
-                _progress(member.name, shards, todo) as progress,
+                _progress(f"{member.name} {data.name}", shards, todo) as progress,
                 closing(conf.workers.make(todo, shard_conf)) as made,
             ):
                 for seconds in made:

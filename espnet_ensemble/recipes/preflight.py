@@ -11,7 +11,6 @@ from typing import Any
 
 import soundfile
 
-from espnet_ensemble.decoding.scorers import import_kenlm
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import read_yaml
 from espnet_ensemble.frontend_conf import FrontendConf, parse_fs
@@ -122,6 +121,9 @@ def _configuration(plan: Plan, config: TrainingConfig) -> Iterator[str]:
     if plan.inference_config and 12 in plan.stages:
         yield from _message(read_yaml, plan.inference_config)
     if plan.use_ngram == "true" and 12 in plan.stages:
+        # It brings torch, which takes seconds.
+        from espnet_ensemble.decoding.scorers import import_kenlm
+
         yield from _message(import_kenlm)
 
 

@@ -1,13 +1,15 @@
 """``RESULTS.md``: the environment and the error rates of experiments, as ESPnet has it."""
 
+import importlib.util
+import runpy
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import astuple
+from pathlib import Path
 
 import espnet2
-import torch
 
 import espnet_ensemble
 from espnet_ensemble.files import PathLike
@@ -38,7 +40,7 @@ def _environment() -> str:
         f"- python version: `{python}`",
         f"- espnet2 version: `espnet2 {espnet2.__version__}`",
         f"- espnet_ensemble version: `espnet_ensemble {espnet_ensemble.__version__}`",
-        f"- pytorch version: `pytorch {torch.__version__}`",
+        f"- pytorch version: `pytorch {_torch_version()}`",
     ]
     git_hash = ask_git("rev-parse", "HEAD")
     if git_hash:
@@ -47,6 +49,15 @@ def _environment() -> str:
             f"  - Commit date: `{ask_git('log', '-1', '--format=%cd')}`",
         ]
     return "\n".join(lines)
+
+
+def _torch_version() -> str:
+    """``torch.__version__``, from its own file: importing torch takes seconds."""
+    torch = importlib.util.find_spec("torch")
+    assert torch is not None and torch.origin is not None
+    return runpy.run_path(str(Path(torch.origin).with_name("version.py")))[
+        "__version__"
+    ]
 
 
 def ask_git(*args: str, folder: PathLike = ".") -> str | None:

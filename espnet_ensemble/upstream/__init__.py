@@ -1,6 +1,27 @@
 """SSL speech encoders, from S3PRL or transformers, behind one interface."""
 
-from espnet_ensemble.upstream.base import Upstream, UpstreamError
-from espnet_ensemble.upstream.registry import UpstreamConf, load_upstream
+import importlib
+from typing import TYPE_CHECKING
+
+from espnet_ensemble.errors import EnsembleError
+
+if TYPE_CHECKING:
+    from espnet_ensemble.upstream.base import Upstream
+    from espnet_ensemble.upstream.registry import UpstreamConf, load_upstream
 
 __all__ = ["Upstream", "UpstreamConf", "UpstreamError", "load_upstream"]
+
+
+class UpstreamError(EnsembleError):
+    """An upstream that cannot be found, fetched or used as it was asked for."""
+
+
+# Imported on first use: who only reads what a configuration says need not wait for torch.
+_LAZY = {"Upstream": "base", "UpstreamConf": "registry", "load_upstream": "registry"}
+
+
+def __getattr__(name):
+    if name in _LAZY:
+        module = importlib.import_module(f"{__name__}.{_LAZY[name]}")
+        return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

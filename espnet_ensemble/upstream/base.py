@@ -10,14 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.upstream.fingerprint import probe_signal, summarize
 
 Self = TypeVar("Self", bound="Upstream")
-
-
-class UpstreamError(EnsembleError):
-    """An upstream that cannot be found, fetched or used as it was asked for."""
 
 
 class CallState(threading.local):

@@ -13,10 +13,10 @@ from torch.nn import Module
 from torch.nn.utils.rnn import pad_sequence
 
 from espnet_ensemble.frames import padding_mask
+from espnet_ensemble.upstream import UpstreamError
 from espnet_ensemble.upstream.base import (
     CallState,
     Upstream,
-    UpstreamError,
     cut_layers,
     pad_to,
 )

@@ -4,14 +4,17 @@ import difflib
 import os
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import check_keys
 from espnet_ensemble.layers import Layer
-from espnet_ensemble.upstream.base import Upstream, UpstreamError
+from espnet_ensemble.upstream import UpstreamError
 from espnet_ensemble.upstream.checkpoints import CHECKPOINTS, is_published_id
 from espnet_ensemble.upstream.s3prl_hub import hub_entries, is_installed
+
+if TYPE_CHECKING:
+    from espnet_ensemble.upstream.base import Upstream
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class UpstreamConf:
         return replace(self, **{option: os.path.abspath(getattr(self, option))})
 
 
-def load_upstream(conf: UpstreamConf, download_dir: str | None = None) -> Upstream:
+def load_upstream(conf: UpstreamConf, download_dir: str | None = None) -> "Upstream":
     """Load an upstream with the library that its name belongs to.
 
     Args:
@@ -131,7 +134,7 @@ def load_upstream(conf: UpstreamConf, download_dir: str | None = None) -> Upstre
     return upstream
 
 
-def _load(conf: UpstreamConf, download_dir: str | None) -> Upstream:
+def _load(conf: UpstreamConf, download_dir: str | None) -> "Upstream":
     # Each loader is imported where it is used: transformers takes seconds, and so do
     # S3PRL's modules.
     if conf.uses_s3prl:

@@ -15,10 +15,10 @@ from torch.nn.utils.weight_norm import WeightNorm
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.frames import padding_mask
 from espnet_ensemble.layers import Layer, layer_indices
+from espnet_ensemble.upstream import UpstreamError
 from espnet_ensemble.upstream.base import (
     CopyableLock,
     Upstream,
-    UpstreamError,
     cut_layers,
     pad_to,
 )

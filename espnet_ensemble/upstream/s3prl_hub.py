@@ -14,9 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
-
-from espnet_ensemble.upstream.base import UpstreamError
+from espnet_ensemble.upstream import UpstreamError
 
 # Makes torch.load take weights alone, whatever it is asked for.
 _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
@@ -116,6 +114,9 @@ def safe_loading() -> Iterator[None]:
     ``eval`` on strings of a checkpoint's configuration. Inside this context, torch loads
     weights alone, in all threads, and those strings may be lists of numbers only.
     """
+    # Who only asks for names need not wait for torch.
+    import torch
+
     before = os.environ.get(_FORCE)
     os.environ[_FORCE] = "1"
     for name, module in list(sys.modules.items()):

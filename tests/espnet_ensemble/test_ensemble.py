@@ -13,8 +13,8 @@ import torchaudio
 
 from espnet_ensemble import Ensemble, FrontendConf
 from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.featurizer import Featurizer
 from espnet_ensemble.fusion import FUSIONS, Fusion
-from espnet_ensemble.layers import Featurizer
 from espnet_ensemble.upstream import (
     Upstream,
     UpstreamConf,

@@ -296,14 +296,14 @@ follow() {
     local filter
     read -ra filter <<< "$1"
     shift
-    tail --pid=$$ -qn 0 -F "$@" > >("${filter[@]}") 2> /dev/null &
+    tail --pid=$$ --sleep-interval 0.2 -qn 0 -F "$@" > >("${filter[@]}") 2> /dev/null &
     follower=$!
     # Whoever reads this script's output through a pipe waits until nobody holds it; --pid
     # alone would wait until they have asked for the exit status.
     trap 'kill "${follower}" 2> /dev/null || true' EXIT
 }
 unfollow() {
-    sleep 2 # tail looks once a second
+    sleep 1 # tail looks five times a second
     trap - EXIT
     kill "${follower}"
     wait "${follower}" 2> /dev/null || true
@@ -431,8 +431,7 @@ stage_10() { # statistics; features of the frozen upstreams
     fi
     if "${cache_feats}"; then
         log "Stage 10: Features of the frozen upstreams: ${train} ${valid} -> ${feats_dir}"
-        cache "${train}"
-        cache "${valid}"
+        cache stop "${train}" "${valid}"
     fi
 }
 
@@ -470,20 +469,31 @@ collect_stats() {
 # num_cores: those of this machine that may be used. nproc by itself says OMP_NUM_THREADS.
 num_cores() { env -u OMP_NUM_THREADS nproc; }
 
-# cache DATA [OPTION...]: extract the features of the frozen upstreams where there are none
+# cache ON_ERROR DATA...: extract the features of the frozen upstreams where there are none
 # yet, once in a run, and note in cached[DATA] where they are.
 declare -A cached
 cache() {
-    local data=$1 cores gpu=() dir=${feats_dir}
+    local on_error=$1 data dir sets paths cores gpu=()
     shift
     cores=$(num_cores)
     [ "${ngpu}" != 0 ] || gpu=(--ngpu 0)
     # A set before and after stage 4 has one name.
-    [[ ${data} != */org/* ]] || dir+=_org
-    [ -n "${cached[${data}]:-}" ] || cached[${data}]=$("${python}" -m espnet_ensemble.bin.extract \
-        --nj "$((nj < cores ? nj : cores))" "${gpu[@]}" --data_dir "${data}" \
-        --frontend_conf "${asr_config}" --cache_dir "${dir}" "$@" "${cache_opts_words[@]}" | tail -n 1)
+    for dir in "${feats_dir}" "${feats_dir}_org"; do
+        sets=()
+        for data; do
+            [ -n "${cached[${data}]:-}" ] || [ "$(cache_of "${data}")" != "${dir}" ] || sets+=("${data}")
+        done
+        [ "${#sets[@]}" != 0 ] || continue
+        paths=$("${python}" -m espnet_ensemble.bin.extract \
+            --nj "$((nj < cores ? nj : cores))" "${gpu[@]}" --data_dir "${sets[@]}" \
+            --frontend_conf "${asr_config}" --cache_dir "${dir}" --on_error "${on_error}" \
+            "${cache_opts_words[@]}" | tail -n "${#sets[@]}")
+        for data in "${sets[@]}"; do
+            IFS= read -r "cached[${data}]"
+        done <<< "${paths}"
+    done
 }
+cache_of() { if [[ $1 == */org/* ]]; then echo "${feats_dir}_org"; else echo "${feats_dir}"; fi; }
 
 stage_11() { # training
     local train=${data_feats}/${train_set} valid=${data_feats}/${valid_set} settings audio
@@ -502,8 +512,7 @@ stage_11() { # training
     fi
     local train_speech=${train}/wav.scp,speech,sound valid_speech=${valid}/wav.scp,speech,sound
     if "${cache_feats}"; then
-        cache "${train}"
-        cache "${valid}"
+        cache stop "${train}" "${valid}"
         train_speech=${cached[${train}]},speech,feature_cache
         valid_speech=${cached[${valid}]},speech,feature_cache
     fi
@@ -600,13 +609,13 @@ decode() {
         jobs=$(num_jobs "${jobs}" "${data_feats}/${dset}/wav.scp")
         total=$((total + $(wc -l < "${data_feats}/${dset}/wav.scp")))
     done
+    ! "${cache_feats}" || cache skip "${@/#/${data_feats}/}"
     for dset; do
         dir=${decoded}/${dset} data=${data_feats}/${dset} key=${dir}/logdir/keys
         sort -k 2,2nr "${data}/utt2num_samples" > "${key}.scp"
         split_keys "${key}.scp" "${jobs}" "${key}"
         sets+=(--key_file "${key}.JOB.scp" --output_dir "${dir}/logdir/output.JOB")
         if "${cache_feats}"; then
-            cache "${data}" --on_error skip
             sets+=(--data_path_and_name_and_type "${cached[${data}]},speech,feature_cache")
         else
             sets+=(--data_path_and_name_and_type "${data}/wav.scp,speech,sound")

@@ -1,5 +1,6 @@
 import json
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -43,6 +44,18 @@ def test_prints_what_training_reads(options, tmp_path, tiny_wavlm, capsys):
     (path,) = printed
     feats = FeatureCache(path)
     assert {key: x.shape for key, x in feats.items()} == {"a": (12, 32), "b": (9, 32)}
+
+
+def test_prints_a_line_for_each_data_directory(options, tmp_path, tiny_wavlm, capsys):
+    shutil.copytree(tmp_path / "train", tmp_path / "dev")
+    options.insert(options.index("--cache_dir"), f"{tmp_path}/dev")
+    extract.main([*options, json.dumps({"upstreams": [tiny_wavlm]})])
+    train, dev = capsys.readouterr().out.splitlines()
+    assert train.endswith("/train/members.yaml") and list(FeatureCache(train)) == [
+        "a",
+        "b",
+    ]
+    assert dev.endswith("/dev/members.yaml") and list(FeatureCache(dev)) == ["a", "b"]
 
 
 @pytest.mark.parametrize(

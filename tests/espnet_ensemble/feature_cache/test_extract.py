@@ -18,13 +18,14 @@ import pytest
 import soundfile
 import torch
 import yaml
-from cache_runs import everything, fork, in_child, strip
+from cache_runs import everything, fork, in_child, strip, write_noises
 
 from espnet_ensemble.data.datadir import validate, write
 from espnet_ensemble.data.tables import DataError, read_table
 from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.feature_cache.dataset import FeatureCache
-from espnet_ensemble.feature_cache.extract import ExtractConf, extract
+from espnet_ensemble.feature_cache.extract import ExtractConf, extract, extract_sets
+from espnet_ensemble.feature_cache.identity import FeatureIdentity
 from espnet_ensemble.feature_cache.verify import verify
 
 SMALL = ExtractConf(storage="float32", shard_utts=2, batch_seconds=0.6)
@@ -85,6 +86,42 @@ def test_complete_members_are_not_made_again(data, tmp_path, tiny_wavlm, tiny_hu
     before = {path: path.stat().st_mtime_ns for path in cache_dir.glob("*/train/*")}
     extract(data, {"upstreams": [tiny_hubert, tiny_wavlm]}, cache_dir, SMALL)
     assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_several_sets_are_as_one_after_the_other(
+    data, tmp_path, tiny_wavlm, tiny_hubert, monkeypatch
+):
+    shutil.copytree(data, tmp_path / "dev")
+    conf, sets = {"upstreams": [tiny_wavlm, tiny_hubert]}, [data, tmp_path / "dev"]
+    paths = [extract(path, conf, tmp_path / "feats", SMALL) for path in sets]
+    expected = everything(tmp_path / "feats")
+    shutil.rmtree(tmp_path / "feats")
+    loaded, load = [], FeatureIdentity.load
+    monkeypatch.setattr(
+        FeatureIdentity, "load", lambda c: loaded.append(c.upstreams[0].name) or load(c)
+    )
+    assert extract_sets(sets, conf, tmp_path / "feats", SMALL) == paths
+    assert everything(tmp_path / "feats") == expected
+    assert loaded == [tiny_wavlm, tiny_hubert]
+
+
+def test_all_sets_are_looked_at_before_the_first_is_made(data, tmp_path, tiny_wavlm):
+    shutil.copytree(data, tmp_path / "dev")
+    conf, cache_dir = {"upstreams": [tiny_wavlm]}, tmp_path / "feats"
+    extract(tmp_path / "dev", conf, cache_dir)
+    (tmp_path / "other").mkdir()
+    write_noises(tmp_path / "other", first_seed=10)
+    shutil.rmtree(tmp_path / "dev")
+    (tmp_path / "other" / "train").rename(tmp_path / "dev")
+    with pytest.raises(CacheError, match="found those of other audio"):
+        extract_sets([data, tmp_path / "dev"], conf, cache_dir)
+    assert not list(cache_dir.glob("*/train"))
+
+
+def test_sets_of_one_name_are_refused(data, tmp_path, tiny_wavlm):
+    other = shutil.copytree(data, tmp_path / "org" / "train")
+    with pytest.raises(CacheError, match="different names, found train twice"):
+        extract_sets([data, other], {"upstreams": [tiny_wavlm]}, tmp_path / "feats")
 
 
 @pytest.mark.parametrize("before", [True, False])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from espnet_ensemble.upstream.base import UpstreamError
+from espnet_ensemble.upstream import UpstreamError
 from espnet_ensemble.upstream.registry import (
     UpstreamConf,
     check_upstream,
