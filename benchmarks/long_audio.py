@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Long audio: what windows cost and change.
+"""Long audio: what cutting it in pauses costs and changes.
 
-Utterances of a set are put one after the other. Ten of them are decoded in windows, and
-the transcript compared with theirs; then so many hours, for the memory. It needs an
+Ten utterances of a set are put one after the other, with a pause between them and without.
+The transcript of that is compared with theirs: whole, in segments, and in segments that are
+cut where utterances meet. Then so many hours are decoded, for the memory. It needs an
 experiment, such as the quick start's, and Linux.
 
     cd egs2/mini_synth/asr1
@@ -10,15 +11,15 @@ experiment, such as the quick start's, and Linux.
 """
 
 import argparse
-import itertools
 import logging
 import re
 import time
 import warnings
-from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import torch
+from tabulate import tabulate
 from torch import Tensor
 
 from espnet_ensemble.decoding.decoder import DecodeConf, Decoded, Decoder
@@ -28,26 +29,86 @@ from espnet_ensemble.decoding.sources import AudioFiles
 from espnet_ensemble.integrations.espnet2.model import ESPnetCTCModel, load_ctc_model
 from espnet_ensemble.recipes.scoring import align, count
 
+# Of the noise in a pause: about that of silence in the quick start's speech.
+_PAUSE_LEVEL = 1e-3
+
 
 class Speech:
-    """A source of one utterance, which is in memory."""
+    """A source of recordings that are in memory."""
 
-    def __init__(self, samples: Tensor, fs: int):
+    def __init__(self, recordings: list[Tensor], fs: int):
         self.items_per_second = float(fs)
-        self.lengths = {"speech": len(samples)}
-        self._samples = samples
+        self._samples = {f"{i:05}": x for i, x in enumerate(recordings)}
+        self.lengths = {utt_id: len(x) for utt_id, x in self._samples.items()}
 
     def read(self, utt_id: str) -> Tensor:
-        """Give it."""
-        return self._samples
+        """Give one."""
+        return self._samples[utt_id]
 
 
-def decode(model: ESPnetCTCModel, samples: Tensor, conf: DecodeConf) -> list[str]:
-    """Decode speech to words."""
-    decoder = Decoder(model, GreedySearch(model.vocabulary.blank_id), conf)
-    (result,) = decoder.decode(Speech(samples, model.fs))
-    assert isinstance(result, Decoded), result
-    return model.vocabulary.to_text(result.hypotheses[0].token_ids).split()
+def decode(
+    model: ESPnetCTCModel, recordings: list[Tensor], conf: LongAudioConf
+) -> list[list[str]]:
+    """Decode recordings to words."""
+    search = GreedySearch(model.vocabulary.blank_id)
+    decoder = Decoder(model, search, DecodeConf(long_audio=conf))
+    words = {}
+    for result in decoder.decode(Speech(recordings, model.fs)):
+        assert isinstance(result, Decoded), result
+        text = model.vocabulary.to_text(result.hypotheses[0].token_ids)
+        words[result.utt_id] = text.split()
+    return [words[utt_id] for utt_id in sorted(words)]
+
+
+def join(utterances: list[Tensor], pause: Tensor) -> Tensor:
+    """One after the other, with a pause between them."""
+    between = [pause] * len(utterances)
+    return torch.cat(
+        [x for pair in zip(utterances, between, strict=True) for x in pair]
+    )
+
+
+def compare(
+    model: ESPnetCTCModel, utterances: list[Tensor], conf: LongAudioConf
+) -> None:
+    """Print how many words change with the way in which recordings are decoded."""
+    whole = LongAudioConf(1e9, 1e9, 1e9, 1e8)
+    groups = [utterances[i : i + 10] for i in range(0, len(utterances) - 9, 10)]
+    alone = [x for group in groups for x in group]
+    expected = decode(model, alone, whole)
+    words = sum(map(len, expected))
+
+    def differ(expected: list[list[str]], found: list[list[str]]) -> str:
+        errors = sum(
+            count(align(x, y)).errors for x, y in zip(expected, found, strict=True)
+        )
+        return f"{errors} ({100 * errors / words:.1f} %)"
+
+    def together(found: list[list[str]]) -> list[list[str]]:
+        return [list(chain(*found[i : i + 10])) for i in range(0, len(found), 10)]
+
+    rows = []
+    generator = torch.Generator().manual_seed(0)
+    for seconds in (0.0, 0.3, 0.5):
+        noise = torch.randn(round(seconds * model.fs), generator=generator)
+        pause = _PAUSE_LEVEL * noise
+        half = pause[: len(pause) // 2]
+        padded = [torch.cat([half, x, half]) for x in alone]
+        joined = [join(group, pause) for group in groups]
+        rows.append(
+            [
+                f"{seconds:g} s",
+                differ(together(expected), decode(model, joined, whole)),
+                differ(together(expected), decode(model, joined, conf)),
+                differ(expected, decode(model, padded, whole)),
+            ]
+        )
+    print(
+        f"{len(groups)} times 10 utterances, {words} words; segments of about "
+        f"{conf.segment_seconds:.1f} s. Words that differ from those of the utterances:\n"
+    )
+    headers = ["pause between", "whole", "cut in pauses", "cut where they meet"]
+    print(tabulate(rows, headers, tablefmt="github"), "\n", flush=True)
 
 
 def peak_memory() -> int:
@@ -68,7 +129,6 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("model_file", help="weights, beside their config.yaml")
     parser.add_argument("data_dir", type=Path, help="such as dump/raw/test")
-    parser.add_argument("--groups", type=int, default=10, help="default: %(default)s")
     parser.add_argument("--hours", type=float, default=1.0, help="default: %(default)s")
     return parser
 
@@ -82,37 +142,20 @@ def main(cmd: list[str] | None = None) -> None:
     audio = AudioFiles(args.data_dir / "wav.scp", model.fs)
     utterances = [audio.read(utt_id) for utt_id in audio.lengths]
 
-    # Windows of a length that the model knows, as the defaults are to most models.
-    longest = max(map(len, utterances)) / model.fs
-    window = LongAudioConf(2 * longest, 2 * longest, min(longest, 4.0))
-    windows = replace(DecodeConf(), long_audio=window)
-    errors = words = joints = 0
-    for group in itertools.islice(_groups(utterances, 10), args.groups):
-        apart = [word for each in group for word in decode(model, each, DecodeConf())]
-        joined = decode(model, torch.cat(group), windows)
-        errors += count(align(apart, joined)).errors
-        words += len(apart)
-        joints += len(group) - 1
-    print(
-        f"{args.groups} times 10 utterances in windows of {2 * longest:.0f} s: {errors} of "
-        f"{words} words differ from those of the utterances apart, which have {joints} joints"
-    )
+    seconds = sum(map(len, utterances)) / len(utterances) / model.fs
+    conf = LongAudioConf.of(seconds)
+    compare(model, utterances, conf)
 
     samples = _repeat(utterances, round(args.hours * 3600 * model.fs))
-    decode(model, samples[: 120 * model.fs], DecodeConf())
+    decode(model, [samples[: 120 * model.fs]], conf)
     reset_peak()
     before, begin = peak_memory(), time.perf_counter()
-    decode(model, samples, DecodeConf())
+    decode(model, [samples], conf)
     seconds = time.perf_counter() - begin
     print(
         f"{args.hours:g} h: {peak_memory() - before} MB above the model and its speech, "
         f"{seconds:.0f} s, RTFx {args.hours * 3600 / seconds:.0f}"
     )
-
-
-def _groups(utterances: list[Tensor], size: int):
-    for start in range(0, len(utterances) - size + 1, size):
-        yield utterances[start : start + size]
 
 
 def _repeat(utterances: list[Tensor], num_samples: int) -> Tensor:

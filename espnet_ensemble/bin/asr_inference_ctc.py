@@ -6,13 +6,14 @@ in one process: give --data_path_and_name_and_type and --output_dir (and --key_f
 once for each. --output_dir gets 1best_recog/{text,token,token_int,score}, and
 decoding.yaml, which says how fast that was.
 
-Long audio is decoded in overlapping windows. An utterance that cannot be decoded is
+Long audio is cut in pauses, and decoded in segments. An utterance that cannot be decoded is
 named, and gets an empty transcript.
 """
 
 import argparse
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,9 +31,13 @@ from espnet_ensemble.decoding.greedy import GreedySearch
 from espnet_ensemble.decoding.long_audio import LongAudioConf
 from espnet_ensemble.decoding.vocabulary import Vocabulary
 from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.integrations.espnet2.training_lengths import mean_utt_seconds
 
 #: Seconds of speech in a batch: what fits a laptop's memory, and a GPU's.
 BATCH_SECONDS = {"cpu": 60.0, "cuda": 480.0, "mps": 60.0}
+
+
+_USUAL = LongAudioConf()
 
 
 @dataclass(frozen=True)
@@ -216,7 +221,7 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_batch_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("batches and windows")
+    group = parser.add_argument_group("batches and long audio")
     group.add_argument(
         "--batch_seconds",
         type=float,
@@ -226,24 +231,29 @@ def _add_batch_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--batch_size", type=int, help="utterances at once (default: what fits)"
     )
-    defaults = LongAudioConf()
+    group.add_argument(
+        "--segment_seconds",
+        type=float,
+        help="length that segments of long audio shall have, more or less (default: the "
+        "mean of the utterances that the model was trained on, if its recipe still has "
+        f"their lengths, or else {_USUAL.segment_seconds:g})",
+    )
     group.add_argument(
         "--long_seconds",
         type=float,
-        default=defaults.long_seconds,
-        help="longer utterances are decoded in windows (default: %(default)s)",
+        help="longer utterances are cut into segments (default: 4 times "
+        "--segment_seconds)",
     )
     group.add_argument(
         "--window_seconds",
         type=float,
-        default=defaults.window_seconds,
-        help="length of a window (default: %(default)s)",
+        help="long utterances of the feature cache are decoded in windows of this length "
+        "(default: 2.7 times --segment_seconds)",
     )
     group.add_argument(
         "--overlap_seconds",
         type=float,
-        default=defaults.overlap_seconds,
-        help="what neighbouring windows share (default: %(default)s)",
+        help="what neighbouring windows share (default: a fifth of them)",
     )
 
 
@@ -276,6 +286,7 @@ def _work(args: argparse.Namespace) -> None:
         "device": str(model.device),
         "dtype": args.dtype,
         "threads": torch.get_num_threads(),
+        "long_audio": asdict(conf.long_audio),
         **({} if args.members is None else {"members": args.members}),
     }
     with logging_redirect_tqdm():
@@ -329,10 +340,27 @@ def _decode_conf(args: argparse.Namespace) -> DecodeConf:
         skip=args.on_error == "skip",
         keep_posteriors=args.save_posteriors,
         find_words=args.ctm,
-        long_audio=LongAudioConf(
-            args.long_seconds, args.window_seconds, args.overlap_seconds
-        ),
+        long_audio=_long_audio_conf(args),
     )
+
+
+def _long_audio_conf(args: argparse.Namespace) -> LongAudioConf:
+    given = {
+        each.name: value
+        for each in fields(LongAudioConf)
+        if (value := getattr(args, each.name)) is not None
+    }
+    seconds = args.segment_seconds or _training_seconds(args) or _USUAL.segment_seconds
+    return replace(LongAudioConf.of(seconds), **given)
+
+
+def _training_seconds(args: argparse.Namespace) -> float | None:
+    if not args.asr_model_file:
+        return None
+    config = Path(
+        args.asr_train_config or Path(args.asr_model_file).parent / "config.yaml"
+    )
+    return mean_utt_seconds(config) if config.is_file() else None
 
 
 def _device(args: argparse.Namespace) -> torch.device:

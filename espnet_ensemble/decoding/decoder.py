@@ -24,6 +24,12 @@ from espnet_ensemble.decoding.long_audio import (
     plan_windows,
 )
 from espnet_ensemble.decoding.model import CTCModel
+from espnet_ensemble.decoding.segments import (
+    Segment,
+    batch_segments,
+    join_segments,
+    plan_segments,
+)
 from espnet_ensemble.decoding.sources import UNREADABLE, Source
 from espnet_ensemble.decoding.words import WordFinder
 from espnet_ensemble.errors import EnsembleError
@@ -71,7 +77,7 @@ class DecodeConf:
             transcript.
         keep_posteriors: Whether results hold the posteriors.
         find_words: Whether results hold the words, with times and confidences.
-        long_audio: What is decoded in windows.
+        long_audio: What is decoded in parts.
 
     Raises:
         EnsembleError: If a number is not above 0.
@@ -274,23 +280,57 @@ class Decoder:
     def _chunks(self, speech: _Speech, source: Source) -> Iterator[Tensor]:
         """The posteriors of long speech, part by part."""
         seconds, conf = self._model.frame_seconds, self._conf.long_audio
+        items_per_frame = round(seconds * source.items_per_second)
+        vocabulary = self._model.vocabulary
+        if speech.items.dim() == 1:
+            segments = plan_segments(
+                speech.items, items_per_frame, seconds, conf.segment_seconds
+            )
+            max_items = self._conf.batch_seconds * source.items_per_second
+            parts = self._run_segments(speech, segments, items_per_frame, max_items)
+            return join_segments(parts, vocabulary.blank_id, vocabulary.boundary_id)
         windows = plan_windows(
             len(speech.items),
-            items_per_frame=round(seconds * source.items_per_second),
+            items_per_frame,
             window_frames=round(conf.window_seconds / seconds),
             overlap_frames=round(conf.overlap_seconds / seconds),
         )
-        blank_id = self._model.vocabulary.blank_id
-        return join_windows(self._run_windows(speech, windows), blank_id, seconds)
+        found = self._run_windows(speech, windows)
+        return join_windows(found, vocabulary.blank_id, seconds)
+
+    def _run_segments(
+        self,
+        speech: _Speech,
+        segments: list[Segment],
+        items_per_frame: int,
+        max_items: float,
+    ) -> Iterator[tuple[int, Tensor]]:
+        """First frame and posteriors of each, several at once."""
+        size = self._conf.batch_size or len(segments)
+        size = size if self._model.takes_padding else 1
+        for batch in batch_segments(segments, max_items, size):
+            found = self._halving([speech.items[x.start : x.end] for x in batch])
+            for segment, log_probs in zip(batch, found, strict=True):
+                yield segment.start // items_per_frame, log_probs
+
+    def _halving(self, parts: list[Tensor]) -> list[Tensor]:
+        """The posteriors of parts; of half of them at a time if the whole fails."""
+        try:
+            log_probs, lengths = self._log_probs(parts)
+            self._check_finite(log_probs, lengths)
+            return [x[:n] for x, n in zip(log_probs, lengths.tolist(), strict=True)]
+        except Exception:  # as above
+            if len(parts) == 1:
+                raise
+        half = len(parts) // 2
+        return self._halving(parts[:half]) + self._halving(parts[half:])
 
     def _run_windows(
         self, speech: _Speech, windows: list[Window]
     ) -> Iterator[tuple[Window, Tensor]]:
         for window in windows:
-            items = speech.items[window.start : window.end]
-            log_probs, lengths = self._log_probs([items])
-            self._check_finite(log_probs, lengths)
-            yield window, log_probs[0, : int(lengths[0])]
+            (log_probs,) = self._halving([speech.items[window.start : window.end]])
+            yield window, log_probs
 
     def _log_probs(self, items: list[Tensor]) -> tuple[Tensor, Tensor]:
         lengths = torch.tensor([len(x) for x in items])

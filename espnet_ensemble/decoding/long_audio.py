@@ -1,14 +1,15 @@
-"""Long audio: overlapping windows, whose posteriors are joined in pauses.
+"""Long audio: when it is decoded in parts, and windows over features.
 
-Memory and time of self-attention grow with the square of an utterance's length. Of windows
+Memory and time of self-attention grow with the square of an utterance's length. Of parts
 they do not, and what is joined comes in chunks: nothing but the speech itself is in memory
-as a whole. Neighbouring windows share some seconds; somewhere in their middle, where both
-have seen enough of what is around, one takes over from the other: where both are surest
-that nothing is said.
+as a whole. Waveforms are cut in pauses (:mod:`espnet_ensemble.decoding.segments`). Cached
+features do not tell where it is quiet: there, neighbouring windows share some seconds;
+somewhere in their middle, where both have seen enough of what is around, one takes over
+from the other: where both are surest that nothing is said.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import reduce
 from heapq import nlargest
 
@@ -25,22 +26,45 @@ _PAUSE_SECONDS = 0.3
 
 @dataclass(frozen=True)
 class LongAudioConf:
-    """When speech is decoded in windows, and in which.
+    """When speech is decoded in parts, and in which.
 
     Attributes:
         long_seconds: Speech that is longer.
-        window_seconds: Length of a window.
+        segment_seconds: Length that segments of waveforms shall have, more or less: that
+            of an utterance that the model was trained on.
+        window_seconds: Length of a window over features.
         overlap_seconds: What neighbouring windows share.
 
     Raises:
-        EnsembleError: If the windows would not go on, or be longer than what is long.
+        EnsembleError: If a number is not above 0, or windows would not go on, or be longer
+            than what is long.
     """
 
     long_seconds: float = 60.0
+    segment_seconds: float = 15.0
     window_seconds: float = 40.0
     overlap_seconds: float = 8.0
 
+    @classmethod
+    def of(cls, utt_seconds: float) -> "LongAudioConf":
+        """For a model that was trained on utterances of that length, on average.
+
+        Example:
+            >>> LongAudioConf.of(7.5).long_seconds
+            30.0
+        """
+        usual = cls()
+        factor = utt_seconds / usual.segment_seconds
+        return cls(
+            *(factor * getattr(usual, each.name) for each in fields(usual)),
+        )
+
     def __post_init__(self):
+        if not self.segment_seconds > 0:
+            raise EnsembleError(
+                "segment_seconds: expected a number above 0, found "
+                f"{self.segment_seconds}"
+            )
         if not 0 < self.overlap_seconds <= self.window_seconds / 2:
             raise EnsembleError(
                 f"overlap_seconds: expected up to half of window_seconds "

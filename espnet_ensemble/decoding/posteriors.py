@@ -1,7 +1,8 @@
 """The posteriors of a CTC layer: a value, and files that keep them.
 
 A folder of posteriors is Kaldi's: ``posteriors.scp`` names for each utterance its matrix
-in ``posteriors.ark``. ``posteriors.yaml`` says what all of them share.
+in ``posteriors.ark``, or in one of several archives beside it. ``posteriors.yaml`` says
+what all of them share.
 """
 
 import struct
@@ -94,8 +95,8 @@ class SavedPosteriors(Mapping):
     """utterance's id -> :class:`Posteriors`, read from a folder when they are asked for.
 
     Args:
-        folder: That :class:`PosteriorWriter` wrote; it may have been moved since. Or one
-            without an archive, whose ``posteriors.scp`` is those of several folders.
+        folder: That :class:`PosteriorWriter` wrote, or with archives of several such; it
+            may have been moved since.
 
     Raises:
         EnsembleError: If it is none.
@@ -121,7 +122,7 @@ class SavedPosteriors(Mapping):
             KeyError: If there is no such utterance.
         """
         written, _, offset = self._places[utt_id].rpartition(":")
-        ark = self._folder / ARK
+        ark = self._folder / Path(written).name
         if not ark.exists():
             ark = Path(written)
         try:

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 
 from espnet_ensemble.errors import EnsembleError
 
+#: ESPnet's token for a space.
+SPACE = "<space>"
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -30,13 +33,20 @@ class Vocabulary:
     tokens: tuple[str, ...]
     join: Callable[[list[str]], str] = field(compare=False, repr=False)
     blank_id: int = 0
-    word_boundary: str | None = "<space>"
+    word_boundary: str | None = SPACE
 
     def __post_init__(self):
         if not 0 <= self.blank_id < len(self.tokens):
             raise EnsembleError(
                 f"blank_id: expected 0 to {len(self.tokens) - 1}, found {self.blank_id}"
             )
+
+    @property
+    def boundary_id(self) -> int | None:
+        """Index of the token that stands between words; None: there is none."""
+        if self.word_boundary != SPACE or SPACE not in self.tokens:
+            return None
+        return self.tokens.index(SPACE)
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -660,7 +660,7 @@ follow_decoding() {
 
 # collect_decoded SET: what jobs have decoded, in one.
 collect_decoded() {
-    local dir=${decoded}/$1 name outputs
+    local dir=${decoded}/$1 name output outputs ark
     outputs=("${dir}"/logdir/output.*)
     for name in token token_int score text; do
         sort "${outputs[@]/%//1best_recog/${name}}" > "${dir}/${name}.tmp"
@@ -673,7 +673,12 @@ collect_decoded() {
     if [ -e "${outputs[0]}/posteriors" ]; then
         mkdir -p "${dir}/posteriors"
         cp "${outputs[0]}/posteriors/posteriors.yaml" "${dir}/posteriors"
-        sort "${outputs[@]/%//posteriors/posteriors.scp}" > "${dir}/posteriors/posteriors.scp"
+        for output in "${outputs[@]}"; do
+            ark=${dir}/posteriors/posteriors.${output##*.}.ark
+            mv "${output}/posteriors/posteriors.ark" "${ark}"
+            awk -v ark="${ark}" '{ sub(/.*:/, "", $NF); print $1, ark ":" $NF }' \
+                "${output}/posteriors/posteriors.scp"
+        done | sort > "${dir}/posteriors/posteriors.scp"
     fi
     [ "${#outputs[@]}" != 1 ] || [ ! -e "${outputs[0]}/decoding.yaml" ] ||
         cp "${outputs[0]}/decoding.yaml" "${dir}"

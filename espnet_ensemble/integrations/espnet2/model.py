@@ -29,6 +29,10 @@ DTYPES = {
     "float32": torch.float32,
     "float64": torch.float64,
 }
+# What a decoder begins and ends with.
+_UNSPOKEN = ("<sos/eos>", "<sos>", "<eos>", "<s>", "</s>")
+# Finite, so that a probability of 0 times its logarithm is 0.
+_NEVER = -1e4
 # Frames that encoders subsample by 1, 2, 3, 4, 6 or 8 without a rest.
 _PROBE_FRAMES = 96
 # Between the same frames, computed in another order.
@@ -66,7 +70,14 @@ class ESPnetCTCModel:
         )
         if isinstance(encoded, tuple):  # with what layers in the middle give
             encoded = encoded[0]
-        return self.model.ctc.log_softmax(encoded).float(), lengths
+        log_probs = self.model.ctc.log_softmax(encoded).float()
+        log_probs[..., self._unspoken] = _NEVER
+        return log_probs, lengths
+
+    @cached_property
+    def _unspoken(self) -> list[int]:
+        """Tokens that no text has: of a decoder, which shares the token list."""
+        return [i for i, x in enumerate(self.vocabulary.tokens) if x in _UNSPOKEN]
 
     @cached_property
     def frame_seconds(self) -> float:

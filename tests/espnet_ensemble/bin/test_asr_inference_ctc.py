@@ -14,6 +14,7 @@ from espnet_ensemble.bin import asr_inference, asr_inference_ctc, extract
 from espnet_ensemble.data.tables import read_table, write_table
 from espnet_ensemble.decoding.ctm import read_ctm
 from espnet_ensemble.decoding.posteriors import SavedPosteriors
+from espnet_ensemble.files import write_yaml
 from espnet_ensemble.integrations.espnet2.model import load_ctc_model
 
 FILES = ("text", "token", "token_int", "score")
@@ -289,6 +290,23 @@ def test_options_that_cannot_be_followed_are_refused(
     with pytest.raises(SystemExit, match="1"):
         decode(tmp_path, tmp_path, tmp_path / "out", *options)
     assert message in capsys.readouterr().err
+
+
+def test_long_audio_is_cut_to_the_length_of_training_utterances(exp, data, tmp_path):
+    def settings(name, *options):
+        decode(exp, data, tmp_path / name, *options)
+        summary = yaml.safe_load((tmp_path / name / "decoding.yaml").read_text())
+        return summary["long_audio"]
+
+    assert settings("unknown")["segment_seconds"] == 15
+    shapes = tmp_path / "speech_shape"
+    shapes.write_text("a 16000\nb 32000\n")
+    config = yaml.safe_load((exp / "config.yaml").read_text())
+    write_yaml(exp / "config.yaml", {**config, "train_shape_file": [str(shapes)]})
+    expected = {"segment_seconds": 1.5, "long_seconds": 6, "window_seconds": 4}
+    assert settings("known") == pytest.approx({**expected, "overlap_seconds": 0.8})
+    given = settings("given", "--segment_seconds", 0.3, "--long_seconds", 0.9)
+    assert (given["segment_seconds"], given["long_seconds"]) == (0.3, 0.9)
 
 
 def test_stock_configurations_work_as_long_as_they_ask_for_nothing(tmp_path):

@@ -6,7 +6,7 @@ from toy_ctc_model import HOP, ToyModel, ToySource, say
 
 from espnet_ensemble.data.audio import AudioError
 from espnet_ensemble.decoding.decoder import DecodeConf, Decoded, Decoder, Failed
-from espnet_ensemble.decoding.greedy import GreedySearch
+from espnet_ensemble.decoding.greedy import GreedySearch, best_paths
 from espnet_ensemble.decoding.long_audio import LongAudioConf
 from espnet_ensemble.errors import EnsembleError
 
@@ -129,7 +129,7 @@ def test_words_are_found_if_that_is_wanted():
 def test_windows_give_what_the_whole_gives(num_tokens):
     generator = torch.Generator().manual_seed(num_tokens)
     tokens = torch.randint(1, 5, (num_tokens,), generator=generator).tolist()
-    long = say(*tokens, frames=5)
+    long = say(*tokens, frames=5)[:, None]  # features
     windows = LongAudioConf(long_seconds=6, window_seconds=3, overlap_seconds=1)
     model = ToyModel()
     keep = {"keep_posteriors": True, "find_words": True}
@@ -142,10 +142,57 @@ def test_windows_give_what_the_whole_gives(num_tokens):
     assert found.words == whole.words
 
 
+def utterances_with_pauses(num_utts):
+    """Samples of a recording, and what is said between its pauses."""
+    generator = torch.Generator().manual_seed(num_utts)
+    spoken = torch.randint(2, 5, (num_utts, 10), generator=generator).tolist()
+    pause = torch.zeros(30 * HOP)
+    parts = [torch.cat([say(*token_ids, frames=5), pause]) for token_ids in spoken]
+    return torch.cat(parts), spoken
+
+
+SEGMENTS = LongAudioConf.of(1.3)
+
+
+@pytest.mark.parametrize("conf", [{}, {"batch_size": 1}, {"batch_seconds": 5}])
+def test_segments_give_words_and_times_of_the_whole(conf):
+    samples, spoken = utterances_with_pauses(9)
+    model = ToyModel()
+    keep = {"keep_posteriors": True, "find_words": True, "long_audio": SEGMENTS}
+    found = decode({"a": samples}, model, **keep, **conf)["a"]
+    texts = ["".join("  abc"[i] for i in token_ids) for token_ids in spoken]
+    assert [word.text for word in found.words] == texts
+    starts = [word.start for word in found.words]
+    assert starts == pytest.approx([1.3 * i for i in range(9)])
+    assert len(found.log_probs) == len(samples) // HOP
+    (again,) = best_paths(found.log_probs[None], torch.tensor([len(found.log_probs)]))
+    assert again.token_ids == found.hypotheses[0].token_ids
+    assert len(model.batches) == {"batch_size": 9, "batch_seconds": 3}.get(
+        next(iter(conf), None), 1
+    )
+
+
+def test_where_memory_runs_out_batches_of_segments_are_halved():
+    samples, spoken = utterances_with_pauses(9)
+    model = ToyModel(max_items=3 * 16000)
+    found = decode({"a": samples}, model, long_audio=SEGMENTS, find_words=True)["a"]
+    assert len(found.words) == len(spoken)
+
+
+def test_where_a_model_sees_the_padding_segments_are_decoded_one_by_one():
+    model = ToyModel(takes_padding=False)
+    samples, spoken = utterances_with_pauses(9)
+    found = decode({"a": samples}, model, long_audio=SEGMENTS, find_words=True)["a"]
+    assert len(found.words) == len(spoken)
+    assert all(len(lengths) == 1 for lengths in model.batches)
+
+
 def test_numbers_that_make_no_sense_are_refused():
     with pytest.raises(EnsembleError, match="batch_size: expected a number above 0"):
         DecodeConf(batch_size=0)
     with pytest.raises(EnsembleError, match="overlap_seconds: expected up to half"):
         LongAudioConf(overlap_seconds=30)
+    with pytest.raises(EnsembleError, match="segment_seconds: expected a number above"):
+        LongAudioConf(segment_seconds=0)
     with pytest.raises(EnsembleError, match="window_seconds: expected up to"):
         LongAudioConf(long_seconds=10)

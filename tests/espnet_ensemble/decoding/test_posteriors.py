@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from espnet_ensemble.data.tables import read_table, write_table
 from espnet_ensemble.decoding.posteriors import PosteriorWriter, SavedPosteriors
 from espnet_ensemble.errors import EnsembleError
 
@@ -40,6 +41,25 @@ def test_they_may_be_moved(folder, utterances):
     moved = folder.rename(folder.with_name("elsewhere"))
     found = SavedPosteriors(moved)["utt-a"].log_probs
     assert torch.equal(found, utterances["utt-a"])
+
+
+def test_archives_of_several_jobs_may_be_beside_each_other(folder, utterances):
+    (folder / "posteriors.ark").rename(folder / "posteriors.1.ark")
+    with PosteriorWriter(folder.with_name("other"), TOKENS, 0.02) as writer:
+        writer.write("utt-c", utterances["utt-b"])
+    (folder.with_name("other") / "posteriors.ark").rename(folder / "posteriors.2.ark")
+    places = {
+        **read_table(folder / "posteriors.scp"),
+        **read_table(folder.with_name("other") / "posteriors.scp"),
+    }
+    named = {
+        utt_id: place.replace(".ark:", ".2.ark:" if utt_id == "utt-c" else ".1.ark:")
+        for utt_id, place in places.items()
+    }
+    write_table(folder / "posteriors.scp", named)
+    saved = SavedPosteriors(folder.rename(folder.with_name("moved")))
+    assert torch.equal(saved["utt-c"].log_probs, utterances["utt-b"])
+    assert torch.equal(saved["utt-ä"].log_probs, utterances["utt-ä"])
 
 
 def test_a_writer_that_fails_leaves_nothing(tmp_path, utterances):

@@ -8,6 +8,8 @@ import yaml
 from espnet2.tasks.asr import ASRTask
 from versions import ESPNET
 
+from espnet_ensemble.decoding.beam_search import BeamSearch
+from espnet_ensemble.decoding.greedy import GreedySearch
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.integrations.espnet2.model import load_ctc_model, read_vocabulary
 
@@ -46,7 +48,19 @@ def test_posteriors_are_espnets(exp, speech):
     assert num_frames.tolist() == lengths.tolist()
     assert log_probs.dtype == torch.float32
     for ours, other, frames in zip(log_probs, expected, lengths, strict=True):
-        torch.testing.assert_close(ours[:frames], other[:frames])
+        spoken = len(model.vocabulary) - 1  # all but <sos/eos>
+        torch.testing.assert_close(ours[:frames, :spoken], other[:frames, :spoken])
+
+
+def test_what_a_decoder_begins_and_ends_with_is_no_text(exp, speech):
+    model = load(exp)
+    assert model.vocabulary.tokens[-1] == "<sos/eos>"
+    model.model.ctc.ctc_lo.bias.data[-1] = 100
+    log_probs, num_frames = model.log_probs(*speech)
+    assert not (log_probs.argmax(2) == len(model.vocabulary) - 1).any()
+    for search in (GreedySearch(), BeamSearch(model.vocabulary.tokens)):
+        for (best,) in search(["a"] * len(log_probs), log_probs, num_frames):
+            assert not {0, len(model.vocabulary) - 1} & set(best.token_ids)
 
 
 def test_features_give_what_their_speech_gives(exp, speech):
