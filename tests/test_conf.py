@@ -25,6 +25,14 @@ TABLES = {
 TABLES["large"] = TABLES["base"]
 TABLES["xlarge"] = [name for name in TABLES["base"] if "hubert" in name]
 
+BLOCKS = {
+    "transformer2": 2,
+    "transformer2_wide": 2,
+    "transformer8": 8,
+    "conformer": 4,
+    "e_branchformer": 4,
+}
+
 
 def parse(tmp_path, *files, **overrides):
     conf = {}
@@ -51,15 +59,15 @@ def test_training(file, tmp_path, tiny_wavlm, tiny_hubert):
     model = ASRTask.build_model(args)
     assert model.decoder is None and model.ctc is not None
     blocks = len(getattr(model.encoder, "encoders", []))
-    assert blocks == {"transformer2": 2, "transformer8": 8, "conformer": 4}.get(
-        file.stem.split("_")[2], 0
-    )
+    head = file.stem.removeprefix("train_asr_").removesuffix("_ctc")
+    assert blocks == BLOCKS.get(head, 0)
 
 
 def test_heads_of_the_tables_are_there():
     assert [file.stem for file in TUNING] == [
         "train_asr_conformer_ctc",
         "train_asr_ctc",
+        "train_asr_e_branchformer_ctc",
         "train_asr_superb_ctc",
         "train_asr_transformer2_ctc",
         "train_asr_transformer2_wide_ctc",

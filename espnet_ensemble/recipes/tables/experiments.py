@@ -16,7 +16,12 @@ from espnet_ensemble.recipes.tables.variants import DEFAULT_VARIANT, VARIANTS, V
 from espnet_ensemble.recipes.training_config import TrainingConfig
 from espnet_ensemble.upstream.checkpoints import CHECKPOINTS, CUSTOM_LOADERS
 
-ENCODERS = ("transformer", "conformer")
+# Name in ESPnet -> what a reader calls it.
+ENCODERS = {
+    "transformer": "transformer",
+    "conformer": "conformer",
+    "e_branchformer": "E-Branchformer",
+}
 LOADERS = ("transformers", "s3prl")
 # Options that the table sets, and others that asr.sh names an experiment by.
 _TAKEN = set(
@@ -143,17 +148,20 @@ class Experiment:
         if self.recipe_config == f"conf/train_asr_{head.name}.yaml":
             return head.title
         blocks = self._derived.content["encoder_conf"]["num_blocks"]
-        return f"{blocks} {self.setup.encoder} layers + CTC"
+        return f"{blocks} {ENCODERS[self.setup.encoder]} layers + CTC"
 
     @cached_property
     def _derived(self) -> TrainingConfig:
         """The recipe's configuration as the variant has it, with its own frontend."""
         config = TrainingConfig.read(self.recipe_dir / self.recipe_config)
-        content = self.variant.derive(config.content)
+        content = dict(config.content)
         for key, value in self.system.corpus.asr_conf.items():
             old = content.get(key)
             content[key] = {**old, **value} if isinstance(old, dict) else value
-        return TrainingConfig(f"{config.stem}_{self.variant.name}", content)
+        if self.system.max_epoch is not None:
+            content["max_epoch"] = self.system.max_epoch
+        name = f"{config.stem}_{self.variant.name}"
+        return TrainingConfig(name, self.variant.derive(content))
 
     @cached_property
     def training_config(self) -> TrainingConfig:

@@ -126,7 +126,7 @@ def test_the_paper_s_epochs_take_the_place_of_the_configuration_s(
 ):
     config = yaml.safe_load((REPOSITORY / "conf/tuning/train_asr_ctc.yaml").read_text())
     assert experiment(ten_hours).max_epoch == 8 != config["max_epoch"]
-    assert experiment(ten_hours).training_config.content["max_epoch"] != 8
+    assert experiment(ten_hours).training_config.content["max_epoch"] == 8
     pair_config = experiment(pair).training_config.content
     assert experiment(pair).max_epoch == pair_config["max_epoch"]
 
@@ -187,6 +187,46 @@ def test_variants_are_told_apart_by_name(mini_synth):
     assert names["raw"].asr_exp.startswith(f"{exp}_raw_wavlm_ctc_hubert_ctc_raw_char")
     assert names["raw"].inference_tag == "decode_asr_ctc_asr_model_valid.cer_ctc.ave"
     assert names["speechbrain"].inference_tag.endswith("valid.cer_ctc.best")
+
+
+def test_the_recommended_rate_falls_until_the_epoch_that_is_the_last(
+    pair, ten_hours, tables, experiment
+):
+    one_hour = pick(tables[2], "librilight_1h base wavlm transformer2_ctc")
+    for system in (pair, ten_hours, one_hour):
+        recommended = experiment(system, Setup(variant="recommended"))
+        content = recommended.training_config.content
+        assert content["scheduler"] == "CosineAnnealingLR"
+        assert content["scheduler_conf"] == {"T_max": recommended.max_epoch}
+
+
+def test_every_recommended_member_is_masked_alike(pair, experiment):
+    content = experiment(pair, Setup(variant="recommended")).training_config.content
+    assert content["normalize"] is None
+    assert content["frontend_conf"]["normalize"] == "utterance"
+    assert content["frontend_conf"]["feature_mask"] == {"num_mask": 2, "max_share": 0.3}
+    # What masks of time the head has, it keeps.
+    assert content["specaug_conf"]["apply_freq_mask"] is False
+    assert content["specaug_conf"]["apply_time_mask"] is True
+
+
+@pytest.mark.parametrize(
+    ("head", "encoder", "layers"),
+    [
+        ("transformer2_ctc", "transformer", [1]),
+        ("transformer2_ctc", "conformer", [2]),
+        ("transformer2_ctc", "e_branchformer", [2]),
+        ("ctc", "transformer", None),
+    ],
+)
+def test_recommended_encoders_have_ctc_in_the_middle(
+    head, encoder, layers, tables, experiment
+):
+    system = pick(tables[2], f"librispeech_100 base wavlm+hubert {head}")
+    setup = Setup(variant="recommended", encoder=encoder)
+    content = experiment(system, setup).training_config.content
+    assert content.get("encoder_conf", {}).get("interctc_layer_idx") == layers
+    assert content["model_conf"].get("interctc_weight") == (layers and 0.3)
 
 
 def test_folders_of_the_miniature_are_there(mini_synth):
@@ -251,6 +291,7 @@ def test_the_amount_of_speech_may_change_the_training(tables, experiment):
     [
         ("transformer", "8 encoder layers + CTC"),
         ("conformer", "4 conformer layers + CTC"),
+        ("e_branchformer", "4 E-Branchformer layers + CTC"),
     ],
 )
 def test_heads_are_called_what_they_are(encoder, title, tables, experiment):
