@@ -1,11 +1,14 @@
 """Every shared configuration file builds the model that it says, with ESPnet's parser."""
 
 import pytest
+import torch
 import yaml
+from espnet2.tasks.abs_task import scheduler_classes
 from espnet2.tasks.asr import ASRTask
 from repository import REPOSITORY
 
 import espnet_ensemble  # noqa: F401
+from espnet_ensemble.recipes.tables.variants import recommended
 
 CONF = REPOSITORY / "conf"
 TUNING = sorted((CONF / "tuning").glob("train_asr_*.yaml"))
@@ -61,6 +64,31 @@ def test_training(file, tmp_path, tiny_wavlm, tiny_hubert):
     blocks = len(getattr(model.encoder, "encoders", []))
     head = file.stem.removeprefix("train_asr_").removesuffix("_ctc")
     assert blocks == BLOCKS.get(head, 0)
+
+
+@pytest.mark.parametrize("file", TUNING, ids=lambda f: f.stem)
+def test_recommended_training(file, tmp_path, tiny_wavlm, tiny_hubert):
+    """All of it trains: also the CTC in the middle, and the rate falls."""
+    config = yaml.safe_load(file.read_text())
+    config["frontend_conf"]["upstreams"] = [tiny_wavlm, tiny_hubert]
+    derived = tmp_path / file.name
+    derived.write_text(yaml.safe_dump(recommended(config)))
+    args = parse(tmp_path, derived)
+
+    model = ASRTask.build_model(args)
+    speech, text = torch.rand(2, 16000), torch.tensor([[2, 3], [3, 2]])
+    lengths = torch.tensor([16000, 12000]), torch.tensor([2, 2])
+    loss, stats, _ = model(speech, lengths[0], text, lengths[1])
+    loss.backward()
+    in_the_middle = f"loss_interctc_layer{args.encoder_conf.get('num_blocks', 0) // 2}"
+    assert (in_the_middle in stats) == ("num_blocks" in args.encoder_conf)
+
+    optimizer = torch.optim.Adam(model.parameters(), **args.optim_conf)
+    scheduler = scheduler_classes[args.scheduler](optimizer, **args.scheduler_conf)
+    for _ in range(args.max_epoch - 1):
+        optimizer.step()
+        scheduler.step()
+    assert 0 < scheduler.get_last_lr()[0] < 0.02 * args.optim_conf["lr"]
 
 
 def test_heads_of_the_tables_are_there():

@@ -100,7 +100,7 @@ def recommended(config: Config) -> dict[str, Any]:
         normalize None
         max_epoch 8
         frontend_conf {'normalize': 'utterance', 'feature_mask': {'num_mask': 2, 'max_share': 0.3}}
-        scheduler CosineAnnealingLR
+        scheduler cosineannealinglr
         scheduler_conf {'T_max': 8}
         optim_conf {'lr': 0.003}
     """
@@ -112,7 +112,7 @@ def recommended(config: Config) -> dict[str, Any]:
         "feature_mask": dict(_STRONG_FEATURE_MASK),
     }
     # ESPnet takes a step of this schedule after each epoch.
-    derived["scheduler"] = "CosineAnnealingLR"
+    derived["scheduler"] = "cosineannealinglr"
     derived["scheduler_conf"] = {"T_max": config["max_epoch"]}
     if config["encoder"] == "identity":
         derived["optim_conf"] = {**(config.get("optim_conf") or {}), "lr": 0.003}

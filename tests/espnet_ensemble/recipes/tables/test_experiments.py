@@ -196,7 +196,7 @@ def test_the_recommended_rate_falls_until_the_epoch_that_is_the_last(
     for system in (pair, ten_hours, one_hour):
         recommended = experiment(system, Setup(variant="recommended"))
         content = recommended.training_config.content
-        assert content["scheduler"] == "CosineAnnealingLR"
+        assert content["scheduler"] == "cosineannealinglr"
         assert content["scheduler_conf"] == {"T_max": recommended.max_epoch}
 
 
