@@ -1,5 +1,6 @@
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -150,6 +151,19 @@ def test_a_language_model_of_other_words_is_refused(tokens, tmp_path):
     estimate_ngram([["CAN", "BAN"], ["a"]], 2).write_arpa(tmp_path / "lm.arpa")
     with pytest.raises(EnsembleError, match="expected a language model of"):
         load_ngram(tmp_path / "lm.arpa", tokens, weight=1.0)
+
+
+@pytest.mark.parametrize("kind", ["trie", "probing"])
+def test_binary_files_of_kenlm_score_as_their_arpa(kind):
+    """``kenlm/tiny.*`` are what KenLM's ``build_binary`` makes of ``tiny.arpa``."""
+    pytest.importorskip("kenlm")
+    folder = Path(__file__).with_name("kenlm")
+    arpa = load_ngram(folder / "tiny.arpa", CHARS, weight=0.9, bonus=0.3)
+    binary = load_ngram(folder / f"tiny.{kind}", CHARS, weight=0.9, bonus=0.3)
+    assert type(binary) is WordNgramScorer
+    for text in ("a can", "a ban", "can a", "b a can can", ""):
+        expected = total(arpa, spell(text))
+        assert total(binary, spell(text)) == pytest.approx(expected, abs=1e-4)
 
 
 def test_what_is_no_language_model_is_refused(tmp_path):
