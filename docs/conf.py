@@ -42,7 +42,7 @@ napoleon_numpy_docstring = False
 # the build does not ask the network for their pages.
 _FOREIGN = (
     "_thread|abc|argparse|collections|concurrent|contextlib|dataclasses|fractions|matplotlib"
-    "|numpy|pathlib|espnet2|soundfile|torch|transformers|types|typing"
+    "|numpy|pathlib|espnet2|soundfile|starlette|torch|transformers|types|typing"
 )
 nitpick_ignore_regex = [
     (r"py:.*", rf"({_FOREIGN})\b.*"),

@@ -11,7 +11,12 @@ import yaml
 
 
 def build_model(
-    folder: Path, upstreams, sharpness=1.0, model_conf=None, **frontend_conf
+    folder: Path,
+    upstreams,
+    sharpness=1.0,
+    letters=("a", "b", "c"),
+    model_conf=None,
+    **frontend_conf,
 ) -> None:
     """Write a config.yaml and a checkpoint as ESPnet's training does.
 
@@ -19,6 +24,7 @@ def build_model(
         folder: Where.
         upstreams: Two of 32 features.
         sharpness: Factor of the CTC layer's outputs: how sure the model is.
+        letters: Its tokens, besides those that all models have.
         model_conf: Of ``model: ensemble``, which it then is.
         frontend_conf: More of it; then there is no global_mvn.
     """
@@ -33,7 +39,7 @@ def build_model(
         defaults = ASRTask.get_default_config()
     config = {
         **defaults,
-        "token_list": ["<blank>", "<unk>", "a", "b", "c", "<sos/eos>"],
+        "token_list": ["<blank>", "<unk>", *letters, "<sos/eos>"],
         "token_type": "char",
         "frontend": "ensemble",
         "frontend_conf": {"upstreams": upstreams, **frontend_conf},

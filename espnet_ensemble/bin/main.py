@@ -21,6 +21,8 @@ VERBS = {
     "extract": "compute frozen upstreams' features once, for training from disk",
     "pack": "make a model zoo archive, with a card, that works on any machine",
     "upload": "upload a packed model and its card to the Hugging Face hub",
+    "serve": "a web page and an API for trained models",
+    "space": "write a Hugging Face Space around a model",
     "tune_lm": "choose a language model's weight and word bonus on a validation set",
     "table": "list, run and collect the systems of a table of experiments",
     "upstreams": "list the checkpoints that the paper uses",

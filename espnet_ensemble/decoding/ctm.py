@@ -29,13 +29,16 @@ def write_ctm(path: PathLike, words: Mapping[str, Sequence[Word]]) -> None:
         >>> read_ctm(path)
         {'utt1': [Word(text='hello', start=0.12, end=0.5, confidence=0.98)]}
     """
-    lines = (
+    write_text(path, "".join(format_ctm(key, words[key]) for key in sorted(words)))
+
+
+def format_ctm(utt_id: str, words: Sequence[Word]) -> str:
+    """The lines of an utterance."""
+    return "".join(
         f"{utt_id} {_CHANNEL} {word.start:.3f} {word.end - word.start:.3f} {word.text} "
         f"{word.confidence:.6f}\n"
-        for utt_id in sorted(words)
-        for word in words[utt_id]
+        for word in words
     )
-    write_text(path, "".join(lines))
 
 
 def read_ctm(path: PathLike) -> dict[str, list[Word]]:

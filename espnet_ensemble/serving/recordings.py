@@ -16,9 +16,21 @@ import numpy as np
 import soxr
 
 from espnet_ensemble.data.audio import AudioError
+from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import PathLike
 
 _log = logging.getLogger(__name__)
+
+#: What ends the names of files that a folder is searched for: audio, and video.
+SUFFIXES = frozenset(
+    ".3gp .aac .ac3 .aif .aiff .amr .au .avi .caf .flac .flv .m4a .m4b .m4v .mka .mkv .mov "
+    ".mp2 .mp3 .mp4 .mpeg .mpg .oga .ogg .ogv .opus .sph .spx .ts .wav .wave .weba .webm "
+    ".wma .wmv".split()
+)
+
+
+class AudioTooLongError(AudioError):
+    """A recording is longer than is wanted."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +56,10 @@ class Recording:
 
 
 def read_recording(
-    source: PathLike | bytes | BinaryIO, fs: int, name: str | None = None
+    source: PathLike | bytes | BinaryIO,
+    fs: int,
+    name: str | None = None,
+    max_seconds: float | None = None,
 ) -> Recording:
     """Read the first audio stream of a file, of bytes or of an open binary file.
 
@@ -53,11 +68,13 @@ def read_recording(
             knows. Of an open file, such as ``sys.stdin.buffer``, all is read first.
         fs: Sample rate to resample to, in Hz.
         name: What it is called; None: as the file is, or else "audio".
+        max_seconds: What is longer is refused, and not read to its end; None: nothing.
 
     Returns:
         The mean of its channels.
 
     Raises:
+        AudioTooLongError: If it is longer than ``max_seconds``.
         AudioError: If there is no such file, it has no audio, or that is not decodable, is
             empty, or has a sample that is not finite.
 
@@ -76,7 +93,7 @@ def read_recording(
     else:
         file, name = _existing(source), name or str(source)
     name = name or "audio"
-    parts = list(_read(file, fs, name))
+    parts = list(_limited(_read(file, fs, name), fs, max_seconds))
     samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
     if not len(samples):
         raise AudioError("expected audio, found no sample")
@@ -85,13 +102,50 @@ def read_recording(
     return Recording(name, samples, fs)
 
 
-def recorded_seconds(path: PathLike) -> float:
-    """How long a file says that it is, without decoding it; 0: it does not say."""
+def find_audio(folder: PathLike) -> list[Path]:
+    """Find all audio and video in a folder, at any depth, by the names of the files.
+
+    Returns:
+        Their paths, sorted; they begin with the folder. Hidden files are left out.
+
+    Raises:
+        EnsembleError: If there is none.
+    """
+    found = sorted(
+        path
+        for path in Path(folder).rglob("*")
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    )
+    if not found:
+        known = ", ".join(sorted(SUFFIXES))
+        raise EnsembleError(f"{folder}: expected audio or video ({known}), found none")
+    return found
+
+
+def recorded_seconds(source: PathLike | BinaryIO) -> float:
+    """How long a file says that it is, without decoding it; 0: it does not say.
+
+    Nothing is read of an open file.
+    """
+    if not isinstance(source, PathLike):
+        return 0.0
+    path = source
     try:
         with av.open(_existing(path), metadata_errors="ignore") as container:
             return (container.duration or 0) / av.time_base
     except (AudioError, av.FFmpegError, OSError):
         return 0.0
+
+
+def _limited(
+    parts: Iterator[np.ndarray], fs: int, max_seconds: float | None
+) -> Iterator[np.ndarray]:
+    num_samples = 0
+    for part in parts:
+        num_samples += len(part)
+        if max_seconds is not None and num_samples > max_seconds * fs:
+            raise AudioTooLongError(f"expected at most {max_seconds:g} s, found more")
+        yield part
 
 
 def _existing(path: PathLike) -> str:
@@ -105,8 +159,11 @@ def _existing(path: PathLike) -> str:
 
 
 def _read(file: str | BinaryIO, fs: int, name: str) -> Iterator[np.ndarray]:
+    # Content from elsewhere must not make FFmpeg open anything: it may be a playlist.
+    protocols = "file" if isinstance(file, str) else ""
+    options = {"protocol_whitelist": protocols}
     try:
-        with av.open(file, metadata_errors="ignore") as container:
+        with av.open(file, metadata_errors="ignore", options=options) as container:
             if not container.streams.audio:
                 raise AudioError("expected audio, found none in it")
             yield from _resample(_frames(container, name), fs)

@@ -101,6 +101,11 @@ class Transcriber:
         """Sample rate of the recordings that it takes, in Hz."""
         return self.model.fs
 
+    @property
+    def batch_seconds(self) -> float:
+        """Seconds of speech that the model gets at once."""
+        return self._conf.batch_seconds
+
     def transcribe(
         self,
         recordings: Sequence[Recording | PathLike],
