@@ -44,7 +44,7 @@ def split_segments(words: Sequence[Word], duration: float) -> list[Segment]:
         duration: Seconds of the recording.
 
     Returns:
-        Segments of at most :data:`MAX_SECONDS` and :data:`MAX_CHARS`, unless a single word
+        Segments of at most ``MAX_SECONDS`` and ``MAX_CHARS``, unless a single word
         has more.
 
     Example:

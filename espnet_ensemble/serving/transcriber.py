@@ -69,7 +69,7 @@ class Failure:
 class Transcriber:
     """Transcribes recordings.
 
-    :func:`espnet_ensemble.pretrained` makes one of a trained model. A recording's transcript
+    ``espnet_ensemble.pretrained`` makes one of a trained model. A recording's transcript
     does not depend on the others that are transcribed with it. One thread at a time may use
     it.
 

@@ -69,7 +69,8 @@ class Manifest:
         """Read that of an unpacked model.
 
         Returns:
-            None if there is none: an experiment, or a model that ESPnet alone has packed.
+            What it says; None where there is none, as of an experiment, or of a model that
+            ESPnet alone has packed.
 
         Raises:
             EnsembleError: If it is of another format.

@@ -40,7 +40,7 @@ def use_checked_unpack(module: ModuleType) -> None:
     """Let ESPnet's downloader call what is checked, also if it was imported before.
 
     Args:
-        module: :mod:`espnet_model_zoo.downloader`.
+        module: ``espnet_model_zoo.downloader``.
     """
     from espnet2.main_funcs import pack_funcs
 
