@@ -49,6 +49,11 @@ def weights() -> bytes:
 
 def good() -> dict[str, bytes]:
     """The files of a packed model: what pack writes, as small as can be."""
+    return dict(_good())
+
+
+@functools.cache
+def _good() -> dict[str, bytes]:
     meta = {
         "files": {"asr_model_file": WEIGHTS},
         "yaml_files": {"asr_train_config": CONFIG},
