@@ -117,7 +117,7 @@ The same in Python:
 import espnet_ensemble
 
 model = espnet_ensemble.pretrained("{model}")
-print(model.transcribe("recording.wav").text)
+print(model.transcribe(["recording.wav"])[0].text)
 ```
 
 With ESPnet's own classes, for speech at {fs} Hz:
