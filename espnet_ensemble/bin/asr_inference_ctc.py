@@ -12,7 +12,7 @@ named, and gets an empty transcript.
 
 import argparse
 import logging
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +22,26 @@ from espnet2.utils.config_argparse import ArgumentParser
 from espnet2.utils.types import str2bool, str2triple_str, str_or_none
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from espnet_ensemble.bin.beam_options import BEAM_ONLY, add_beam_options, beam_conf
+from espnet_ensemble.bin.beam_options import add_beam_options
 from espnet_ensemble.bin.command import make_parser, run
-from espnet_ensemble.decoding.beam_search import BeamSearch
+from espnet_ensemble.bin.decoding_options import (
+    add_batch_options,
+    add_device_options,
+    add_search_option,
+    device_of,
+    long_audio_conf,
+)
+from espnet_ensemble.decoding.beam_search import BeamConf, BeamSearch, wants_beam
 from espnet_ensemble.decoding.datasets import DataSet, check_output_dirs, decode_set
-from espnet_ensemble.decoding.decoder import DecodeConf, Decoder, Search
+from espnet_ensemble.decoding.decoder import (
+    BATCH_SECONDS,
+    DecodeConf,
+    Decoder,
+    Search,
+)
 from espnet_ensemble.decoding.greedy import GreedySearch
-from espnet_ensemble.decoding.long_audio import LongAudioConf
 from espnet_ensemble.decoding.vocabulary import Vocabulary
 from espnet_ensemble.errors import EnsembleError
-from espnet_ensemble.integrations.espnet2.training_lengths import mean_utt_seconds
-
-#: Seconds of speech in a batch: what fits a laptop's memory, and a GPU's.
-BATCH_SECONDS = {"cpu": 60.0, "cuda": 480.0, "mps": 60.0}
-
-
-_USUAL = LongAudioConf()
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def get_parser() -> argparse.ArgumentParser:
     _add_model_options(parser)
     _add_search_options(parser)
     add_beam_options(parser)
-    _add_batch_options(parser)
+    add_batch_options(parser)
     for name in (*FOREIGN, *IDLE):
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
     return parser
@@ -183,20 +187,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         help="use these of its frontend's upstreams, such as wavlm_large; for a model "
         "that was trained with member_dropout (default: all)",
     )
-    group.add_argument(
-        "--ngpu", type=int, default=0, help="0: CPU; 1: GPU (default: %(default)s)"
-    )
-    group.add_argument(
-        "--device",
-        type=str_or_none,
-        help="which one, such as cuda:1, in place of --ngpu",
-    )
-    group.add_argument(
-        "--dtype",
-        choices=("float16", "bfloat16", "float32", "float64"),
-        default="float32",
-        help="type that it computes in (default: %(default)s)",
-    )
+    add_device_options(group)
 
 
 def _names(value: str) -> list[str]:
@@ -205,55 +196,12 @@ def _names(value: str) -> list[str]:
 
 def _add_search_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("search")
-    group.add_argument(
-        "--search",
-        choices=("greedy", "beam"),
-        help="greedy: the best path, fastest; beam: the transcript whose paths are the "
-        "most probable together (default: greedy, unless --nbest or an option of beam "
-        "search asks for more)",
-    )
+    add_search_option(group)
     group.add_argument(
         "--nbest",
         type=int,
         default=1,
         help="hypotheses to write of each utterance (default: %(default)s)",
-    )
-
-
-def _add_batch_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("batches and long audio")
-    group.add_argument(
-        "--batch_seconds",
-        type=float,
-        help="seconds of speech that the model gets at once, with padding; half of it "
-        "where memory runs out (default: 60, and 480 on a GPU)",
-    )
-    group.add_argument(
-        "--batch_size", type=int, help="utterances at once (default: what fits)"
-    )
-    group.add_argument(
-        "--segment_seconds",
-        type=float,
-        help="length that segments of long audio shall have, more or less (default: the "
-        "mean of the utterances that the model was trained on, if its recipe still has "
-        f"their lengths, or else {_USUAL.segment_seconds:g})",
-    )
-    group.add_argument(
-        "--long_seconds",
-        type=float,
-        help="longer utterances are cut into segments (default: 4 times "
-        "--segment_seconds)",
-    )
-    group.add_argument(
-        "--window_seconds",
-        type=float,
-        help="long utterances of the feature cache are decoded in windows of this length "
-        "(default: 2.7 times --segment_seconds)",
-    )
-    group.add_argument(
-        "--overlap_seconds",
-        type=float,
-        help="what neighbouring windows share (default: a fifth of them)",
     )
 
 
@@ -272,7 +220,7 @@ def _work(args: argparse.Namespace) -> None:
     log.setLevel(args.log_level)
     check_foreign(args)
     sets, conf = _data_sets(args), _decode_conf(args)
-    _takes_beam(args)  # complains before the model is loaded
+    wants_beam(vars(args))  # complains before the model is loaded
     model = _load_model(args)
     if args.members is not None:
         model.select_members(args.members)
@@ -282,6 +230,8 @@ def _work(args: argparse.Namespace) -> None:
     search = _make_search(args, model.vocabulary)
     decoder = Decoder(model, search, conf)
     settings = {
+        "asr_model_file": args.asr_model_file or args.model_tag,
+        "inference_config": inference_config(args),
         "search": search.name,
         "device": str(model.device),
         "dtype": args.dtype,
@@ -312,6 +262,14 @@ def check_foreign(args: argparse.Namespace) -> None:
             )
 
 
+def inference_config(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of the search that make the same transcripts of other speech, too."""
+    if not wants_beam(vars(args)):
+        return {"search": "greedy"}
+    options = BeamConf.of({**vars(args), "utt2hotwords": None}).to_options()
+    return {"search": "beam", **options}
+
+
 def _data_sets(args: argparse.Namespace) -> list[DataSet]:
     paths, folders = args.data_path_and_name_and_type, args.output_dir
     keys = args.key_file or [None] * len(paths)
@@ -334,47 +292,22 @@ def _data_sets(args: argparse.Namespace) -> list[DataSet]:
 
 def _decode_conf(args: argparse.Namespace) -> DecodeConf:
     return DecodeConf(
-        batch_seconds=args.batch_seconds or BATCH_SECONDS[_device(args).type],
+        batch_seconds=args.batch_seconds or BATCH_SECONDS[device_of(args).type],
         batch_size=args.batch_size,
         nbest=args.nbest,
         skip=args.on_error == "skip",
         keep_posteriors=args.save_posteriors,
         find_words=args.ctm,
-        long_audio=_long_audio_conf(args),
+        long_audio=long_audio_conf(args, _train_config(args)),
     )
 
 
-def _long_audio_conf(args: argparse.Namespace) -> LongAudioConf:
-    given = {
-        each.name: value
-        for each in fields(LongAudioConf)
-        if (value := getattr(args, each.name)) is not None
-    }
-    seconds = args.segment_seconds or _training_seconds(args) or _USUAL.segment_seconds
-    return replace(LongAudioConf.of(seconds), **given)
-
-
-def _training_seconds(args: argparse.Namespace) -> float | None:
+def _train_config(args: argparse.Namespace) -> Path | None:
     if not args.asr_model_file:
         return None
-    config = Path(
-        args.asr_train_config or Path(args.asr_model_file).parent / "config.yaml"
-    )
-    return mean_utt_seconds(config) if config.is_file() else None
-
-
-def _device(args: argparse.Namespace) -> torch.device:
-    if args.ngpu > 1:
-        raise EnsembleError(
-            f"--ngpu {args.ngpu}: expected 0 or 1; start a process for each GPU, each "
-            "with its --device and --key_file, as asr.sh does"
-        )
-    device = torch.device(args.device or ("cuda" if args.ngpu else "cpu"))
-    if device.type == "cuda" and torch.cuda.device_count() <= (device.index or 0):
-        raise EnsembleError(
-            f"expected the GPU {device}, found {torch.cuda.device_count()} GPUs"
-        )
-    return device
+    beside = Path(args.asr_model_file).parent / "config.yaml"
+    config = Path(args.asr_train_config or beside)
+    return config if config.is_file() else None
 
 
 def _load_model(args: argparse.Namespace) -> Any:
@@ -393,7 +326,7 @@ def _load_model(args: argparse.Namespace) -> Any:
         raise EnsembleError("--asr_model_file or --model_tag is required")
     return load_ctc_model(
         **files,
-        device=_device(args),
+        device=device_of(args),
         dtype=args.dtype,
         token_type=args.token_type,
         bpemodel=args.bpemodel,
@@ -406,21 +339,11 @@ def _check_features(data: DataSet, model: Any) -> None:
     check_decoding(data.path, model.config, model.model)
 
 
-def _takes_beam(args: argparse.Namespace) -> bool:
-    """Whether the search is with a beam: asked for, or needed."""
-    needed_by = [name for name in BEAM_ONLY if getattr(args, name)]
-    needed_by += ["nbest"] * (args.nbest > 1)
-    if args.search == "greedy" and needed_by:
-        raise EnsembleError(f"--{needed_by[0]} is for --search beam, found greedy")
-    return args.search == "beam" or bool(needed_by)
-
-
 def _make_search(args: argparse.Namespace, vocabulary: Vocabulary) -> Search:
-    if not _takes_beam(args):
+    if not wants_beam(vars(args)):
         return GreedySearch(vocabulary.blank_id)
-    return BeamSearch(
-        vocabulary.tokens, beam_conf(args), args.nbest, vocabulary.blank_id
-    )
+    conf = BeamConf.of(vars(args))
+    return BeamSearch(vocabulary.tokens, conf, args.nbest, vocabulary.blank_id)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ VERBS = {
     "space": "write a Hugging Face Space around a model",
     "tune_lm": "choose a language model's weight and word bonus on a validation set",
     "table": "list, run and collect the systems of a table of experiments",
+    "transcribe": "transcribe recordings with a trained model",
     "upstreams": "list the checkpoints that the paper uses",
 }
 #: Verb -> its module, which is called as ESPnet would call it.

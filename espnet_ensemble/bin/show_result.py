@@ -2,11 +2,13 @@
 """Show what an experiment has come to: transcripts, and a picture."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from espnet_ensemble.bin.command import make_parser, run
 from espnet_ensemble.decoding.ctm import read_ctm
 from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.files import read_yaml
 from espnet_ensemble.recipes.calibration import Calibration, calibrate
 from espnet_ensemble.recipes.result_picture import draw_result
 from espnet_ensemble.recipes.results import (
@@ -50,6 +52,14 @@ def _work(args: argparse.Namespace) -> None:
     title = args.exp_dir.name
     draw_result(read_epochs(args.exp_dir), results, calibration, title, picture)
     print(f"picture: {picture.resolve()}")
+    if _is_ctc_only(args.exp_dir / "config.yaml"):
+        command = Path(sys.executable).with_name("espnet-ensemble")
+        print("to transcribe a recording of yours, of any format:")
+        print(f"    {command} transcribe {args.exp_dir.resolve()} my.wav")
+
+
+def _is_ctc_only(config: Path) -> bool:
+    return config.is_file() and read_yaml(config).get("decoder") is None
 
 
 def _results(exp_dir: Path, inference_tag: str | None) -> list[DatasetResult]:

@@ -10,13 +10,10 @@ from dataclasses import replace
 
 from tqdm import tqdm
 
-from espnet_ensemble.bin.beam_options import (
-    add_beam_options,
-    beam_conf,
-    beam_settings,
-)
+from espnet_ensemble.bin.beam_options import add_beam_options
 from espnet_ensemble.bin.command import make_parser, run
 from espnet_ensemble.data.tables import read_table
+from espnet_ensemble.decoding.beam_search import BeamConf
 from espnet_ensemble.files import read_yaml, write_yaml
 from espnet_ensemble.recipes.lm_tuning import Trial, best_trial, try_weights
 
@@ -65,7 +62,7 @@ def main(cmd: list[str] | None = None) -> None:
 def _work(args: argparse.Namespace) -> None:
     refs = read_table(args.ref)
     config = read_yaml(args.inference_config) if args.inference_config else {}
-    conf = beam_conf(args)
+    conf = BeamConf.of(vars(args))
     tried = try_weights(
         args.posteriors, refs, conf, args.ngram_weights, args.word_bonuses, args.nj
     )
@@ -77,7 +74,7 @@ def _work(args: argparse.Namespace) -> None:
         if getattr(best, name) == max(getattr(trial, name) for trial in trials):
             print(f"{name}: the best is the greatest that was tried; try greater ones")
     chosen = replace(conf, ngram_weight=best.ngram_weight, word_bonus=best.word_bonus)
-    write_yaml(args.output, {**config, **beam_settings(chosen)})
+    write_yaml(args.output, {**config, **chosen.to_options()})
 
 
 def _show(trials: list[Trial], best: Trial) -> None:

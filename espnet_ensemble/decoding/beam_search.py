@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -13,6 +14,28 @@ from espnet_ensemble.decoding.hypothesis import Hypothesis
 from espnet_ensemble.decoding.scorers import HotWordsScorer, LexiconScorer, load_ngram
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import PathLike
+
+# Type of an option's default -> what a value may be, and what that is called.
+_KINDS: dict[type, tuple[tuple[type, ...], str]] = {
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    type(None): ((str, Path), "a path"),
+}
+#: Options of ``decode`` that the search for the best path cannot follow.
+BEAM_ONLY = ("ngram_file", "lexicon", "hotwords", "utt2hotwords")
+#: Options of ``decode`` that say how any speech is searched.
+SEARCH_OPTIONS = (
+    "search",
+    "beam_size",
+    "token_threshold",
+    "beam_threshold",
+    "ngram_file",
+    "ngram_weight",
+    "word_bonus",
+    "lexicon",
+    "hotwords",
+    "hotwords_weight",
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +63,47 @@ class BeamConf:
     hotwords: PathLike | None = None
     utt2hotwords: PathLike | None = None
     hotwords_weight: float = 1.0
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> "BeamConf":
+        """Take what options of ``decode`` say; None and what is missing are the defaults.
+
+        Args:
+            options: Option -> value; those about anything else stay out.
+
+        Raises:
+            EnsembleError: If a value is no number, or no path.
+
+        Example:
+            >>> conf = BeamConf.of({"beam_size": 20, "word_bonus": None, "nbest": 3})
+            >>> conf.options.beam_size, conf.word_bonus
+            (20, 0.0)
+        """
+        width = BeamOptions(**_given(BeamOptions(), options))
+        return cls(width, **_given(cls(), options))
+
+    def to_options(self) -> dict[str, Any]:
+        """The options that say it: option -> value; None is left out."""
+        said = {**asdict(self), **asdict(self.options)}
+        del said["options"]
+        return {name: value for name, value in said.items() if value is not None}
+
+
+def wants_beam(options: Mapping[str, Any]) -> bool:
+    """Whether options of ``decode`` ask for a beam search, or need one.
+
+    Raises:
+        EnsembleError: If they ask for the best path, and for what it cannot give.
+
+    Example:
+        >>> wants_beam({"beam_size": 20}), wants_beam({"ngram_file": "lm.arpa"})
+        (False, True)
+    """
+    needed_by = [name for name in BEAM_ONLY if options.get(name)]
+    needed_by += ["nbest"] * ((options.get("nbest") or 1) > 1)
+    if options.get("search") == "greedy" and needed_by:
+        raise EnsembleError(f"--{needed_by[0]} is for --search beam, found greedy")
+    return options.get("search") == "beam" or bool(needed_by)
 
 
 class BeamSearch:
@@ -94,6 +158,17 @@ class BeamSearch:
         return beam_search(
             log_probs, self._options, scorers, self._nbest, self._blank_id
         )
+
+
+def _given(defaults: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those options that a dataclass of numbers and paths has, and that are given."""
+    names = [f.name for f in fields(defaults) if f.name != "options"]
+    given = {name: options[name] for name in names if options.get(name) is not None}
+    for name, value in given.items():
+        kinds, expected = _KINDS[type(getattr(defaults, name))]
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise EnsembleError(f"{name}: expected {expected}, found {value!r}")
+    return given
 
 
 def _make_scorers(tokens: Sequence[str], conf: BeamConf) -> list[Scorer]:

@@ -6,7 +6,7 @@ utterances of similar length, read one batch ahead; the model's posteriors; a se
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Protocol
@@ -37,6 +37,9 @@ from espnet_ensemble.feature_cache.shard import plan_batches, read_ahead
 from espnet_ensemble.frames import padding_mask
 
 _log = logging.getLogger(__name__)
+
+#: Seconds of speech in a batch: what fits a laptop's memory, and a GPU's.
+BATCH_SECONDS = {"cpu": 60.0, "cuda": 480.0, "mps": 60.0}
 
 
 class Search(Protocol):
@@ -153,14 +156,21 @@ class Decoder:
         model: The model.
         search: What finds transcripts in its posteriors.
         conf: How to do it.
+        advance: Called with the seconds of speech that are done, of long audio several
+            times; None: nobody wants to know.
     """
 
     def __init__(
-        self, model: CTCModel, search: Search, conf: DecodeConf = DecodeConf()
+        self,
+        model: CTCModel,
+        search: Search,
+        conf: DecodeConf = DecodeConf(),
+        advance: Callable[[float], None] | None = None,
     ):
         self._model = model
         self._search = search
         self._conf = conf
+        self._advance = advance or (lambda seconds: None)
 
     @property
     def keeps_posteriors(self) -> bool:
@@ -252,6 +262,7 @@ class Decoder:
             for row, (speech, hypotheses) in enumerate(zip(batch, found, strict=True)):
                 keeper = _Keeper(self._model, self._conf)
                 keeper.add(log_probs[row, : int(lengths[row])], hypotheses[0])
+                self._advance(len(speech.items) / source.items_per_second)
                 yield self._decoded(speech, source, hypotheses, latency, keeper)
             return
         # Here, the error is gone, and with it the tensors that it held.
@@ -295,8 +306,8 @@ class Decoder:
             window_frames=round(conf.window_seconds / seconds),
             overlap_frames=round(conf.overlap_seconds / seconds),
         )
-        found = self._run_windows(speech, windows)
-        return join_windows(found, vocabulary.blank_id, seconds)
+        posteriors = self._run_windows(speech, windows, source.items_per_second)
+        return join_windows(posteriors, vocabulary.blank_id, seconds)
 
     def _run_segments(
         self,
@@ -326,11 +337,14 @@ class Decoder:
         return self._halving(parts[:half]) + self._halving(parts[half:])
 
     def _run_windows(
-        self, speech: _Speech, windows: list[Window]
+        self, speech: _Speech, windows: list[Window], items_per_second: float
     ) -> Iterator[tuple[Window, Tensor]]:
+        done = 0
         for window in windows:
             (log_probs,) = self._halving([speech.items[window.start : window.end]])
             yield window, log_probs
+            self._advance((window.end - done) / items_per_second)
+            done = window.end
 
     def _log_probs(self, items: list[Tensor]) -> tuple[Tensor, Tensor]:
         lengths = torch.tensor([len(x) for x in items])

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -26,6 +26,11 @@ SUFFIXES = frozenset(
     ".3gp .aac .ac3 .aif .aiff .amr .au .avi .caf .flac .flv .m4a .m4b .m4v .mka .mkv .mov "
     ".mp2 .mp3 .mp4 .mpeg .mpg .oga .ogg .ogv .opus .sph .spx .ts .wav .wave .weba .webm "
     ".wma .wmv".split()
+)
+
+# Later versions decode metadata when it is asked for, and do not have this option.
+_OPEN: dict[str, Any] = (
+    {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
 
 
@@ -131,7 +136,7 @@ def recorded_seconds(source: PathLike | BinaryIO) -> float:
         return 0.0
     path = source
     try:
-        with av.open(_existing(path), metadata_errors="ignore") as container:
+        with av.open(_existing(path), **_OPEN) as container:
             return (container.duration or 0) / av.time_base
     except (AudioError, av.FFmpegError, OSError):
         return 0.0
@@ -163,7 +168,7 @@ def _read(file: str | BinaryIO, fs: int, name: str) -> Iterator[np.ndarray]:
     protocols = "file" if isinstance(file, str) else ""
     options = {"protocol_whitelist": protocols}
     try:
-        with av.open(file, metadata_errors="ignore", options=options) as container:
+        with av.open(file, options=options, **_OPEN) as container:
             if not container.streams.audio:
                 raise AudioError("expected audio, found none in it")
             yield from _resample(_frames(container, name), fs)

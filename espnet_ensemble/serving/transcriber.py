@@ -1,8 +1,10 @@
 """From recordings to transcripts, with a model that is loaded once."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
@@ -26,8 +28,8 @@ from espnet_ensemble.serving.recordings import (
     recorded_seconds,
 )
 
-#: Seconds of speech in a batch: what fits a laptop's memory, and a GPU's.
-BATCH_SECONDS = {"cpu": 60.0, "cuda": 480.0, "mps": 60.0}
+#: What can be transcribed: a recording that was read, a file, an open binary file.
+Audio = Recording | str | Path | BinaryIO
 
 
 @dataclass(frozen=True)
@@ -108,34 +110,49 @@ class Transcriber:
 
     def transcribe(
         self,
-        recordings: Sequence[Recording | PathLike],
+        recordings: Sequence[Audio],
         hotwords: Sequence[str] = (),
     ) -> list[Transcript | Failure]:
         """Transcribe recordings, in batches of similar length.
 
         Args:
-            recordings: Recordings at :attr:`fs`, or audio files of any kind.
+            recordings: Recordings at :attr:`fs`, or audio files of any kind, also open ones.
             hotwords: Words and phrases that are raised in all of them, besides each
                 recording's own.
 
         Returns:
             What became of each.
+
+        Raises:
+            EnsembleError: If it is no list of recordings, or one has another rate.
         """
         found = dict(self.iterate(recordings, hotwords))
         return [found[number] for number in range(len(recordings))]
 
     def iterate(
         self,
-        recordings: Sequence[Recording | PathLike],
+        recordings: Sequence[Audio],
         hotwords: Sequence[str] = (),
+        progress: Callable[[float, float], None] | None = None,
     ) -> Iterator[tuple[int, Transcript | Failure]]:
         """Transcribe recordings as :meth:`transcribe` does, one by one.
 
         Files are read when it is their turn.
 
+        Args:
+            recordings: As there.
+            hotwords: As there.
+            progress: Called as it goes on, of long recordings several times, with the
+                seconds of speech of all recordings, and those that are done now; None:
+                nobody wants to know.
+
         Yields:
             A recording's index, and what became of it; the longest come first.
         """
+        if isinstance(recordings, PathLike):
+            raise EnsembleError(
+                f"{recordings}: expected a list of recordings, found one: put it into [ ]"
+            )
         inputs = _Inputs(recordings, self.fs)
         search = _WithHotwords(self._search, self.model)
         for utt_id, recording in inputs.recordings.items():
@@ -146,7 +163,9 @@ class Transcriber:
                 except EnsembleError as error:
                     inputs.refuse(utt_id)
                     yield int(utt_id), Failure(inputs.name(utt_id), str(error), True)
-        decoder = Decoder(self.model, search, self._conf)
+        total = sum(inputs.lengths.values()) / self.fs
+        advance = partial(progress, total) if progress else None
+        decoder = Decoder(self.model, search, self._conf, advance)
         for result in decoder.results(inputs):
             yield int(result.utt_id), self._told(result, inputs.name(result.utt_id))
 
@@ -163,7 +182,7 @@ class _Inputs:
     An utterance's id is its recording's index.
     """
 
-    def __init__(self, recordings: Iterable[Recording | PathLike], fs: int):
+    def __init__(self, recordings: Iterable[Audio], fs: int):
         self.items_per_second = float(fs)
         self._fs = fs
         self.recordings = {str(number): x for number, x in enumerate(recordings)}
@@ -171,7 +190,10 @@ class _Inputs:
 
     def name(self, utt_id: str) -> str:
         recording = self.recordings[utt_id]
-        return recording.name if isinstance(recording, Recording) else str(recording)
+        if isinstance(recording, PathLike):
+            return str(recording)
+        # That of standard input is in brackets.
+        return str(getattr(recording, "name", "audio")).strip("<>")
 
     def refuse(self, utt_id: str) -> None:
         del self.lengths[utt_id]
@@ -179,13 +201,13 @@ class _Inputs:
     def read(self, utt_id: str) -> Tensor:
         recording = self.recordings[utt_id]
         if not isinstance(recording, Recording):
-            recording = read_recording(recording, self._fs)
+            recording = read_recording(recording, self._fs, self.name(utt_id))
         return torch.from_numpy(recording.samples)
 
 
-def _length(recording: Recording | PathLike, fs: int) -> int:
+def _length(recording: Audio, fs: int) -> int:
     if not isinstance(recording, Recording):
-        return round(recorded_seconds(Path(recording)) * fs)
+        return round(recorded_seconds(recording) * fs)
     if recording.fs != fs:
         raise EnsembleError(
             f"{recording.name}: expected a recording at {fs} Hz, found one at "

@@ -40,6 +40,15 @@ def test_transcripts_and_a_picture(exp, capsys):
     assert (exp / "images" / "result.png").stat().st_size > 1000
 
 
+@pytest.mark.parametrize("decoder", ["null", "transformer"])
+def test_the_next_thing_to_do_with_a_ctc_model(exp, capsys, decoder):
+    (exp / "config.yaml").write_text(f"decoder: {decoder}\n")
+    main([str(exp)])
+    last = capsys.readouterr().out.splitlines()[-1]
+    is_hint = last.endswith(f"bin/espnet-ensemble transcribe {exp} my.wav")
+    assert is_hint == (decoder == "null")
+
+
 def test_how_well_confidences_are_calibrated(exp, capsys):
     words = [Word("b", 0.0, 0.5, 0.3), Word("a", 0.5, 1.0, 0.9)]
     write_ctm(exp / "decode_y" / "test" / "ctm", {"utt1": words})

@@ -4,10 +4,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import av
 import numpy as np
 
 from espnet_ensemble.data.audio import AudioError
-from espnet_ensemble.extras import import_extra
 
 FS = 16000
 _MAGIC = b"NIST_1A\n"
@@ -68,9 +68,7 @@ def decode(path: Path) -> np.ndarray:
     Raises:
         AudioError: If it is not a file that :func:`read_header` accepts, or its samples are
             not as many, or not those, that its header promises.
-        EnsembleError: If PyAV is not installed.
     """
-    av = import_extra("av", "recipes")
     header = read_header(path)
     try:
         with av.open(str(path), format="nistsphere") as container:

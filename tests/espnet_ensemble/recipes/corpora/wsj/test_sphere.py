@@ -1,13 +1,10 @@
 """SPHERE files, with and without compression."""
 
-import sys
-
 import numpy as np
 import pytest
 import soundfile
 
 from espnet_ensemble.data.audio import AudioError
-from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.recipes.corpora.wsj.sphere import decode, read_header
 from espnet_ensemble.testing.wsj import sphere, tones
 
@@ -104,11 +101,3 @@ def test_damaged_samples(tmp_path):
 def test_missing_file(tmp_path):
     with pytest.raises(AudioError, match="utt.wv1: not readable: No such file"):
         read_header(tmp_path / "utt.wv1")
-
-
-def test_missing_decoder_says_what_to_install(tmp_path, monkeypatch):
-    path = tmp_path / "utt.wv1"
-    path.write_bytes(sphere("utt", SAMPLES, compress=True))
-    monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(EnsembleError, match=r"pip install '.\[recipes\]'"):
-        decode(path)
