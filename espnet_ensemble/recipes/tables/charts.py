@@ -63,10 +63,12 @@ def _draw_panels(
 ) -> None:
     columns = 2
     lines = -(-len(groups) // columns)
+    # Inches: room for the names below the bars.
+    width = max([8.0, *(0.9 * len(report.groups[group]) for group in groups)])
     figure, axes = plt.subplots(
         lines,
         columns,
-        figsize=(8 * columns, 4 * lines),
+        figsize=(width * columns, 4 * lines),
         layout="constrained",
         squeeze=False,
     )
