@@ -61,7 +61,7 @@ def _draw_panels(
     groups: Sequence[Group],
     draw: Callable[[Axes, Group], None],
 ) -> None:
-    columns = 2
+    columns = min(2, len(groups))
     lines = -(-len(groups) // columns)
     # Inches: room for the names below the bars.
     width = max([8.0, *(0.9 * len(report.groups[group]) for group in groups)])
