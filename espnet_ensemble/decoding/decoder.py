@@ -298,7 +298,9 @@ class Decoder:
                 speech.items, items_per_frame, seconds, conf.segment_seconds
             )
             max_items = self._conf.batch_seconds * source.items_per_second
-            parts = self._run_segments(speech, segments, items_per_frame, max_items)
+            parts = self._run_segments(
+                speech, segments, items_per_frame, max_items, source.items_per_second
+            )
             return join_segments(parts, vocabulary.blank_id, vocabulary.boundary_id)
         windows = plan_windows(
             len(speech.items),
@@ -315,6 +317,7 @@ class Decoder:
         segments: list[Segment],
         items_per_frame: int,
         max_items: float,
+        items_per_second: float,
     ) -> Iterator[tuple[int, Tensor]]:
         """First frame and posteriors of each, several at once."""
         size = self._conf.batch_size or len(segments)
@@ -323,6 +326,7 @@ class Decoder:
             found = self._halving([speech.items[x.start : x.end] for x in batch])
             for segment, log_probs in zip(batch, found, strict=True):
                 yield segment.start // items_per_frame, log_probs
+                self._advance((segment.end - segment.start) / items_per_second)
 
     def _halving(self, parts: list[Tensor]) -> list[Tensor]:
         """The posteriors of parts; of half of them at a time if the whole fails."""

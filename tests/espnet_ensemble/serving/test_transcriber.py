@@ -112,8 +112,10 @@ def test_one_path_is_no_list_of_paths():
 
 
 def test_progress_is_told_within_long_recordings():
-    windows = LongAudioConf(long_seconds=1.0, window_seconds=1.0, overlap_seconds=0.2)
-    transcriber = Transcriber(ToyModel(), "toy", conf=DecodeConf(long_audio=windows))
+    segments = LongAudioConf(
+        long_seconds=1.0, segment_seconds=0.7, window_seconds=1.0, overlap_seconds=0.2
+    )
+    transcriber = Transcriber(ToyModel(), "toy", conf=DecodeConf(long_audio=segments))
     told = []
     recordings = [recording(*[A, B] * 25), recording(A)]
     found = dict(
