@@ -43,7 +43,12 @@ def test_advice_needs_no_entry_in_an_index():
         check=False,
     ).stdout.split()
     here = "tests/espnet_ensemble/test_extras.py"
-    assert set(files) <= {"pyproject.toml", here}
+    # A Space has nothing but an index to install from.
+    space = {
+        "espnet_ensemble/serving/space.py",
+        "tests/espnet_ensemble/serving/test_space.py",
+    }
+    assert set(files) <= {"pyproject.toml", here, *space}
 
 
 @pytest.mark.parametrize("module", ["distributed", "dask_jobqueue"])
