@@ -3,18 +3,13 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.upstream.errors import UpstreamError
 
 if TYPE_CHECKING:
     from espnet_ensemble.upstream.base import Upstream
     from espnet_ensemble.upstream.registry import UpstreamConf, load_upstream
 
 __all__ = ["Upstream", "UpstreamConf", "UpstreamError", "load_upstream"]
-
-
-class UpstreamError(EnsembleError):
-    """An upstream that cannot be found, fetched or used as it was asked for."""
-
 
 # Imported on first use: who only reads what a configuration says need not wait for torch.
 _LAZY = {"Upstream": "base", "UpstreamConf": "registry", "load_upstream": "registry"}

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from espnet_ensemble.files import PathLike
-from espnet_ensemble.upstream import UpstreamError
+from espnet_ensemble.upstream.errors import UpstreamError
 
 #: Weights of a checkpoint in transformers format: the first of these that is there is
 #: what transformers loads.

@@ -13,13 +13,13 @@ from torch.nn import Module
 from torch.nn.utils.rnn import pad_sequence
 
 from espnet_ensemble.frames import padding_mask
-from espnet_ensemble.upstream import UpstreamError
 from espnet_ensemble.upstream.base import (
     CallState,
     Upstream,
     cut_layers,
     pad_to,
 )
+from espnet_ensemble.upstream.errors import UpstreamError
 from espnet_ensemble.upstream.fingerprint import fingerprint
 from espnet_ensemble.upstream.padding import PaddingGuard
 

@@ -10,9 +10,9 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 from transformers.utils import logging
 
 from espnet_ensemble.layers import Layer, layer_indices
-from espnet_ensemble.upstream import UpstreamError
 from espnet_ensemble.upstream.base import Upstream
 from espnet_ensemble.upstream.checkpoint_files import check_index
+from espnet_ensemble.upstream.errors import UpstreamError
 from espnet_ensemble.upstream.families import FAMILIES
 from espnet_ensemble.upstream.unreadable import UNREADABLE, unreadable
 

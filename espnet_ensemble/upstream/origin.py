@@ -8,7 +8,7 @@ import yaml
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError
 
-from espnet_ensemble.upstream import UpstreamError
+from espnet_ensemble.upstream.errors import UpstreamError
 from espnet_ensemble.upstream.registry import UpstreamConf
 from espnet_ensemble.upstream.s3prl_hub import hub_entries
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import check_keys
 from espnet_ensemble.layers import Layer
-from espnet_ensemble.upstream import UpstreamError
 from espnet_ensemble.upstream.checkpoints import CHECKPOINTS, is_published_id
+from espnet_ensemble.upstream.errors import UpstreamError
 from espnet_ensemble.upstream.s3prl_hub import hub_entries, is_installed
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from torch.nn.utils.weight_norm import WeightNorm
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.frames import padding_mask
 from espnet_ensemble.layers import Layer, layer_indices
-from espnet_ensemble.upstream import UpstreamError
 from espnet_ensemble.upstream.base import (
     CopyableLock,
     Upstream,
@@ -23,6 +22,7 @@ from espnet_ensemble.upstream.base import (
     pad_to,
 )
 from espnet_ensemble.upstream.checkpoints import is_published_id
+from espnet_ensemble.upstream.errors import UpstreamError
 from espnet_ensemble.upstream.families import FAMILIES
 from espnet_ensemble.upstream.fingerprint import fingerprint
 from espnet_ensemble.upstream.padding import PaddingGuard

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from espnet_ensemble.upstream import UpstreamError
+from espnet_ensemble.upstream.errors import UpstreamError
 
 # Makes torch.load take weights alone, whatever it is asked for.
 _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"

@@ -4,7 +4,7 @@ import pickle
 
 from safetensors import SafetensorError
 
-from espnet_ensemble.upstream import UpstreamError
+from espnet_ensemble.upstream.errors import UpstreamError
 
 #: What reading such a file raises.
 UNREADABLE = (EOFError, RuntimeError, SafetensorError, pickle.UnpicklingError)
