@@ -39,7 +39,7 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
             or transformers.
 
     Raises:
-        EnsembleError: If an option is wrong; :class:`~espnet_ensemble.upstream.UpstreamError`,
+        EnsembleError: If an option is wrong; :class:`~espnet_ensemble.upstream.errors.UpstreamError`,
             one of its subclasses, if an upstream cannot be loaded.
 
     Example:
