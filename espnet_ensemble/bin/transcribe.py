@@ -181,14 +181,10 @@ def _load(args: argparse.Namespace) -> Transcriber:
     # Not before the options are checked: importing ESPnet's task takes long, and prints
     # what of ESPnet's other parts is missing.
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-        from transformers.utils.logging import disable_progress_bar
-
         from espnet_ensemble.integrations.espnet2.pretrained import (
             find_model,
             pretrained,
         )
-    disable_progress_bar()  # not of downloads
-
     options = {name: getattr(args, name) for name in SEARCH_OPTIONS}
     files = find_model(args.model)
     conf = _decode_conf(args, files.asr_train_config)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import torch
+from huggingface_hub.utils import enable_progress_bars
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 from transformers.utils import logging
 
@@ -62,7 +63,7 @@ def load_huggingface(
     extractor = fetch(AutoFeatureExtractor)
     for option, value in _INFERENCE.items():
         setattr(config, option, value)
-    with _errors_only():
+    with _quiet():
         model, loading = fetch(
             AutoModel, config=config, dtype=torch.float32, output_loading_info=True
         )
@@ -75,14 +76,23 @@ def load_huggingface(
 
 
 @contextmanager
-def _errors_only() -> Iterator[None]:
-    """Keep transformers from reporting the head that is left out at each loading."""
-    verbosity = logging.get_verbosity()
+def _quiet() -> Iterator[None]:
+    """Keep transformers from reporting the head that is left out at each loading.
+
+    And from a progress bar for the second that reading weights takes, which would mix with
+    the bars of who loads. That of a download stays.
+    """
+    verbosity, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
+    if has_bars:
+        logging.disable_progress_bar()  # the hub's, too
+        enable_progress_bars()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
+        if has_bars:
+            logging.enable_progress_bar()
 
 
 def _fetch(auto_class, name: str, cache_dir: str | None, **kwargs):

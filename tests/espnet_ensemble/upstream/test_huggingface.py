@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 import transformers
+from huggingface_hub.utils import are_progress_bars_disabled
 from transformers import AutoFeatureExtractor, AutoModel
 
 from espnet_ensemble.upstream import UpstreamConf, UpstreamError, load_upstream
@@ -130,6 +131,13 @@ def test_checkpoint_with_ctc_head_loads_without_it(family, tmp_path, speech):
     encoder = getattr(model, model.base_model_prefix)
     expected = encoder(wavs[:1]).last_hidden_state
     assert_same(feats[0, : frames[0]], expected[0])
+
+
+def test_loading_shows_nothing_and_downloads_still_do(tiny_wavlm, capfd):
+    load(tiny_wavlm)
+    assert capfd.readouterr() == ("", "")
+    assert transformers.utils.logging.is_progress_bar_enabled()
+    assert not are_progress_bars_disabled()
 
 
 def test_fingerprint_sees_every_weight_and_not_the_layer(models, tmp_path):
