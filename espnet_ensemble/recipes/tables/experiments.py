@@ -252,6 +252,16 @@ class Experiment:
         return AsrNames.of(NamingOptions(**given), self.training_config)
 
     @property
+    def _keep_posteriors(self) -> dict[str, str]:
+        """Options of ``run.sh`` that do it; transcripts, and so the name, are the same."""
+        if not self.system.save_posteriors:
+            return {}
+        return {
+            "inference_args": "--save_posteriors true",
+            "inference_tag": self.names.inference_tag,
+        }
+
+    @property
     def exp_dir(self) -> Path:
         """Where ``asr.sh`` puts the experiment."""
         return self.recipe_dir / self.names.asr_exp
@@ -298,7 +308,9 @@ class Experiment:
                 raise EnsembleError(f"--run_args: {option} is for the table to set")
         run = (self.recipe_dir / "run.sh").relative_to(self.root)
         words = [
-            w for name, value in self.options.items() for w in (f"--{name}", value)
+            w
+            for name, value in {**self.options, **self._keep_posteriors}.items()
+            for w in (f"--{name}", value)
         ]
         return [str(run), *words, *run_args]
 

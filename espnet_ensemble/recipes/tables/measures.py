@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from espnet_ensemble.decoding.datasets import POSTERIORS
+from espnet_ensemble.decoding.posteriors import SCP
 from espnet_ensemble.recipes.names import dataset_of
 from espnet_ensemble.recipes.results import read_results
 from espnet_ensemble.recipes.tables.experiments import Experiment
@@ -94,6 +96,22 @@ def scored_sets(experiment: Experiment) -> dict[str, str]:
     }
     sets = experiment.system.corpus.sets
     return {name: folders[name] for name in sets if name in folders}
+
+
+def sets_without_posteriors(experiment: Experiment) -> list[str]:
+    """Folders of scored sets whose decoding has not kept what the table asks for."""
+    if not experiment.system.save_posteriors:
+        return []
+    decoding = experiment.exp_dir / experiment.names.inference_tag
+    return [
+        folder
+        for folder in scored_sets(experiment).values()
+        if not (
+            # Stage 12 is not through with the set before the second is there.
+            (decoding / folder / POSTERIORS / SCP).exists()
+            and (decoding / folder / ".done").exists()
+        )
+    ]
 
 
 def _parameters(exp_dir: Path) -> str:

@@ -17,8 +17,12 @@ from espnet_ensemble.recipes.tables.comparison import (
     relative_gain,
 )
 from espnet_ensemble.recipes.tables.experiments import Experiment, Setup
-from espnet_ensemble.recipes.tables.measures import Measures, read_measures
-from espnet_ensemble.recipes.tables.rivals import vote
+from espnet_ensemble.recipes.tables.measures import (
+    Measures,
+    read_measures,
+    sets_without_posteriors,
+)
+from espnet_ensemble.recipes.tables.rivals import RIVALS, combined_rates
 from espnet_ensemble.recipes.tables.significance import half_width, paired_p_value
 from espnet_ensemble.recipes.tables.systems import (
     ExperimentTable,
@@ -113,6 +117,11 @@ class TableReport:
         return " ".join(filter(None, words))
 
     @property
+    def command(self) -> str:
+        """The command that makes these systems, without what it is to do."""
+        return f"espnet-ensemble table {self.options}"
+
+    @property
     def sources(self) -> tuple[str, ...]:
         """Whose numbers there are: the paper's, where it gives some, and ours."""
         return ("paper", "ours") if self.table.is_published else ("ours",)
@@ -169,7 +178,7 @@ def collect(
 
 
 def _rivals(results: Sequence[SystemResult]) -> Iterator[SystemResult]:
-    """Votes of single systems, in place of the paper's systems on fused features."""
+    """Outputs of single systems, combined, in place of the paper's fused features."""
     single = {(r.system.group, r.system.families): r for r in results}
     for result in results:
         system = result.system
@@ -179,15 +188,16 @@ def _rivals(results: Sequence[SystemResult]) -> Iterator[SystemResult]:
         # The best goes first: it has the last word where votes are equal.
         known = sorted((m for m in members if m is not None), key=_valid_cer)
         trained = [member.experiments for member in known]
-        votes = [vote(same) for same in zip(*trained, strict=True)]
-        if any(votes):
-            runs = [
-                replace(run, wer=wer, cer={}, parameters="", epochs=[])
-                for run, wer in zip(result.runs, votes, strict=True)
-            ]
-            control = replace(system, part="control", paper={})
-            title = result.head_title
-            yield SystemResult(control, result.experiments, runs, title, "ROVER")
+        for rival in RIVALS:
+            rates = [combined_rates(rival, same) for same in zip(*trained, strict=True)]
+            if any(rates):
+                runs = [
+                    replace(run, wer=wer, cer={}, parameters="", epochs=[])
+                    for run, wer in zip(result.runs, rates, strict=True)
+                ]
+                control = replace(system, part="control", paper={})
+                title, method = result.head_title, rival.title
+                yield SystemResult(control, result.experiments, runs, title, method)
 
 
 def _valid_cer(result: SystemResult) -> float:
@@ -202,7 +212,7 @@ def render(report: TableReport, charts: Sequence[str]) -> str:
         report: What to tell.
         charts: The pictures, relative to the file: rates, and learning curves if any.
     """
-    run = f"espnet-ensemble table {report.options}"
+    run = report.command
     variant = report.results[0].experiments[0].variant
     options = report.options.partition(" ")[2]
     parts = [f"# Table {options}: {report.table.title}"]
@@ -220,7 +230,14 @@ def render(report: TableReport, charts: Sequence[str]) -> str:
         parts.append(f"![{what}]({chart})")
     for group in report.groups:
         parts += [f"## {report.title(group)}", _training(report, group, run)]
-        parts += filter(None, [rates_table(report, group), costs_table(report, group)])
+        parts += filter(
+            None,
+            [
+                rates_table(report, group),
+                _without_posteriors(report, group),
+                costs_table(report, group),
+            ],
+        )
     if report.table.claims:
         parts += ["## The paper's claims", claims_table(report)]
     return "\n\n".join(parts) + "\n"
@@ -238,12 +255,15 @@ _WHAT_PAPER = f"The paper's numbers, and ours. {_WHAT}"
 
 
 def summary(report: TableReport) -> str:
-    """What matters in short: the paper's claims; without any, the tables of all groups."""
-    if report.table.claims:
-        return claims_table(report)
-    parts = []
+    """What matters in short: the paper's claims; without any, the tables of all groups.
+
+    And what is missing though its systems have run.
+    """
+    parts = [claims_table(report)] if report.table.claims else []
     for group in report.groups:
-        parts += [report.title(group), rates_table(report, group)]
+        if not report.table.claims:
+            parts += [report.title(group), rates_table(report, group)]
+        parts += filter(None, [_without_posteriors(report, group)])
     return "\n\n".join(parts)
 
 
@@ -296,6 +316,23 @@ def _training(report: TableReport, group: Group, run: str) -> str:
         f"Trained on {system.corpus.train_set} ({system.corpus.hours:g} h) for "
         f"{result.experiments[0].max_epoch} epochs: "
         f"`{run} --corpus {name} --size {size} --head {head} --run`"
+    )
+
+
+def _without_posteriors(report: TableReport, group: Group) -> str:
+    """What runs the systems of a group whose posteriors are missing; "": none."""
+    found = [
+        result.system.combination
+        for result in report.groups[group]
+        if not result.method and any(map(sets_without_posteriors, result.experiments))
+    ]
+    if not found:
+        return ""
+    corpus, size, head = group
+    return (
+        f"The mean of posteriors is missing, as {', '.join(found)} did not keep them. This "
+        f"decodes again what did not: `{report.command} --corpus {corpus} --size {size} "
+        f"--head {head} --run`"
     )
 
 

@@ -1,49 +1,114 @@
-"""The cheap rival of fused features: ROVER of the single systems' outputs."""
+"""The cheap rivals of fused features: the outputs of the single systems, combined."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from espnet_ensemble.recipes.combination import CTM, Combination, combine_words
+from espnet_ensemble.decoding.vocabulary import Vocabulary
+from espnet_ensemble.recipes.combination import (
+    CTM,
+    Combination,
+    combine_words,
+    decode_means,
+)
 from espnet_ensemble.recipes.compare.systems import read_systems
 from espnet_ensemble.recipes.scoring import Tokens, score_tokens
 from espnet_ensemble.recipes.tables.experiments import Experiment
-from espnet_ensemble.recipes.tables.measures import scored_sets
+from espnet_ensemble.recipes.tables.measures import (
+    scored_sets,
+    sets_without_posteriors,
+)
 from espnet_ensemble.recipes.tables.systems import Rates
 
 
-def vote(members: Sequence[Experiment]) -> Rates:
-    """Word error rates of a vote about every word, as ``espnet-ensemble combine`` has it.
+@dataclass(frozen=True)
+class Rival:
+    """A way of combining outputs.
+
+    Attributes:
+        title: What a reader calls it.
+        can: Whether the decoding of an experiment, of a set in this folder, has what it
+            needs.
+        combine: Makes of decodings and the name of a set's folder the words of each
+            utterance.
+    """
+
+    title: str
+    can: Callable[[Experiment, str], bool]
+    combine: Callable[[Sequence[Path], str], Tokens]
+
+
+def combined_rates(rival: Rival, members: Sequence[Experiment]) -> Rates:
+    """Word error rates of the members' outputs, combined as ``espnet-ensemble combine`` does.
 
     Symbols in angle brackets, such as WSJ's noises, do not count.
 
     Args:
-        members: Experiments of single upstreams, of the same seed.
+        rival: How.
+        members: Experiments of single upstreams, of the same seed; the best first.
 
     Returns:
-        Those of the evaluation sets that all members have decoded, with times of words, and
-        scored.
+        Those of the evaluation sets that all members have scored, with all that is needed.
 
     Raises:
-        EnsembleError: If outputs cannot be read, or are of different utterances.
+        EnsembleError: If outputs cannot be read, or do not fit together.
     """
-    decodings = [e.exp_dir / e.names.inference_tag for e in members]
-    folders = scored_sets(members[0])
+    decodings = [_decoding(member) for member in members]
     rates = {}
-    for name, folder in folders.items():
-        needed = ("score_wer/hyp.trn", CTM)
-        if not all((d / folder / file).exists() for d in decodings for file in needed):
-            continue
-        words = combine_words(Combination("rover"), decodings, folder)
-        hyp: Tokens = {
-            utt_id: [word.text for word in found if not word.text.startswith("<")]
-            for utt_id, found in words.items()
-        }
-        (member,) = read_systems(decodings[:1], folder)
-        ref = {
-            utterance.utt_id: [
-                pair.ref for pair in utterance.pairs if pair.ref is not None
-            ]
-            for utterance in member.score.utterances
-        }
-        counts = score_tokens(ref, hyp, dict.fromkeys(ref, "all")).counts
-        rates[name] = 100 * counts.errors / counts.words
+    for name, folder in scored_sets(members[0]).items():
+        scored = all(name in scored_sets(member) for member in members)
+        if scored and all(rival.can(member, folder) for member in members):
+            hyp = rival.combine(decodings, folder)
+            rates[name] = _rate(hyp, decodings[0], folder)
     return rates
+
+
+def _rate(hyp: Mapping[str, Sequence[str]], decoding: Path, folder: str) -> float:
+    """The word error rate, by the references that a decoding was scored with."""
+    spoken = {
+        utt_id: [word for word in words if not word.startswith("<")]
+        for utt_id, words in hyp.items()
+    }
+    (system,) = read_systems([decoding], folder)
+    ref = {
+        utterance.utt_id: [pair.ref for pair in utterance.pairs if pair.ref is not None]
+        for utterance in system.score.utterances
+    }
+    counts = score_tokens(ref, spoken, dict.fromkeys(ref, "all")).counts
+    return 100 * counts.errors / counts.words
+
+
+def _decoding(experiment: Experiment) -> Path:
+    return experiment.exp_dir / experiment.names.inference_tag
+
+
+def _has_times(member: Experiment, folder: str) -> bool:
+    return (_decoding(member) / folder / CTM).exists()
+
+
+def _vote(decodings: Sequence[Path], folder: str) -> Tokens:
+    words = combine_words(Combination("rover"), decodings, folder)
+    return {utt_id: [word.text for word in found] for utt_id, found in words.items()}
+
+
+def _has_posteriors(member: Experiment, folder: str) -> bool:
+    return member.system.save_posteriors and folder not in sets_without_posteriors(
+        member
+    )
+
+
+def _average(decodings: Sequence[Path], folder: str) -> Tokens:
+    def vocabulary() -> Vocabulary:
+        # With ESPnet, takes seconds: only who has posteriors waits.
+        from espnet_ensemble.integrations.espnet2.model import read_vocabulary
+
+        return read_vocabulary(decodings[0].parent / "config.yaml")
+
+    texts = decode_means(decodings, folder, vocabulary)
+    return {utt_id: text.split() for utt_id, text in texts.items()}
+
+
+RIVALS = (
+    Rival("ROVER", _has_times, _vote),
+    Rival("mean of posteriors", _has_posteriors, _average),
+)

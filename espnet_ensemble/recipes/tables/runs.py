@@ -118,6 +118,5 @@ def _run(
         return f"run.sh was ended by signal {-process.returncode}"
     if process.returncode:
         return f"run.sh ended with exit status {process.returncode}"
-    if not read_state(run.experiment).done:
-        return "run.sh ended well, but there are evaluation sets without results"
-    return None
+    lacks = read_state(run.experiment).lacks
+    return f"run.sh ended well, but evaluation sets are {lacks}" if lacks else None

@@ -8,7 +8,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from espnet_ensemble.recipes.tables.experiments import Experiment
-from espnet_ensemble.recipes.tables.measures import read_rates
+from espnet_ensemble.recipes.tables.measures import (
+    read_rates,
+    sets_without_posteriors,
+)
 from espnet_ensemble.recipes.tables.systems import Rates
 
 
@@ -22,7 +25,7 @@ class State:
         epoch: Epochs that are finished and saved.
         trained: Whether training has ended.
         rates: Word error rates of the evaluation sets that are scored.
-        done: Whether all of them are.
+        lacks: What it needs to be done after training; "": nothing.
     """
 
     running: bool
@@ -30,7 +33,12 @@ class State:
     epoch: int
     trained: bool
     rates: Rates
-    done: bool
+    lacks: str
+
+    @property
+    def done(self) -> bool:
+        """Whether all sets are scored, with posteriors where the table asks for them."""
+        return not self.lacks
 
     def describe(self, max_epoch: int) -> str:
         """One line about it.
@@ -39,9 +47,9 @@ class State:
             max_epoch: Epochs that training is to have.
 
         Example:
-            >>> State(False, True, 3, False, {}, False).describe(30)
+            >>> State(False, True, 3, False, {}, "not yet scored").describe(30)
             'interrupted: epoch 3 of 30 done'
-            >>> State(False, True, 30, True, {"test": 9.25}, True).describe(30)
+            >>> State(False, True, 30, True, {"test": 9.25}, "").describe(30)
             'done: test 9.25'
         """
         if self.done:
@@ -49,7 +57,7 @@ class State:
             return f"done: {', '.join(rates)}"
         how = "running" if self.running else "interrupted"
         if self.trained:
-            return f"{how}: trained, not yet scored"
+            return f"{how}: trained, {self.lacks}"
         if self.started:
             return f"{how}: epoch {self.epoch} of {max_epoch} done"
         return "running: not yet training" if self.running else "not run"
@@ -66,16 +74,23 @@ def read_state(experiment: Experiment) -> State:
     Raises:
         EnsembleError: If a ``result.txt`` is not sclite's.
     """
-    exp_dir, sets = experiment.exp_dir, experiment.system.corpus.sets
-    rates = read_rates(experiment)["wer"]
+    exp_dir, rates = experiment.exp_dir, read_rates(experiment)["wer"]
     return State(
         running=_is_running(exp_dir),
         started=(exp_dir / "train.log").exists(),
         epoch=_last_epoch(exp_dir),
         trained=(exp_dir / ".done").exists(),
         rates=rates,
-        done=len(rates) == len(sets),
+        lacks=_lacks(experiment, rates),
     )
+
+
+def _lacks(experiment: Experiment, rates: Rates) -> str:
+    if len(rates) < len(experiment.system.corpus.sets):
+        return "not yet scored"
+    if sets_without_posteriors(experiment):
+        return "scored, but decoded without --save_posteriors true"
+    return ""
 
 
 def _is_running(exp_dir: Path) -> bool:

@@ -106,6 +106,8 @@ class System:
         part: "paper", "reading" or "control".
         random: Those of its upstreams that have random weights -> the checkpoint whose
             architecture they have.
+        save_posteriors: Whether its decoding keeps posteriors: for their mean with those of
+            other single upstreams.
     """
 
     corpus: CorpusConf
@@ -119,6 +121,7 @@ class System:
     doubtful: frozenset[str] = frozenset()
     part: str = "paper"
     random: Mapping[str, str] = field(default_factory=dict)
+    save_posteriors: bool = False
 
     @property
     def combination(self) -> str:
@@ -223,8 +226,13 @@ def read_experiment_table(path: PathLike) -> ExperimentTable:
     path = Path(path)
     conf = read_yaml(path)
     required = ["title", "inference_config", "corpora", "heads", "sizes", "systems"]
-    optional = ["max_epoch", "claims", "readings", "controls"]
+    optional = ["max_epoch", "save_posteriors", "claims", "readings", "controls"]
     check_keys(str(path), conf, required, optional)
+    keeps = conf.get("save_posteriors", False)
+    if not isinstance(keeps, bool):
+        raise EnsembleError(
+            f"{path}: save_posteriors: expected true or false, found {keeps!r}"
+        )
     for key in ("corpora", "heads", "sizes"):
         _mapping(f"{path}: {key}", conf[key])
     corpora = {
@@ -345,6 +353,10 @@ def _system(
         doubtful=doubtful,
         part=PARTS[part],
         random={name: source for name, source in upstreams if source},
+        # Nobody takes the mean of others.
+        save_posteriors=part == "systems"
+        and len(families) == 1
+        and conf.get("save_posteriors", False),
     )
 
 

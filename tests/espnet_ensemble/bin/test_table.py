@@ -159,8 +159,8 @@ def test_run_goes_on_after_failures_and_resumes(table, recipe):
         "table: failed:\n"
         "  words tiny wavlm ctc: run.sh was ended by signal 9\n"
         "  words tiny hubert ctc: run.sh ended with exit status 3\n"
-        "  words tiny wav2vec2 ctc: run.sh ended well, but there are evaluation sets "
-        "without results\n"
+        "  words tiny wav2vec2 ctc: run.sh ended well, but evaluation sets are not yet "
+        "scored\n"
     )
     commands = (recipe / "commands").read_text().splitlines()
     assert len(commands) == 4 and all(c.endswith(" --ngpu 0") for c in commands)
@@ -306,6 +306,27 @@ def test_collect_our_numbers(table, tmp_path):
     assert answers[:2] == ["not enough data", "held (+7.5 %)"]
     assert "![Learning curves of all systems](table2_curves.png)" in text
     assert (folder / "table2_curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_collect_says_what_keeps_posteriors(table, tmp_path):
+    path = tmp_path / "conf" / "tables" / "table2.yaml"
+    path.write_text(f"save_posteriors: true\n{TABLE}")
+    for name in ("wavlm", "wavlm_hubert"):
+        leave_results(name, 50)
+    command = (
+        "espnet-ensemble table --table 2 --corpus words --size tiny --head ctc --run"
+    )
+    missing = "The mean of posteriors is missing, as wavlm did not keep them. "
+    _, output, _ = table("--collect")
+    text = (tmp_path / "docs" / "results" / "table2.md").read_text()
+    assert text.count(missing) == output.count(missing) == 1
+    assert f"{missing}This decodes again what did not: `{command}`" in text
+    # The run.sh of these tests does not keep them, either.
+    _, _, error = table("--run", "--upstreams", "wavlm", "--head", "ctc")
+    assert error.endswith(
+        "sets are scored, but decoded without --save_posteriors true\n"
+    )
+    assert table("--run", "--upstreams", "wavlm+hubert", "--head", "ctc")[0] == 0
 
 
 def test_collect_several_seeds(table, tmp_path):

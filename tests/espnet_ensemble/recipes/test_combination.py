@@ -163,7 +163,7 @@ def test_posteriors_that_do_not_fit(make_decoding):
         f"expected a frame every 0.02 s, as in {decodings[0]}/test, found one every"
     )
     refuses(message, combine, "posteriors", decodings)
-    keep_posteriors(decodings[1], u1=[("a", 0.9), ("_", 0.9)])
+    keep_posteriors(decodings[1], u1=[("a", 0.9), ("_", 0.9), ("_", 0.9)])
     refuses("u1: expected posteriors with the same", combine, "posteriors", decodings)
 
 

@@ -78,8 +78,12 @@ def score():
         ref = {"utt1": ["a"] * 1000}
         hyp = {"utt1": ["b"] * errors + ["a"] * (1000 - errors)}
         for name in sets or experiment.system.corpus.sets:
-            folder = exp / experiment.names.inference_tag / name / "score_wer"
-            write_score(folder, ref, hyp, {"utt1": "alice"})
+            folder = exp / experiment.names.inference_tag / name
+            write_score(folder / "score_wer", ref, hyp, {"utt1": "alice"})
+            if experiment.system.save_posteriors:
+                (folder / "posteriors").mkdir()
+                (folder / "posteriors" / "posteriors.scp").touch()
+                (folder / ".done").touch()
         return exp
 
     return make

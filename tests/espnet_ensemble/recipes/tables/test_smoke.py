@@ -62,6 +62,9 @@ def test_system(number, name, exp, tables, prepare):
     assert list(run_systems(runs))[-1] == "1 of 1 systems done"
     exp = runs[0].experiment.recipe_dir / "exp" / exp
     check(exp, system.upstreams, corpus.sets)
+    # Of single upstreams, for the mean with others'.
+    kept = exp / DECODED / "test_other" / "posteriors"
+    assert kept.exists() == (len(system.upstreams) == 1)
 
 
 @pytest.mark.slow
