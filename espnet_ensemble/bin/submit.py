@@ -21,7 +21,8 @@ from espnet_ensemble.recipes.jobs.base import (
     Submission,
 )
 from espnet_ensemble.recipes.jobs.local import run_local
-from espnet_ensemble.recipes.jobs.slurm import SlurmConf, run_slurm
+from espnet_ensemble.recipes.jobs.slurm import run_slurm
+from espnet_ensemble.recipes.jobs.slurm_conf import SlurmConf
 
 #: What slurm.conf translates; on this machine there is nothing to ask for.
 RESOURCES = {

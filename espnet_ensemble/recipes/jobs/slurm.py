@@ -1,28 +1,17 @@
-"""Jobs in the queue of a SLURM cluster, submitted with ``sbatch``.
+"""Jobs in the queue of a SLURM cluster: ``sbatch``, ``squeue``, ``scancel``."""
 
-Which of its options an option such as ``--gpu`` becomes is in a file, since clusters
-differ:
-
-.. code-block:: none
-
-    command sbatch --export=ALL           # the command
-    option mem=* --mem-per-cpu $0         # if there is a value; $0 stands for it
-    option gpu=0 -p cpu                   # if it has this value
-    default gpu=0                         # if it is not given
-"""
-
-import contextlib
+import logging
 import os
-import pty
 import shlex
-import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.files import write_text
 from espnet_ensemble.recipes.jobs.base import (
     FailedJob,
     JobsStopped,
@@ -30,12 +19,22 @@ from espnet_ensemble.recipes.jobs.base import (
     Submission,
     caught_signals,
 )
+from espnet_ensemble.recipes.jobs.slurm_conf import SlurmConf
 
 #: Seconds for a file that a node has written to appear here; NFS looks for new files
 #: once in a minute.
 FILE_WAIT = 60.0
-_POLL = 0.1
-_ID_WAIT = 5.0
+#: Seconds from one look for files to the next.
+FILE_POLL = 1.0
+#: Seconds from one question to SLURM to the next: its controller answers all users.
+QUEUE_POLL = 30.0
+_ENDED = {
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
+    *("OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
+}
+_NO_SUCH_JOB = "Invalid job id"
+
+_log = logging.getLogger(__name__)
 
 _SCRIPT = """\
 #!/usr/bin/env bash
@@ -52,130 +51,6 @@ exit "${{code}}"
 """
 
 
-@dataclass(frozen=True)
-class SlurmConf:
-    """How jobs are submitted.
-
-    Attributes:
-        path: The file that says so.
-        command: ``sbatch`` and what it is always given.
-        options: Name of an option -> value, or ``*`` for any -> arguments of sbatch.
-        defaults: Name of an option -> value where it is not given.
-
-    Example:
-        >>> path = getfixture("tmp_path") / "slurm.conf"
-        >>> _ = path.write_text("command sbatch\\noption gpu=* -p gpu --gres=gpu:$0")
-        >>> SlurmConf.read(path).arguments({"gpu": "2"})
-        ['-p', 'gpu', '--gres=gpu:2']
-    """
-
-    path: Path
-    command: list[str]
-    options: dict[str, dict[str, list[str]]]
-    defaults: dict[str, str]
-
-    @classmethod
-    def read(cls, path: Path) -> "SlurmConf":
-        """Read a file of such lines as above.
-
-        Raises:
-            EnsembleError: If it is missing, has no command, or a line of another
-                kind.
-        """
-        try:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise EnsembleError(
-                f"{path}: expected a file in UTF-8, found: {error}"
-            ) from error
-        command: list[str] = []
-        options: dict[str, dict[str, list[str]]] = {}
-        defaults: dict[str, str] = {}
-        for number, text in enumerate(lines, start=1):
-            line = _Line.parse(text, f"{path}:{number}")
-            if line.kind == "command":
-                command = line.arguments
-            elif line.kind == "option":
-                options.setdefault(line.name, {})[line.value] = line.arguments
-            elif line.kind == "default":
-                defaults[line.name] = line.value
-        if not command:
-            raise EnsembleError(
-                f"{path}: expected a line 'command sbatch ...', found none"
-            )
-        return cls(Path(path), command, options, defaults)
-
-    def arguments(self, options: dict[str, str]) -> list[str]:
-        """Translate options into those of ``sbatch``, in the order of the file.
-
-        Raises:
-            EnsembleError: If the file does not say what an option, or its value, becomes.
-        """
-        options = {**self.defaults, **options}
-        arguments = {}
-        for name, value in options.items():
-            values = self.options.get(name, {})
-            chosen = values.get(value, values.get("*"))
-            if chosen is None:
-                raise EnsembleError(
-                    f"{self.path}: expected a line 'option {name}=*' or "
-                    f"'option {name}={value}', as --{name} {value} is asked for"
-                )
-            arguments[name] = [word.replace("$0", value) for word in chosen]
-        return [word for name in self.options for word in arguments.get(name, [])]
-
-
-@dataclass(frozen=True)
-class _Line:
-    """A line of the file.
-
-    Attributes:
-        kind: Its first word: command, option or default; "" where there is none.
-        name: Of the option.
-        value: Of the option; ``*`` for any.
-        arguments: Those of sbatch.
-    """
-
-    kind: str = ""
-    name: str = ""
-    value: str = ""
-    arguments: list[str] = field(default_factory=list)
-
-    @classmethod
-    def parse(cls, text: str, where: str) -> "_Line":
-        """Read a line, without its comment.
-
-        Args:
-            text: The line.
-            where: Its file and number, for the message.
-
-        Raises:
-            EnsembleError: If it is of no such kind.
-        """
-        try:
-            return cls._parse(text.partition("#")[0].split(maxsplit=1))
-        except ValueError as error:
-            raise EnsembleError(
-                f"{where}: expected 'command sbatch ...', 'option name=value ...', "
-                f"'option name=* ... $0' or 'default name=value', found {text!r}"
-            ) from error
-
-    @classmethod
-    def _parse(cls, words: list[str]) -> "_Line":
-        if not words:
-            return cls()
-        kind, rest = words
-        if kind == "command":
-            return cls(kind, arguments=shlex.split(rest))
-        setting, *arguments = shlex.split(rest)
-        name, _, value = setting.partition("=")
-        if not (name and value):
-            raise ValueError(setting)
-        if kind == "option" or (kind == "default" and not arguments):
-            return cls(kind, name, value, arguments)
-        raise ValueError(kind)
-
-
 def run_slurm(
     submission: Submission,
     conf: SlurmConf,
@@ -184,10 +59,14 @@ def run_slurm(
 ) -> list[FailedJob]:
     """Run jobs in the queue, and wait for them.
 
-    The batch script, what SLURM itself prints, and a file with the exit code of each job
-    are in a folder ``q`` beside the (first) log. On its node, a job is run by
-    :func:`~espnet_ensemble.recipes.jobs.local.run_local`, in the working directory, after its
-    ``path.sh`` if there is one.
+    The batch script, the job's number, what SLURM itself prints, and a file with the exit
+    code of each job are in a folder ``q`` beside the (first) log. On its node, a job is run
+    by :func:`~espnet_ensemble.recipes.jobs.local.run_local`, in the working directory, after
+    its ``path.sh`` if there is one.
+
+    Jobs do not need the process that has submitted them. If it is lost, and called again
+    while they are in the queue, it waits for them; where other jobs are asked for by now, it
+    submits those then.
 
     Args:
         submission: What to run; an array becomes a job array.
@@ -199,26 +78,30 @@ def run_slurm(
         The jobs that failed, by number, also those that have left no exit code.
 
     Raises:
-        EnsembleError: If the jobs cannot be submitted.
+        EnsembleError: If the jobs cannot be submitted, or not be cancelled.
         JobsStopped: On SIGINT, SIGTERM or SIGHUP, when the jobs have been cancelled.
     """
     base = _base(submission)
     arguments = [*conf.command, *conf.arguments(options)]
     arguments += _own_arguments(submission, base, max_jobs_run)
     jobs = submission.jobs()
-    try:
-        _prepare(jobs, base)
-        Path(f"{base}.sh").write_text(
-            _script(submission, base, arguments),
-            encoding="utf-8",
-            errors="surrogateescape",
-        )
-    except OSError as error:
-        raise EnsembleError(f"expected to be able to write there: {error}") from error
+    script = _script(submission, base, arguments)
     with caught_signals() as signals:
-        _submit(arguments, conf, signals)
-        _wait_for_files([_file(base, job, "exit") for job in jobs], signals)
-    return [failed for job in jobs if (failed := _failed(job, base))]
+        queued = _QueuedJobs.earlier(base)
+        if queued:
+            _log.warning(
+                "waiting for job %s, which an earlier run has submitted; to end it: %s",
+                queued.number,
+                shlex.join(queued.command("scancel")),
+            )
+        if queued and not _has_text(Path(f"{base}.sh"), script):
+            queued.wait(_exit_files(base, jobs), signals)
+            queued = None
+        if not queued:
+            _prepare(jobs, base, script)
+            queued = _QueuedJobs.submit(arguments, conf, base)
+        states = queued.wait(_exit_files(base, jobs), signals)
+    return [failed for job in jobs if (failed := _failed(job, base, states))]
 
 
 def _base(submission: Submission) -> Path:
@@ -229,7 +112,7 @@ def _base(submission: Submission) -> Path:
 def _own_arguments(
     submission: Submission, base: Path, max_jobs_run: int | None
 ) -> list[str]:
-    arguments = ["--parsable", "--wait"]
+    arguments = ["--parsable"]
     # A percent sign begins a placeholder of sbatch's.
     output = str(base.absolute()).replace("%", "%%")
     if submission.array:
@@ -246,12 +129,31 @@ def _file(base: Path, job: LoggedCommand, kind: str) -> Path:
     return Path(f"{base}{number}.{kind}")
 
 
-def _prepare(jobs: list[LoggedCommand], base: Path) -> None:
-    """Make the folders, and remove what an earlier run has left."""
-    base.parent.mkdir(parents=True, exist_ok=True)
-    for job in jobs:
-        for path in (job.log, _file(base, job, "exit"), _file(base, job, "out")):
-            path.unlink(missing_ok=True)
+def _exit_files(base: Path, jobs: list[LoggedCommand]) -> list[Path]:
+    return [_file(base, job, "exit") for job in jobs]
+
+
+def _has_text(path: Path, text: str) -> bool:
+    try:
+        return path.read_bytes() == os.fsencode(text)
+    except OSError:
+        return False
+
+
+def _prepare(jobs: list[LoggedCommand], base: Path, script: str) -> None:
+    """Make the folders, remove what an earlier run has left, and write the script.
+
+    Raises:
+        EnsembleError: If that cannot be written.
+    """
+    try:
+        base.parent.mkdir(parents=True, exist_ok=True)
+        for job in jobs:
+            for path in (job.log, _file(base, job, "exit"), _file(base, job, "out")):
+                path.unlink(missing_ok=True)
+        Path(f"{base}.sh").write_bytes(os.fsencode(script))
+    except OSError as error:
+        raise EnsembleError(f"expected to be able to write there: {error}") from error
 
 
 def _script(submission: Submission, base: Path, submitted: list[str]) -> str:
@@ -268,114 +170,167 @@ def _script(submission: Submission, base: Path, submitted: list[str]) -> str:
     )
 
 
-def _submit(arguments: list[str], conf: SlurmConf, signals: list[int]) -> None:
-    """Run sbatch, which waits for the jobs; what they exit with is not its business."""
-    output, stdout = _open_output()
-    try:
-        process = _start(arguments, stdout, conf)
-        while process.poll() is None and not signals:
-            time.sleep(_POLL)
-        if signals:
-            _cancel(process, output)
-            raise JobsStopped(signals[0])
-        if not _read(output):
+@dataclass(frozen=True)
+class _QueuedJobs:
+    """A job, or a job array, that was submitted.
+
+    Attributes:
+        number: What SLURM calls it.
+        cluster: Where it is, if there are several; "": the only one.
+        file: Has the number until all has ended.
+    """
+
+    number: str
+    cluster: str
+    file: Path
+
+    @classmethod
+    def submit(cls, arguments: list[str], conf: SlurmConf, base: Path) -> "_QueuedJobs":
+        """Run sbatch.
+
+        Raises:
+            EnsembleError: If it does not start, or accepts no jobs.
+        """
+        try:
+            sbatch = subprocess.run(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                encoding="utf-8",
+                # Ctrl-C is for us: the job it submits is cancelled when its number is known.
+                start_new_session=True,
+                check=False,
+            )
+        except OSError as error:
+            raise EnsembleError(
+                f"{conf.path}: expected a command that submits jobs to SLURM, found "
+                f"{arguments[0]!r}, which does not start here ({error.strerror}); submit "
+                "from a machine of the cluster, or use cmd_backend=local"
+            ) from error
+        if sbatch.returncode or not sbatch.stdout.strip():
             raise EnsembleError(
                 f"expected sbatch to accept the jobs, found exit code "
-                f"{process.returncode} and no job number: {shlex.join(arguments)}"
+                f"{sbatch.returncode} and {sbatch.stdout.strip() or 'no job number'}: "
+                f"{shlex.join(arguments)}"
             )
-    finally:
-        os.close(stdout)
-        os.close(output)
+        file = Path(f"{base}.job")
+        write_text(file, sbatch.stdout)
+        return cls._parse(sbatch.stdout, file)
 
+    @classmethod
+    def earlier(cls, base: Path) -> Optional["_QueuedJobs"]:
+        """What an earlier run has submitted, if that is in the queue still."""
+        file = Path(f"{base}.job")
+        if not file.exists():
+            return None
+        queued = cls._parse(file.read_text(encoding="utf-8"), file)
+        return queued if _is_active(queued.states()) else None
 
-def _open_output() -> tuple[int, int]:
-    """Open what sbatch's output goes through: its end for us, and sbatch's.
+    @classmethod
+    def _parse(cls, printed: str, file: Path) -> "_QueuedJobs":
+        number, _, cluster = printed.strip().partition(";")
+        return cls(number, cluster, file)
 
-    Into a pipe, sbatch prints the job's number only when the job has ended; on a terminal
-    at once. It is needed to cancel the job, and for that alone: where the machine has no
-    pseudo-terminals (a container without /dev/pts), jobs run all the same.
-    """
-    try:
-        output, stdout = pty.openpty()
-    except OSError:
-        output, stdout = os.pipe()
-    os.set_blocking(output, False)
-    return output, stdout
+    def command(self, program: str, *arguments: str) -> list[str]:
+        """A command of SLURM's about them."""
+        cluster = [f"--clusters={self.cluster}"] if self.cluster else []
+        jobs = [f"--jobs={self.number}"] if program == "squeue" else [self.number]
+        return [program, *cluster, *arguments, *jobs]
 
+    def states(self) -> dict[str, str] | None:
+        """Ask the queue: number in the array, or "N/A" -> state, such as "RUNNING".
 
-def _start(arguments: list[str], stdout: int, conf: SlurmConf) -> subprocess.Popen:
-    try:
-        return subprocess.Popen(
-            arguments,
+        Returns:
+            None if SLURM does not answer, which says nothing of the jobs. A job that has
+            ended is forgotten in time (``MinJobAge``).
+        """
+        squeue = subprocess.run(
+            self.command(
+                "squeue", "--noheader", "--array", "--states=all", "--format=%K %T"
+            ),
             stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            # Ctrl-C is for us, who cancel the job.
+            capture_output=True,
+            encoding="utf-8",
             start_new_session=True,
+            check=False,
         )
-    except OSError as error:
-        raise EnsembleError(
-            f"{conf.path}: expected a command that submits jobs to SLURM, found "
-            f"{arguments[0]!r}, which does not start here ({error.strerror}); submit from "
-            "a machine of the cluster, or use cmd_backend=local"
-        ) from error
-
-
-def _cancel(sbatch: subprocess.Popen, output: int) -> None:
-    """Cancel the jobs, as soon as their number is known.
-
-    Raises:
-        EnsembleError: If that fails.
-    """
-    deadline = time.monotonic() + _ID_WAIT
-    printed = _read(output)
-    while not printed and sbatch.poll() is None and time.monotonic() < deadline:
-        time.sleep(_POLL)
-        printed = _read(output)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(sbatch.pid, signal.SIGTERM)
-    sbatch.wait()
-    if not printed:
-        raise EnsembleError(
-            "stopped before sbatch gave a job number (without pseudo-terminals, "
-            "/dev/pts, it does so at the end): see squeue for the jobs, and cancel them "
-            "with scancel"
+        if squeue.returncode == 0:
+            lines = [line.split() for line in squeue.stdout.splitlines()]
+            return {line[0]: line[1] for line in lines if len(line) == 2}
+        if _NO_SUCH_JOB in squeue.stderr:
+            return {}
+        _log.warning(
+            "SLURM does not say where job %s is; asking again in %.0f s: %s",
+            self.number,
+            QUEUE_POLL,
+            squeue.stderr.strip(),
         )
-    number, _, cluster = printed.partition(";")
-    scancel = ["scancel", *([f"--clusters={cluster}"] if cluster else []), number]
-    try:
-        subprocess.run(scancel, check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise EnsembleError(
-            f"stopped, but the jobs may still be queued: {shlex.join(scancel)}: {error}"
-        ) from error
+        return None
+
+    def wait(self, exit_files: list[Path], signals: list[int]) -> dict[str, str]:
+        """Wait until all jobs have left their files, or the queue has them no more.
+
+        Returns:
+            Number in the array, or "N/A" -> the last state that was seen.
+
+        Raises:
+            JobsStopped: On a signal, when they have been cancelled.
+            EnsembleError: If that fails.
+        """
+        seen: dict[str, str] = {}
+        is_active = True
+        while is_active and not self._wait_for_files(exit_files, QUEUE_POLL, signals):
+            states = self.states()
+            seen.update(states or {})
+            is_active = _is_active(states)
+        if not is_active:
+            self._wait_for_files(exit_files, FILE_WAIT, signals)
+        self.file.unlink(missing_ok=True)
+        return seen
+
+    def _wait_for_files(
+        self, paths: list[Path], seconds: float, signals: list[int]
+    ) -> bool:
+        """Whether all are there, at the latest after some seconds."""
+        deadline = time.monotonic() + seconds
+        while not signals:
+            # Listing the folder makes NFS look for new files.
+            names = set(os.listdir(paths[0].parent))
+            if all(path.name in names for path in paths):
+                return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(FILE_POLL)
+        self._cancel()
+        raise JobsStopped(signals[0])
+
+    def _cancel(self) -> None:
+        scancel = self.command("scancel")
+        try:
+            subprocess.run(scancel, check=True, start_new_session=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise EnsembleError(
+                f"stopped, but the jobs may still be queued: {shlex.join(scancel)}: "
+                f"{error}"
+            ) from error
+        self.file.unlink(missing_ok=True)
 
 
-def _read(output: int) -> str:
-    try:
-        return os.read(output, 1024).decode().strip()
-    except OSError:  # nothing is there
-        return ""
+def _is_active(states: dict[str, str] | None) -> bool:
+    return states is None or not _ENDED.issuperset(states.values())
 
 
-def _wait_for_files(paths: list[Path], signals: list[int]) -> None:
-    deadline = time.monotonic() + FILE_WAIT
-    while not signals:
-        # Listing the folder makes NFS look for new files.
-        os.listdir(paths[0].parent)
-        if all(path.exists() for path in paths) or time.monotonic() > deadline:
-            return
-        time.sleep(_POLL)
-    raise JobsStopped(signals[0])
-
-
-def _failed(job: LoggedCommand, base: Path) -> FailedJob | None:
+def _failed(job: LoggedCommand, base: Path, states: dict[str, str]) -> FailedJob | None:
     exit_file = _file(base, job, "exit")
     if not exit_file.exists():
+        state = states.get("N/A" if job.number is None else str(job.number))
         reason = (
-            f"no exit code in {exit_file}: it was killed (time limit, memory, scancel), "
-            "or its node was lost"
+            "it was killed (time limit, memory, scancel), or its node was lost"
+            if state is None
+            else f"SLURM says {state}"
         )
-        return FailedJob(job.log, reason, 1, (job.log, _file(base, job, "out")))
+        files = (job.log, _file(base, job, "out"))
+        return FailedJob(job.log, f"no exit code in {exit_file}: {reason}", 1, files)
     code = int(exit_file.read_text(encoding="utf-8"))
     if code == 0:
         return None

@@ -3,18 +3,21 @@ import shlex
 import signal
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from repository import REPOSITORY
+from slurm_stand_in import Slurm
 
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.recipes.jobs import slurm
 from espnet_ensemble.recipes.jobs.base import JobArray, Submission
 from espnet_ensemble.recipes.jobs.local import run_local
-from espnet_ensemble.recipes.jobs.slurm import SlurmConf, run_slurm
+from espnet_ensemble.recipes.jobs.slurm import run_slurm
+from espnet_ensemble.recipes.jobs.slurm_conf import SlurmConf
 
 CONF = REPOSITORY / "egs2" / "TEMPLATE" / "asr1" / "conf" / "slurm.conf"
 # Prints its arguments, one per line, in a form that shows spaces and empty strings.
@@ -130,67 +133,31 @@ class TestLocal:
 
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
-    """Stand-ins for SLURM's commands, first in PATH, since there is no cluster here.
-
-    ``sbatch`` notes its arguments and really runs the script, once for each task of the
-    array, with SLURM_ARRAY_TASK_ID set and the output where --output says. Like the real
-    one it does not flush the number it prints. By a file it is told to refuse jobs, to
-    kill task 2, or to wait as if the job were queued. ``scancel`` notes its arguments.
-    """
-    sbatch = """
-        import os, pathlib, re, subprocess, sys, time
-        here = pathlib.Path(__file__).parent
-        (here / "sbatch.args").write_text("\\n".join(sys.argv[1:]))
-        if (here / "refuse").exists():
-            sys.exit("sbatch: error: invalid partition specified: cpu")
-        print("4242")
-        while (here / "queue").exists():
-            time.sleep(0.05)
-        args = " ".join(sys.argv)
-        array = re.search(r"--array=(\\d+)-(\\d+)", args)
-        tasks = range(int(array[1]), int(array[2]) + 1) if array else [None]
-        env = dict(os.environ)
-        output = re.search(r"--output=(.+?) --error", args)[1]
-        codes = []
-        for task in tasks:
-            env["SLURM_ARRAY_TASK_ID"] = str(task)
-            path = output.replace("%a", str(task)).replace("%%", "%")
-            with open(path, "a") as file:
-                if task == 2 and (here / "kill").exists():
-                    file.write("slurmstepd: error: DUE TO TIME LIMIT\\n")
-                    codes.append(1)
-                    continue
-                job = ["bash", sys.argv[-1]]
-                run = subprocess.run(job, env=env, stdout=file, stderr=file)
-                codes.append(run.returncode)
-        sys.exit(max(codes))
-    """
-    scancel = """
-        import pathlib, sys
-        args = pathlib.Path(__file__).parent / "scancel.args"
-        args.write_text(" ".join(sys.argv[1:]))
-    """
-    folder = tmp_path / "slurm"
-    folder.mkdir()
-    for name, code in {"sbatch": sbatch, "scancel": scancel}.items():
-        code = code.replace("\n        ", "\n")
-        (folder / name).write_text(f"#!{sys.executable}\n{code}")
-        (folder / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
-    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
-    monkeypatch.setattr(slurm, "FILE_WAIT", 0.5)
+    """Stand-ins for SLURM's commands, first in PATH, and a working directory."""
+    slurm = Slurm(tmp_path / "slurm")
+    monkeypatch.setenv("PATH", str(slurm.bin), prepend=os.pathsep)
     monkeypatch.chdir(tmp_path)
-    return folder
+    yield slurm
+    slurm.close()
 
 
-@pytest.fixture
-def no_terminals(monkeypatch):
-    """A machine without pseudo-terminals."""
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch):
+    for name, seconds in (("FILE_WAIT", 0.5), ("FILE_POLL", 0.02), ("QUEUE_POLL", 0.1)):
+        monkeypatch.setattr(slurm, name, seconds)
 
-    def openpty():
-        raise OSError("out of pty devices")
 
-    monkeypatch.setattr("pty.openpty", openpty)
+@contextmanager
+def meanwhile(function):
+    """Run it beside what is in the block."""
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(function)
+        yield
+        future.result()
+
+
+ARRAY = Submission("JOB.log", ["echo", "JOB"], JobArray("JOB", 1, 3))
+SLEEP = Submission("JOB.log", ["sleep", "30"], JobArray("JOB", 1, 3))
 
 
 class TestSlurm:
@@ -208,10 +175,11 @@ class TestSlurm:
             expected = [repr(word.replace("JOB", job)) for word in arguments]
             assert body(f"50% x/s.{job}.log") == expected
         output = f"{tmp_path}/50%% x/q/s.JOB.log.%a.out"
-        assert (cluster / "sbatch.args").read_text().split("\n") == [
+        (submitted,) = cluster.submitted()
+        assert submitted == [
             *["--export=ALL", "--job-name", "a name"],
             *["-p", "gpu", "--gres=gpu:2", "--cpus-per-task", "2"],
-            *["--cpus-per-task", "4", "--parsable", "--wait", "--array=3-4%1"],
+            *["--cpus-per-task", "4", "--parsable", "--array=3-4%1"],
             *[f"--output={output}", f"--error={output}"],
             "50% x/q/s.JOB.log.sh",
         ]
@@ -221,8 +189,9 @@ class TestSlurm:
         submission = Submission("train.log", ["bash", "-c", "echo $FROM_PATH_SH $PWD"])
         assert run_slurm(submission, SlurmConf.read(CONF), {}) == []
         assert body("train.log") == [f"1 {tmp_path}"]
-        args = (cluster / "sbatch.args").read_text()
-        assert "--array" not in args and "-p\ncpu\n" in args
+        (submitted,) = cluster.submitted()
+        assert submitted[1:3] == ["-p", "cpu"]
+        assert not any(word.startswith("--array") for word in submitted)
 
     def test_failed_jobs_are_named(self, cluster):
         command = ["bash", "-c", "echo this is JOB; exit $((JOB == 2 ? 5 : 0))"]
@@ -231,18 +200,86 @@ class TestSlurm:
         assert (str(failure.log), failure.code) == ("2.log", 5)
         assert "this is 2" in str(failure)
 
-    def test_job_that_disappears(self, cluster):
-        conf = SlurmConf.read(CONF)
-        submission = Submission("JOB.log", ["true"], JobArray("JOB", 1, 3))
-        assert run_slurm(submission, conf, {}) == []
-        (cluster / "kill").touch()  # now with the files of the first time around
-        (failure,) = run_slurm(submission, conf, {})
+    @pytest.mark.parametrize("state", ["TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL"])
+    def test_a_job_that_dies_is_named_with_what_slurm_says(self, state, cluster):
+        Path("q").mkdir()
+        Path("q/JOB.log.2.exit").write_text("0\n")  # of an earlier run
+        command = ["bash", "-c", "echo at work; [ JOB != 2 ] || sleep 30"]
+        submission = Submission("JOB.log", command, JobArray("JOB", 1, 2))
+
+        def die():
+            wait_for(lambda: Path("2.log").exists() and body("2.log"))
+            cluster.end("4242_2", state)
+
+        with meanwhile(die):
+            (failure,) = run_slurm(submission, SlurmConf.read(CONF), {})
         assert str(failure.log) == "2.log" and failure.code == 1
-        assert "no exit code in q/JOB.log.2.exit: it was killed" in str(failure)
-        assert "DUE TO TIME LIMIT" in str(failure)
+        assert f"no exit code in q/JOB.log.2.exit: SLURM says {state}" in str(failure)
+        assert "at work" in str(failure)
+
+    def test_a_job_that_was_cancelled_in_the_queue(self, cluster):
+        cluster.tell("hold")
+
+        def cancel_one():
+            wait_for(lambda: len(cluster.states()) == 3)
+            cluster.end("4242_1", "CANCELLED")
+            wait_for(lambda: cluster.states()["4242_1"] == "CANCELLED")
+            cluster.untell("hold")
+
+        with meanwhile(cancel_one):
+            (failure,) = run_slurm(ARRAY, SlurmConf.read(CONF), {})
+        assert str(failure.log) == "1.log" and "SLURM says CANCELLED" in str(failure)
+
+    def test_slurm_forgets_jobs_that_have_ended(self, cluster):
+        cluster.tell("forgetful")
+
+        def die():
+            wait_for(lambda: cluster.states().get("4242_-") == "RUNNING")
+            cluster.end("4242_-", "TIMEOUT")
+
+        with meanwhile(die):
+            submission = Submission("x.log", ["sleep", "30"])
+            (failure,) = run_slurm(submission, SlurmConf.read(CONF), {})
+        assert "it was killed (time limit, memory, scancel), or its node" in str(
+            failure
+        )
+
+    def test_a_job_that_is_requeued_from_a_lost_node_is_waited_for(self, cluster):
+        script = "[ JOB != 2 ] || [ -e again ] || { touch again; sleep 30; }; echo JOB"
+        command, array = ["bash", "-c", script], JobArray("JOB", 1, 3)
+
+        def lose_node():
+            wait_for(Path("again").exists)
+            cluster.tell("hold")
+            cluster.end("4242_2", "PENDING")
+            wait_for(lambda: cluster.states()["4242_2"] == "PENDING")
+            time.sleep(0.8)  # longer than files are waited for
+            cluster.untell("hold")
+
+        with meanwhile(lose_node):
+            submission = Submission("JOB.log", command, array)
+            assert run_slurm(submission, SlurmConf.read(CONF), {}) == []
+        assert body("2.log") == ["2"]
+
+    def test_slurm_that_does_not_answer_says_nothing_of_jobs(self, cluster, caplog):
+        cluster.tell("hold")
+        cluster.tell("silent")
+
+        def recover():
+            wait_for((cluster.folder / "asked").exists)
+            time.sleep(0.2)  # for the answer
+            cluster.untell("silent")
+            cluster.untell("hold")
+
+        with meanwhile(recover):
+            assert run_slurm(ARRAY, SlurmConf.read(CONF), {}) == []
+        said = (
+            "SLURM does not say where job 4242 is; asking again in 0 s: slurm_load_jobs"
+        )
+        assert said in caplog.text
 
     def test_jobs_are_refused(self, cluster, capfd):
-        (cluster / "refuse").touch()
+        cluster.tell("refuse")
         with pytest.raises(
             EnsembleError, match="found exit code 1 and no job number: sbatch"
         ):
@@ -256,37 +293,127 @@ class TestSlurm:
         ):
             run_slurm(Submission(f"{tmp_path}/x", ["true"]), SlurmConf.read(CONF), {})
 
-    def test_without_pseudo_terminals_jobs_run(self, cluster, no_terminals):
-        submission = Submission("JOB.log", ["echo", "JOB"], JobArray("JOB", 1, 2))
-        assert run_slurm(submission, SlurmConf.read(CONF), {}) == []
-        assert body("2.log") == ["2"]
-
-    def test_without_pseudo_terminals_jobs_cannot_be_cancelled(
-        self, cluster, no_terminals, monkeypatch
-    ):
-        monkeypatch.setattr(slurm, "_ID_WAIT", 0.2)
-        (cluster / "queue").touch()
-        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
-        with pytest.raises(EnsembleError, match="/dev/pts, .* see squeue for the jobs"):
-            run_slurm(Submission("x.log", ["true"]), SlurmConf.read(CONF), {})
-        assert not (cluster / "scancel.args").exists()
-
-    @pytest.mark.skipif(not os.path.exists("/dev/pts/ptmx"), reason="needs /dev/pts")
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_signal_cancels_the_job(self, number, cluster):
-        (cluster / "queue").touch()
-        options = ["--backend", "slurm", "--config", str(CONF)]
-        submit = subprocess.Popen(
-            [sys.executable, "-m", "espnet_ensemble.bin.submit", *options, "x", "true"],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        wait_for((cluster / "sbatch.args").exists)
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_signal_cancels_the_jobs(self, number, cluster, tmp_path):
+        submit = start_submit(CONF, number)
+        wait_for((tmp_path / "q" / "JOB.log.job").exists)
         submit.send_signal(number)
         _, message = submit.communicate(timeout=20)
         assert submit.returncode == 128 + number
         assert f"stopped by {number.name}" in message
-        assert (cluster / "scancel.args").read_text() == "4242"
+        assert cluster.cancelled() == ["4242"]
+        wait_for(lambda: set(cluster.states().values()) == {"CANCELLED"})
+        assert not (tmp_path / "q" / "JOB.log.job").exists()
+
+    def test_jobs_outlive_who_has_submitted_them_and_are_found_again(
+        self, cluster, tmp_path, caplog
+    ):
+        cluster.tell("hold")
+        submit_and_get_lost(CONF, tmp_path)
+
+        def run_and_die():
+            time.sleep(0.5)
+            cluster.untell("hold")
+            wait_for(lambda: set(cluster.states().values()) == {"RUNNING"})
+            for number, state in enumerate(["COMPLETED", "COMPLETED", "TIMEOUT"], 1):
+                if state == "COMPLETED":
+                    (tmp_path / "q" / f"JOB.log.{number}.exit").write_text("0\n")
+                cluster.end(f"4242_{number}", state)
+
+        with meanwhile(run_and_die):
+            (failure,) = run_slurm(SLEEP, SlurmConf.read(CONF), {})
+        assert str(failure.log) == "3.log" and "SLURM says TIMEOUT" in str(failure)
+        assert len(cluster.submitted()) == 1
+        said = (
+            "waiting for job 4242, which an earlier run has submitted; to end it: scan"
+        )
+        assert said in caplog.text
+
+    def test_others_are_submitted_when_the_earlier_ones_have_ended(
+        self, cluster, tmp_path
+    ):
+        submit_and_get_lost(CONF, tmp_path)
+
+        def end():
+            time.sleep(0.5)
+            assert len(cluster.submitted()) == 1
+            for number in (1, 2, 3):
+                cluster.end(f"4242_{number}", "CANCELLED")
+
+        with meanwhile(end):
+            assert run_slurm(ARRAY, SlurmConf.read(CONF), {}) == []
+        assert len(cluster.submitted()) == 2 and body("3.log") == ["3"]
+
+    def test_one_that_has_ended_is_not_waited_for(self, cluster, tmp_path):
+        (tmp_path / "q").mkdir()
+        (tmp_path / "q" / "JOB.log.job").write_text("17\n")
+        assert run_slurm(ARRAY, SlurmConf.read(CONF), {}) == []
+        assert len(cluster.submitted()) == 1
+
+
+def start_submit(conf, number=signal.SIGINT):
+    """Start ``submit`` with the jobs of SLEEP, in a process."""
+    command = [sys.executable, "-m", "espnet_ensemble.bin.submit", "--backend", "slurm"]
+    return subprocess.Popen(
+        [*command, "--config", str(conf), "JOB=1:3", "JOB.log", "sleep", "30"],
+        stderr=subprocess.PIPE,
+        text=True,
+        # The tests themselves may run where it is ignored, as under nohup.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+    )
+
+
+def submit_and_get_lost(conf, folder):
+    submit = start_submit(conf)
+    wait_for((folder / "q" / "JOB.log.job").exists)
+    submit.kill()
+    submit.communicate()
+
+
+@pytest.mark.skipif(
+    "TEST_SLURM_CONF" not in os.environ,
+    reason="needs a SLURM cluster: TEST_SLURM_CONF names a slurm.conf for it",
+)
+class TestSlurmItself:
+    """What the stand-ins are to be like."""
+
+    @pytest.fixture
+    def conf(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        return SlurmConf.read(os.environ["TEST_SLURM_CONF"])
+
+    def test_array(self, conf):
+        script = "echo this is JOB; exit $((JOB == 2 ? 5 : 0))"
+        array = JobArray("JOB", 1, 3)
+        submission = Submission("50% x/JOB.log", ["bash", "-c", script], array)
+        (failure,) = run_slurm(submission, conf, {"name": "a b"}, max_jobs_run=2)
+        assert (str(failure.log), failure.code) == ("50% x/2.log", 5)
+        assert body("50% x/3.log") == ["this is 3"]
+
+    def test_cancelled(self, conf):
+        script = "scancel $SLURM_JOB_ID; sleep 30"
+        (failure,) = run_slurm(Submission("x.log", ["bash", "-c", script]), conf, {})
+        assert "SLURM says CANCELLED" in str(failure)
+
+    def test_requeued(self, conf):
+        script = (
+            "[ -e again ] || { touch again; scontrol requeue $SLURM_JOB_ID; sleep 30; }"
+        )
+        assert run_slurm(Submission("x.log", ["bash", "-c", script]), conf, {}) == []
+
+    def test_signal_cancels_the_jobs(self, conf, tmp_path):
+        submit = start_submit(conf.path)
+        wait_for((tmp_path / "q" / "JOB.log.job").exists)
+        number = (tmp_path / "q" / "JOB.log.job").read_text().strip()
+        submit.send_signal(signal.SIGINT)
+        submit.communicate(timeout=20)
+        squeue = ["squeue", "--noheader", f"--jobs={number}"]
+        wait_for(lambda: not subprocess.run(squeue, capture_output=True).stdout)
+
+    def test_jobs_are_found_again(self, conf, tmp_path, caplog):
+        submit_and_get_lost(conf.path, tmp_path)
+        assert run_slurm(SLEEP, conf, {}) == []
+        assert "waiting for job" in caplog.text
 
 
 class TestSlurmConf:
