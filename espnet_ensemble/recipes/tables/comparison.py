@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from espnet_ensemble.recipes.tables.systems import Claims, Families, Rates, System
 
-#: Families -> word error rate, mean over the evaluation sets; those that are known.
+#: Families -> word error rate, mean over the test sets; those that are known.
 Means = dict[Families, float]
 #: Corpus, size and head.
 Group = tuple[str, str, str]
@@ -18,8 +18,8 @@ _FAR = 0.5
 
 
 def mean_rate(system: System, rates: Rates) -> float | None:
-    """Mean over the system's evaluation sets; None where one is missing."""
-    sets = system.corpus.sets
+    """Mean over the sets that choose nothing in training; None where one is missing."""
+    sets = system.corpus.unseen_sets
     if not all(name in rates for name in sets):
         return None
     return sum(rates[name] for name in sets) / len(sets)
@@ -127,8 +127,9 @@ def _in_group(
 def _is_lowest(means: Means, families: Families, rivals: Sequence[Families]) -> str:
     if families not in means:
         return UNKNOWN
-    best = min((r for r in rivals if r in means), key=means.__getitem__)
-    if means[best] < means[families]:
+    known = [r for r in rivals if r in means and r != families]
+    best = min(known, key=means.__getitem__, default=families)
+    if best != families and means[best] <= means[families]:
         lower = f"{'+'.join(best)} {means[best]:.1f}"
         return f"{NOT_HELD} ({means[families]:.1f}, {lower})"
     held = all(rival in means for rival in rivals)
@@ -144,7 +145,7 @@ def _is_gain(gain: float | None, low: float, high: float) -> str:
 def _is_order(means: Means, order: Families) -> str:
     known = [means[(family,)] for family in order if (family,) in means]
     numbers = ", ".join(f"{rate:.1f}" for rate in known)
-    if known != sorted(known):
+    if known != sorted(set(known)):  # also where two are equal
         return f"{NOT_HELD} ({numbers})"
     return f"{HELD} ({numbers})" if len(known) == len(order) else UNKNOWN
 

@@ -74,7 +74,7 @@ class SystemResult:
 
     @property
     def means_of_seeds(self) -> list[float]:
-        """The mean word error rate over the sets of each seed that has all of them."""
+        """The mean word error rate over the test sets of each seed that has them."""
         means = [mean_rate(self.system, run.wer) for run in self.runs]
         return [mean for mean in means if mean is not None]
 
@@ -135,7 +135,7 @@ class TableReport:
         return groups
 
     def means(self, group: Group, source: str) -> Means:
-        """Those means over the evaluation sets that are known, of fused features."""
+        """Those means over the test sets that are known, of fused features."""
         means = {}
         for result in self.groups[group]:
             if result.method:
@@ -246,11 +246,12 @@ def render(report: TableReport, charts: Sequence[str]) -> str:
 _PICTURES = ("Mean word error rates of all systems", "Learning curves of all systems")
 _WHAT = """\
 Word error rates in percent, without a language model; empty where nobody has run the
-system. Mean: over the sets; with several seeds, plus and minus half of its 95 % interval over them.
-Gain: how much lower the mean is than that of the best single member, in percent of it. p: how
-likely a difference at least as clear is without any: a paired bootstrap over the same
-utterances of all sets, 10000 draws, against that member. Checkpoints are chosen by the
-character error rate of the development set, which favours its own numbers."""
+system. Systems are compared by sets that choose nothing: one that chooses the epoch which is
+decoded (below each title) favours its own numbers. Test mean: over the other sets; with several
+seeds, plus and minus half of its 95 % interval over them. Gain: how much lower the test mean is
+than that of the best single member, in percent of it. p: how likely a difference of the two test
+means at least as clear is without any: a paired bootstrap over the same utterances, drawn from
+each test set by itself, 10000 draws."""
 _WHAT_PAPER = f"The paper's numbers, and ours. {_WHAT}"
 
 
@@ -312,9 +313,11 @@ def _training(report: TableReport, group: Group, run: str) -> str:
     parts = {r.system.part for r in report.groups[group]}
     part = "all" if len(parts) > 1 else system.part
     run += "" if part == "paper" else f" --part {part}"
+    valid = " and ".join(system.corpus.valid_sets)
+    chosen = f", one chosen by {valid}" if valid else ""
     return (
         f"Trained on {system.corpus.train_set} ({system.corpus.hours:g} h) for "
-        f"{result.experiments[0].max_epoch} epochs: "
+        f"{result.experiments[0].max_epoch} epochs{chosen}: "
         f"`{run} --corpus {name} --size {size} --head {head} --run`"
     )
 
@@ -355,7 +358,7 @@ def rates_table(report: TableReport, group: Group) -> str:
         line.append(_p_value(report, group, result))
         lines.append(line)
     headers = ["upstreams"]
-    for name in (*sets, "mean", "gain"):
+    for name in (*sets, "test mean", "gain"):
         headers += [name] if len(sources) == 1 else [f"{name}: paper", "ours"]
     return _markdown(lines, [*headers, "p"])
 

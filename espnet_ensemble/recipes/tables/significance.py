@@ -30,10 +30,11 @@ def half_width(values: Sequence[float], level: float = 0.95) -> float:
 def paired_p_value(
     systems: Sequence[Experiment], baseline: Sequence[Experiment]
 ) -> float | None:
-    """How likely a difference at least as clear is without any, over the same utterances.
+    """How likely a difference of the means at least as clear is without any.
 
-    Utterances of all evaluation sets are drawn together; an utterance's errors are those of
-    all seeds for which both have scored all sets.
+    The means are :func:`~.comparison.mean_rate`'s, as in the tables: utterances of each of its
+    sets are drawn by themselves, the same for both systems, and each set counts as much. An
+    utterance's errors are those of all seeds for which both have scored these sets.
 
     Args:
         systems: A system, one experiment for each seed.
@@ -48,22 +49,23 @@ def paired_p_value(
     pairs = [
         pair
         for pair in zip(systems, baseline, strict=True)
-        if all(len(scored_sets(e)) == len(e.system.corpus.sets) for e in pair)
+        if all(set(e.system.corpus.unseen_sets) <= scored_sets(e).keys() for e in pair)
     ]
     if not pairs:
         return None
-    counts = np.sum([_errors_and_words(*pair) for pair in pairs], axis=0)
-    rates = draw_rates(counts[:, :2], counts[:, 2])
+    drawn = []
+    for number, name in enumerate(pairs[0][0].system.corpus.unseen_sets):
+        counts = np.sum([_errors_and_words(name, *pair) for pair in pairs], axis=0)
+        drawn.append(draw_rates(counts[:, :2], counts[:, 2], seed=number))
+    rates = np.mean(drawn, axis=0)
     return p_value(rates[:, 0], rates[:, 1])
 
 
-def _errors_and_words(one: Experiment, other: Experiment) -> np.ndarray:
-    """Of each utterance of all sets, errors of both and words: (utterances, 3)."""
+def _errors_and_words(name: str, one: Experiment, other: Experiment) -> np.ndarray:
+    """Of each utterance of a set, errors of both and words: (utterances, 3)."""
     decodings = [e.exp_dir / e.names.inference_tag for e in (one, other)]
-    rows = []
-    for folder in scored_sets(one).values():
-        first, second = read_systems(decodings, folder)
-        both = zip(first.score.utterances, second.score.utterances, strict=True)
-        rows += [(a.counts.errors, b.counts.errors, a.counts.words) for a, b in both]
+    first, second = read_systems(decodings, scored_sets(one)[name])
+    both = zip(first.score.utterances, second.score.utterances, strict=True)
+    rows = [(a.counts.errors, b.counts.errors, a.counts.words) for a, b in both]
     # Without words, there is nothing that could be drawn.
     return np.array([row for row in rows if row[2]])

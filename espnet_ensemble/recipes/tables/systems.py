@@ -31,6 +31,7 @@ class CorpusConf:
         train_set: Training set, one of the recipe's.
         hours: How much speech that is.
         sets: Evaluation sets, of the recipe's.
+        valid_sets: Those of them that choose the epoch which is decoded.
         lang: What tells its folders from those of another training set of the recipe.
         asr_conf: What its amount of speech changes in training configurations.
     """
@@ -41,8 +42,14 @@ class CorpusConf:
     train_set: str
     hours: float
     sets: tuple[str, ...]
+    valid_sets: tuple[str, ...] = ()
     lang: str | None = None
     asr_conf: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def unseen_sets(self) -> tuple[str, ...]:
+        """Evaluation sets that choose nothing: what systems are compared by."""
+        return tuple(name for name in self.sets if name not in self.valid_sets)
 
     @classmethod
     def parse(cls, where: str, name: str, conf: Any) -> "CorpusConf":
@@ -54,11 +61,19 @@ class CorpusConf:
             conf: What YAML gives.
 
         Raises:
-            EnsembleError: If a key is missing or unknown.
+            EnsembleError: If a key is missing or unknown, or no set is left to compare by.
         """
         required = ["title", "recipe", "train_set", "hours", "sets"]
-        check_keys(where, _mapping(where, conf), required, ["lang", "asr_conf"])
-        return cls(name, **{**conf, "sets": tuple(conf["sets"])})
+        optional = ["valid_sets", "lang", "asr_conf"]
+        check_keys(where, _mapping(where, conf), required, optional)
+        sets, valid = tuple(conf["sets"]), tuple(conf.get("valid_sets", ()))
+        corpus = cls(name, **{**conf, "sets": sets, "valid_sets": valid})
+        if not set(valid) <= set(sets) or not corpus.unseen_sets:
+            raise EnsembleError(
+                f"{where}: valid_sets: expected some of {', '.join(sets)}, not all, found "
+                f"{', '.join(valid)}"
+            )
+        return corpus
 
 
 @dataclass(frozen=True)

@@ -159,6 +159,17 @@ def test_what_no_system_has_is_refused(wanted, message, tables):
             "    hour: 10\n",
             "corpora.librilight_10h: unknown key 'hour'",
         ),
+        (
+            "[test_dev93]",
+            "[dev93]",
+            "valid_sets: expected some of test_dev93, test_eval93",
+        ),
+        (
+            "[test_dev93]",
+            "[test_dev93, test_eval93]",
+            "test_eval93, not all, found test_dev93, test_eval93",
+        ),
+        ("s: true ", "s: yes please ", "save_posteriors: expected true or false"),
         ("best: ", "bset: ", "claims: unknown key 'bset'"),
         ("systems:", "systems: 1\nx:", "unknown key 'x'"),
         ("title:", "title: [", "while parsing"),
