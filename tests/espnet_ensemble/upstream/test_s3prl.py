@@ -1,6 +1,7 @@
 import importlib
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from espnet_ensemble.feature_cache.identity import FeatureIdentity
+from espnet_ensemble.frontend_conf import FrontendConf
+from espnet_ensemble.testing.upstreams import save_huggingface, tiny_huggingface
 from espnet_ensemble.upstream import UpstreamConf, UpstreamError, load_upstream
 from espnet_ensemble.upstream.s3prl_hub import (
     evaluate_layers,
@@ -26,6 +30,7 @@ NAMES = {
     "data2vec": "data2vec_local",
     "unispeech_sat": "unispeech_sat_local",
 }
+POSITIONS = "encoder.pos_conv_embed.conv"
 CHECKPOINTS = [(f, s) for f in NAMES for s in ("base", "large")]
 
 
@@ -85,6 +90,84 @@ def test_same_weights_through_both_loaders(family, style, models, s3prl_nn, spee
             torch.testing.assert_close(
                 a[item, :frames], b[item, :frames], rtol=1e-4, atol=1e-4
             )
+
+
+# What weights are called: in S3PRL's files, and in transformers' folders.
+SAME_WEIGHTS = (
+    (
+        r"^encoder\.pos_conv\.0\.weight_g",
+        f"{POSITIONS}.parametrizations.weight.original0",
+    ),
+    (
+        r"^encoder\.pos_conv\.0\.weight_v",
+        f"{POSITIONS}.parametrizations.weight.original1",
+    ),
+    (r"^encoder\.pos_conv\.0", POSITIONS),
+    (r"^(feature_extractor\.conv_layers\.\d+)\.0", r"\1.conv"),
+    (r"^(feature_extractor\.conv_layers\.\d+)\.2(\.1)?", r"\1.layer_norm"),
+    (r"^post_extract_proj", "feature_projection.projection"),
+    (r"^layer_norm", "feature_projection.layer_norm"),
+    (r"^mask_emb", "masked_spec_embed"),
+    (r"\.self_attn_layer_norm", ".layer_norm"),
+    (r"\.fc1", ".feed_forward.intermediate_dense"),
+    (r"\.fc2", ".feed_forward.output_dense"),
+    (r"\.self_attn", ".attention"),
+    (r"\.relative_attention_bias", ".rel_attn_embed"),
+    (r"\.grep_linear", ".gru_rel_pos_linear"),
+    (r"\.grep_a", ".gru_rel_pos_const"),
+)
+# Of pre-training.
+HEADS = ("final_proj", "project_q", "label_embs_concat")
+
+
+def converted(path, family, style):
+    """The model of transformers with the weights of S3PRL's file."""
+    checkpoint = torch.load(path, weights_only=True)
+    weights = {}
+    for name, weight in checkpoint.get("model_weight", checkpoint.get("model")).items():
+        for theirs, ours in SAME_WEIGHTS:
+            name = re.sub(theirs, ours, name)
+        if not name.startswith(HEADS):
+            weights[name] = weight
+    buckets = {"num_buckets": 32, "max_bucket_distance": 1280}  # as that of the file
+    model = tiny_huggingface(family, style, **(buckets if family == "WavLM" else {}))
+    model.load_state_dict(weights)
+    return model
+
+
+@pytest.mark.parametrize("style", ["base", "large"])
+@pytest.mark.parametrize(
+    ("family", "huggingface"),
+    [("wavlm", "WavLM"), ("hubert", "Hubert"), ("wav2vec2", "Wav2Vec2")],
+)
+@torch.no_grad()
+def test_s3prl_s_own_file_and_transformers_folder_of_one_model(
+    family, huggingface, style, s3prl_checkpoints, speech, tmp_path
+):
+    """What `table --loader` chooses between: the same features, in caches of their own."""
+    # Not the shortest: S3PRL normalizes it together with zeros that it appends.
+    wavs, lengths = (x[:4] for x in speech)
+    path = s3prl_checkpoints(family, style)
+    model = converted(path, huggingface, style)
+    save_huggingface(tmp_path / family, model, do_normalize=style == "large")
+    native = {"name": NAMES[family], "path_or_url": path}
+    confs = [
+        FrontendConf.parse({"upstreams": [{**upstream, "layer": [0, 1, 2, 3]}]})
+        for upstream in (native, {"name": str(tmp_path / family)})
+    ]
+    (theirs,), (ours,) = (conf.load_parts()["upstreams"] for conf in confs)
+    states, _ = theirs.eval()(wavs, lengths)
+    same, num_frames = ours.eval()(wavs, lengths)
+    # Where waveforms are normalized, S3PRL adds 1e-5 to the variance, transformers 1e-7.
+    tolerance = 1e-5 if style == "base" else 1e-3
+    for a, b in zip(states, same, strict=True):
+        for item, frames in enumerate(num_frames.tolist()):
+            error = a[item, :frames] - b[item, :frames]
+            assert error.norm() <= tolerance * b[item, :frames].norm()
+
+    assert theirs.fingerprint != ours.fingerprint
+    s3prl, transformers = map(FeatureIdentity.of, (theirs, ours), confs)
+    assert s3prl != transformers and s3prl.tag != transformers.tag
 
 
 @pytest.mark.parametrize("name", ["fbank", "mfcc", "mel"])
