@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 #: What frozen upstreams can compute in, as torch calls it.
 DTYPES = ("float32", "bfloat16", "float16")
 # What the tag has, and what decides nothing.
-_TAGGED = ("upstreams", "fusion", "normalize", "frozen", "download_dir")
+_TAGGED = (
+    "upstreams",
+    "fusion",
+    "normalize",
+    "frozen",
+    "download_dir",
+    "feature_cache",
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,8 @@ class FrontendConf:
             are float32 in any case.
         download_dir: Where to keep downloaded checkpoints; None: the default of S3PRL or
             transformers.
+        feature_cache: Folder of features that ESPnet's training takes in place of the
+            audio, and extracts where they are missing; None: it trains from the audio.
 
     Raises:
         EnsembleError: If one of them is wrong.
@@ -57,6 +66,7 @@ class FrontendConf:
     frozen: bool = True
     dtype: str = "float32"
     download_dir: str | None = None
+    feature_cache: str | None = None
 
     def __post_init__(self):
         if not self.upstreams:
@@ -120,6 +130,7 @@ class FrontendConf:
                 normalize="none",
                 feature_mask=None,
                 member_dropout=0.0,
+                feature_cache=None,
             )
             for upstream in self.upstreams
         ]

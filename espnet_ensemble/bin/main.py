@@ -18,6 +18,7 @@ VERBS = {
     "combine": "combine decodings of several systems into one",
     "compare": "compare decodings: error rates, tests, where they differ",
     "merge": "average the weights of models trained with several seeds",
+    "link": "place the recipes in a checkout of ESPnet",
     "extract": "compute frozen upstreams' features once, for training from disk",
     "pack": "make a model zoo archive, with a card, that works on any machine",
     "upload": "upload a packed model and its card to the Hugging Face hub",

@@ -1,9 +1,10 @@
 """Whether training and decoding can be from the feature cache that options name."""
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch.nn import Module
 
@@ -50,14 +51,7 @@ def check_training(args: argparse.Namespace) -> None:
     if args.frontend != "ensemble":
         raise CacheError(_other_frontend(first, args.frontend))
     options = {**vars(args), **(getattr(args, "preprocessor_conf", None) or {})}
-    for option in WAVEFORM_OPTIONS:
-        if options.get(option):
-            raise CacheError(
-                f"{option} needs the waveform in each epoch, but {first} holds features "
-                "that were computed once. Train from audio; or make copies of the data "
-                "with the change, as stage 2 of asr.sh does for the speed, and extract "
-                "theirs"
-            )
+    check_options(first, options)
     check_frozen(FrontendConf.parse(args.frontend_conf))
     for source in sources:
         cache = FeatureCache(source.path)
@@ -66,6 +60,26 @@ def check_training(args: argparse.Namespace) -> None:
             utt_ids = read_table(source.shape_file)
             _check_utterances(cache, source, utt_ids)
         _check_audio(cache, utt_ids)
+
+
+def check_options(path: PathLike, options: Mapping[str, Any]) -> None:
+    """Refuse options that change the waveform in each epoch.
+
+    Args:
+        path: The ``members.yaml`` of the features, or the folder that they are in.
+        options: Of ESPnet's preprocessor.
+
+    Raises:
+        CacheError: If there is one.
+    """
+    for option in WAVEFORM_OPTIONS:
+        if options.get(option):
+            raise CacheError(
+                f"{option} needs the waveform in each epoch, but {path} holds features "
+                "that were computed once. Train from audio; or make copies of the data "
+                "with the change, as stage 2 of asr.sh does for the speed, and extract "
+                "theirs"
+            )
 
 
 def check_upstreams(args: argparse.Namespace, model: Module) -> None:
@@ -81,7 +95,7 @@ def check_upstreams(args: argparse.Namespace, model: Module) -> None:
     sources = list(_cached_sources(args))
     if not sources:
         return
-    features = _features_of(args, model)
+    features = features_of(args, model)
     for source in sources:
         folders = read_combination(source.path).members
         _check_features(source.path, list(map(Member.open, folders)), features)
@@ -122,7 +136,7 @@ def check_decoding(path: PathLike, config: argparse.Namespace, model: Module) ->
     if not is_ensemble(vars(config)):
         raise CacheError(_other_frontend(path, config.frontend))
     members = FeatureCache(path).members
-    _check_features(Path(path), members, _features_of(config, model))
+    _check_features(Path(path), members, features_of(config, model))
 
 
 def _other_frontend(path: PathLike, frontend: str) -> str:
@@ -131,8 +145,13 @@ def _other_frontend(path: PathLike, frontend: str) -> str:
     )
 
 
-def _features_of(config: argparse.Namespace, model: Module) -> list[FeatureIdentity]:
-    """What the features of a model's upstreams are."""
+def features_of(config: argparse.Namespace, model: Module) -> list[FeatureIdentity]:
+    """What the features of a model's upstreams are.
+
+    Args:
+        config: The options that the model was made of.
+        model: A model with the frontend ``ensemble``.
+    """
     (ensemble,) = (m for m in model.modules() if isinstance(m, Ensemble))
     frontends = FrontendConf.parse(config.frontend_conf).members()
     return [

@@ -37,6 +37,8 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
             features are float32 in any case.
         download_dir: Where to keep downloaded checkpoints; None: the default of S3PRL
             or transformers.
+        feature_cache: Folder of features that training takes in place of the audio, see
+            :mod:`.cached_training`; the frontend itself takes both.
 
     Raises:
         EnsembleError: If an option is wrong; :class:`~espnet_ensemble.upstream.errors.UpstreamError`,
@@ -62,6 +64,7 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
         frozen: bool = True,
         dtype: str = "float32",
         download_dir: str | None = None,
+        feature_cache: str | None = None,
     ):
         conf = FrontendConf.parse(
             {
@@ -75,6 +78,7 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
                 "frozen": frozen,
                 "dtype": dtype,
                 "download_dir": download_dir,
+                "feature_cache": feature_cache,
             }
         )
         super().__init__(**conf.load_parts())

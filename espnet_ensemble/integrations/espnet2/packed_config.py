@@ -5,10 +5,7 @@ some of these read more files, or pickles: only the others may be chosen here.
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from types import ModuleType
 from typing import Any
-
-import wrapt
 
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.frontend_conf import FrontendConf
@@ -62,22 +59,6 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
 def is_ensemble(config: Mapping[str, Any]) -> bool:
     """Whether a configuration, packed or not, is of this plugin's frontend."""
     return config.get("frontend") in ("ensemble", ENSEMBLE_WITH_ADVICE)
-
-
-def accept_advice(class_choices: ModuleType) -> None:
-    """Let ESPnet find the frontend ``ensemble`` by the name that archives have for it.
-
-    Args:
-        class_choices: :mod:`espnet2.train.class_choices`.
-    """
-    wrapt.wrap_function_wrapper(class_choices, "ClassChoices.get_class", _get_class)
-
-
-def _get_class(get_class, choices, args, kwargs):
-    name = args[0] if args else kwargs.get("name")
-    if name == ENSEMBLE_WITH_ADVICE and "ensemble" in choices.classes:
-        return get_class("ensemble")
-    return get_class(*args, **kwargs)
 
 
 def files_of(config: Mapping[str, Any]) -> dict[str, str]:
@@ -147,8 +128,9 @@ def _upstreams(config: Mapping[str, Any], names: Collection[str]) -> Iterator[st
     except (EnsembleError, TypeError, AttributeError) as error:
         yield f"frontend_conf: {error}"
         return
-    if conf.download_dir is not None:
-        yield f"frontend_conf: download_dir: found {conf.download_dir!r}, of a machine"
+    for option in ("download_dir", "feature_cache"):
+        if getattr(conf, option) is not None:
+            yield f"frontend_conf: {option}: found {getattr(conf, option)!r}, of a machine"
     for upstream in conf.upstreams:
         yield from _upstream(upstream, names)
 

@@ -198,6 +198,7 @@ def _portable(
     if not frontend.get("upstreams"):
         raise EnsembleError(f"{path}: expected upstreams in frontend_conf, found none")
     download_dir = frontend.pop("download_dir", None)
+    frontend.pop("feature_cache", None)
     entries = frontend["upstreams"]
     try:
         confs = [UpstreamConf.parse(entry) for entry in entries]
@@ -284,6 +285,13 @@ def _pack(espnet_pack, instance, args, kwargs):
     configs = [read_yaml(path) for path in given.arguments["yaml_files"].values()]
     if not any(config.get("frontend") == "ensemble" for config in configs):
         return espnet_pack(*args, **kwargs)
+    # Stage 14 of ESPnet's asr.sh names the folder of curves also where none were drawn, with
+    # use_matplotlib: false.
+    given.arguments["option"] = [
+        path
+        for path in given.arguments["option"]
+        if Path(path).name != "images" or Path(path).exists()
+    ]
     # By its name: what makes model cards of what recipes leave is above this room.
     publishing = importlib.import_module("espnet_ensemble.recipes.publishing")
     publishing.pack_with_card(**given.arguments)

@@ -1,6 +1,7 @@
 """Registration with ESPnet's class choices."""
 
 import functools
+import inspect
 from types import ModuleType
 
 import wrapt
@@ -36,7 +37,6 @@ MENDED = (
     ("ctc_only:decode_by_ctc", "espnet2.legacy.nets.beam_search"),
     ("ctc_only:report_true_cer", "espnet2.asr.espnet_model"),
     ("help_texts:print_percent_signs", "espnet2.bin.asr_inference"),
-    ("packed_config:accept_advice", "espnet2.train.class_choices"),
     ("packing:pack_ensembles", "espnet2.main_funcs.pack_funcs"),
     ("unpacking:check_before_unpacking", "espnet2.main_funcs.pack_funcs"),
     ("unpacking:use_checked_unpack", "espnet_model_zoo.downloader"),
@@ -64,6 +64,9 @@ def register() -> None:
         wrapt.register_post_import_hook(_add_choices, f"espnet2.tasks.{task}")
     wrapt.register_post_import_hook(_add_data_type, "espnet2.train.dataset")
     wrapt.register_post_import_hook(_check_before_training, "espnet2.tasks.abs_task")
+    wrapt.register_post_import_hook(
+        _check_before_lightning, "espnet2.train.lightning_espnet_model"
+    )
     for hook, module in MENDED:
         # By its name: it is imported when it is needed.
         wrapt.register_post_import_hook(f"{__package__}.{hook}", module)
@@ -97,18 +100,13 @@ def _check_before_training(module: ModuleType) -> None:
 
     @functools.wraps(train)
     def main_worker(cls, args):
-        from espnet_ensemble.integrations.espnet2.checks import (
-            check_training,
-            check_upstreams,
-        )
-        from espnet_ensemble.integrations.espnet2.resuming import check_resumed
+        from espnet_ensemble.integrations.espnet2 import before_training
 
-        check_resumed(args)
-        check_training(args)
+        before_training.check(args)
 
         def build_model(args):
             model = cls.build_model(args)
-            check_upstreams(args, model)
+            before_training.prepare(args, model)
             return model
 
         checked = {"build_model": staticmethod(build_model)}
@@ -118,11 +116,28 @@ def _check_before_training(module: ModuleType) -> None:
     task.main_worker = classmethod(main_worker)
 
 
+def _check_before_lightning(module: ModuleType) -> None:
+    wrapt.wrap_function_wrapper(module, "LitESPnetModel.__init__", _init_lightning)
+
+
+def _init_lightning(init, lit_model, args, kwargs):
+    from espnet_ensemble.integrations.espnet2 import before_training
+
+    options = inspect.signature(init).bind(*args, **kwargs).arguments["args"]
+    before_training.check(options)
+    init(*args, **kwargs)
+    before_training.prepare(options, lit_model.model)
+
+
 def _add_choices(task: ModuleType) -> None:
     from espnet_ensemble.integrations.espnet2.encoder import IdentityEncoder
     from espnet_ensemble.integrations.espnet2.frontend import EnsembleFrontend
+    from espnet_ensemble.integrations.espnet2.packed_config import (
+        ENSEMBLE_WITH_ADVICE,
+    )
 
-    _add(task, "frontend_choices", "ensemble", EnsembleFrontend)
+    for frontend in ("ensemble", ENSEMBLE_WITH_ADVICE):
+        _add(task, "frontend_choices", frontend, EnsembleFrontend)
     name = task.__name__.rpartition(".")[2]
     if name not in TASKS_WITH_IDENTITY:
         _add(task, "encoder_choices", "identity", IdentityEncoder)

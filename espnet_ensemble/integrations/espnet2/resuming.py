@@ -28,6 +28,7 @@ FREE = (
     "early_stopping_criterion",
     "gradient_as_bucket_view",
     "keep_nbest_models",
+    "lightning_conf",
     "local_rank",
     "log_",
     "max_cache",
@@ -67,16 +68,21 @@ def check_resumed(args: argparse.Namespace) -> None:
     ESPnet would take its weights and write the new settings beside them.
 
     Args:
-        args: Options of ``espnet2.bin.asr_train``. Without the frontend ``ensemble``,
-            without ``--resume``, or where nothing is trained yet, nothing is checked.
+        args: Options of ``espnet2.bin.asr_train`` or ``espnet2.bin.lightning_train``. Without
+            the frontend ``ensemble``, without ``--resume``, or where nothing is trained yet,
+            nothing is checked.
 
     Raises:
         EnsembleError: If settings differ that decide the weights. It names them.
     """
     folder = Path(args.output_dir)
     config = folder / "config.yaml"
-    resumes = args.resume and (folder / "checkpoint.pth").exists() and config.exists()
-    if getattr(args, "frontend", None) != "ensemble" or not resumes:
+    # With Lightning, ESPnet always goes on.
+    resumes = args.resume and (folder / "checkpoint.pth").exists()
+    resumes = resumes or (folder / "last.ckpt").exists()
+    if getattr(args, "frontend", None) != "ensemble" or not (
+        resumes and config.exists()
+    ):
         return
     differences = list(settings_differences(read_yaml(config), _plain(args)))
     if differences:
@@ -117,7 +123,12 @@ def _plain(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _deciding(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in options.items() if not key.startswith(FREE)}
+    found = {key: value for key, value in options.items() if not key.startswith(FREE)}
+    frontend = dict(found.get("frontend_conf") or {})
+    # Where files of this machine are, decides nothing.
+    for key in ("download_dir", "feature_cache"):
+        frontend.pop(key, None)
+    return {**found, "frontend_conf": frontend} if frontend else found
 
 
 def _differences(key: str, was: Any, wanted: Any) -> Iterator[str]:

@@ -33,7 +33,8 @@ def test_espnet_finds_the_frontend_by_the_name_in_archives():
 
 
 def test_without_the_plugin_its_message_says_what_to_install(monkeypatch):
-    monkeypatch.delitem(frontend_choices.classes, "ensemble")
+    for name in ("ensemble", ENSEMBLE_WITH_ADVICE):
+        monkeypatch.delitem(frontend_choices.classes, name)
     with pytest.raises(ValueError, match="pip install espnet-ensemble; import espnet_"):
         frontend_choices.get_class(ENSEMBLE_WITH_ADVICE)
 

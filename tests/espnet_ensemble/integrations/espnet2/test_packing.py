@@ -254,10 +254,11 @@ def test_two_configurations_of_one_name_from_outside(recipe, tmp_path, monkeypat
     assert yaml.safe_load(lm_config) == {"lm": "seq_rnn"}
 
 
-def test_download_dir_of_this_machine_is_left_out(recipe):
+def test_folders_of_this_machine_are_left_out(recipe):
     write_config(["wavlm_base"])
     config = yaml.safe_load(CONFIG.read_text())
     config["frontend_conf"]["download_dir"] = "/data/me/hub"
+    config["frontend_conf"]["feature_cache"] = "/data/me/feats"
     CONFIG.write_text(yaml.safe_dump(config))
     pack_asr()
     assert packed_config()["frontend_conf"] == {
@@ -549,7 +550,9 @@ def test_espnets_own_pack_makes_the_same_archive(upstream, monkeypatch):
 
     write_config([upstream])
     args = ["--asr_train_config", str(CONFIG), "--asr_model_file", str(MODEL)]
-    main(["asr", *args, "--outpath", str(ARCHIVE), "--option", "exp/asr/RESULTS.md"])
+    args += ["--option", "exp/asr/RESULTS.md"]
+    args += ["--option", "exp/asr/images"]  # which training has not made
+    main(["asr", *args, "--outpath", str(ARCHIVE)])
     with zipfile.ZipFile(ARCHIVE) as file:
         assert {"ensemble.yaml", "README.md", "upstreams/wavlm/config.json"} < {
             *file.namelist()
