@@ -102,6 +102,7 @@ def _draw_bars(panel: Axes, report: TableReport, group: Group) -> None:
     ]
     panel.set_xticks(range(len(results)), names, fontsize=8)
     panel.set_xlim(-0.6, len(results) - 0.4)
+    panel.margins(y=0.4)  # above the bars: room for the legend
     panel.set_ylim(bottom=0)
     panel.set_ylabel("word error rate (%), mean over the test sets")
     # Of bars, matplotlib takes the colour of the first: there may be none.
