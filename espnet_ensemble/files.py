@@ -111,6 +111,56 @@ def read_yaml(path: PathLike) -> dict[str, Any]:
     return content
 
 
+def edit_yaml(text: str, changes: Mapping[str, Any]) -> str:
+    """Replace keys at the top of a YAML text; all the rest, with comments, stays as it is.
+
+    Args:
+        text: The text, which has keys and values.
+        changes: New values. Keys that are not there come at the end.
+
+    Example:
+        >>> print(edit_yaml("a: 1  # one\\nb: [2]\\n", {"b": {"c": 3}, "d": 4}), end="")
+        a: 1  # one
+        b:
+            c: 3
+        d: 4
+    """
+    content = {**yaml.safe_load(text), **changes}
+    edited = _replace_keys(text, dict(changes))
+    try:
+        if yaml.safe_load(edited) == content:
+            return edited
+    except yaml.YAMLError:
+        pass
+    # What was replaced is part of something else: of braces, or of references.
+    return _dump(content)
+
+
+def _replace_keys(text: str, changes: dict[str, Any]) -> str:
+    parts, position = [], 0
+    for key, value in yaml.compose(text, yaml.SafeLoader).value:
+        if key.value in changes:
+            new = _dump({key.value: changes.pop(key.value)}).rstrip("\n")
+            parts += [text[position : key.start_mark.index], new]
+            position = _last_place(value)
+    parts.append(text[position:])
+    if changes:
+        parts += ["" if parts[-1].endswith("\n") else "\n", _dump(changes)]
+    return "".join(parts)
+
+
+def _last_place(node: yaml.Node) -> int:
+    """Where a value ends; blocks of them take what follows for their own."""
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        return _last_place(last[1] if isinstance(last, tuple) else last)
+    return node.end_mark.index
+
+
+def _dump(content: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(content, sort_keys=False, indent=4)
+
+
 def check_keys(
     where: str,
     found: Iterable[str],

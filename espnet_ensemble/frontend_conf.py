@@ -231,6 +231,7 @@ class FrontendConf:
         # Who only reads a configuration need not wait for torch.
         import torch
 
+        from espnet_ensemble.frames import FrameGrid
         from espnet_ensemble.fusion import build_fusion
         from espnet_ensemble.masking import BandMask, MemberDropout
         from espnet_ensemble.upstream.registry import load_upstream
@@ -242,7 +243,10 @@ class FrontendConf:
                 upstream.to(getattr(torch, self.dtype))
         sizes = [upstream.feature_size for upstream in upstreams]
         num_layers = [len(upstream.layers) for upstream in upstreams]
-        fusion = build_fusion(self.fusion, sizes, num_layers, **self.fusion_conf)
+        repeats = FrameGrid.common([u.hop_length for u in upstreams]).repeats
+        fusion = build_fusion(
+            self.fusion, sizes, num_layers, repeats, **self.fusion_conf
+        )
         return {
             "upstreams": upstreams,
             "fusion": fusion,

@@ -17,6 +17,7 @@ VERBS = {
     "new-recipe": "make a recipe for a corpus of your own",
     "combine": "combine decodings of several systems into one",
     "compare": "compare decodings: error rates, tests, where they differ",
+    "convert": "make a configuration or model with ESPnet's own frontends into one of ours",
     "merge": "average the weights of models trained with several seeds",
     "link": "place the recipes in a checkout of ESPnet",
     "extract": "compute frozen upstreams' features once, for training from disk",

@@ -32,7 +32,11 @@ FUSIONS: dict[str, type[Fusion]] = {
 
 
 def build_fusion(
-    name: str, sizes: Sequence[int], num_layers: Sequence[int] | None = None, **conf
+    name: str,
+    sizes: Sequence[int],
+    num_layers: Sequence[int] | None = None,
+    repeats: Sequence[int] | None = None,
+    **conf,
 ) -> Fusion:
     """Build a fusion by the name that ``frontend_conf`` gives it.
 
@@ -40,6 +44,7 @@ def build_fusion(
         name: One of ``FUSIONS``.
         sizes: Feature size of each upstream.
         num_layers: Hidden states of each upstream that are used; None: one of each.
+        repeats: How often each upstream's frames are repeated; None: once.
         conf: The fusion's own options (``fusion_conf``).
 
     Raises:
@@ -53,6 +58,8 @@ def build_fusion(
     cls = FUSIONS[name]
     if cls.takes_layers:
         conf["num_layers"] = [1] * len(sizes) if num_layers is None else num_layers
+    if cls.takes_repeats:
+        conf["repeats"] = repeats
     try:
         return cls(sizes, **conf)
     except (TypeError, EnsembleError) as e:

@@ -13,10 +13,13 @@ class Fusion(Module):
         output_size: Size of the result.
         takes_layers: Whether it takes all hidden states of an upstream, concatenated, in
             place of one average of them.
+        takes_repeats: Whether it wants to know how often each upstream's frames are
+            repeated to bring all to one rate.
     """
 
     output_size: int
     takes_layers = False
+    takes_repeats = False
 
     def forward(self, feats: list[Tensor], feats_lens: Tensor) -> Tensor:
         """Combine the upstreams' features.

@@ -4,7 +4,15 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import Linear, ModuleList, Parameter, ParameterList, Sequential, Tanh
+from torch.nn import (
+    Linear,
+    Module,
+    ModuleList,
+    Parameter,
+    ParameterList,
+    Sequential,
+    Tanh,
+)
 from torch.nn.functional import pad
 
 from espnet_ensemble.errors import EnsembleError
@@ -41,18 +49,54 @@ class Projection(Fusion):
     Args:
         sizes: Feature size of each upstream.
         proj_dim: Size that each is projected to.
+        learned_upsampling: Whether an upstream whose frames are repeated gets a projection
+            for each of the repetitions, in place of one for all: what ESPnet's ``fused``
+            does with upstreams of different hops.
+        repeats: How often each upstream's frames are repeated; None: once.
+
+    Example:
+        >>> fusion = Projection([4, 6], 3, learned_upsampling=True, repeats=[1, 2])
+        >>> feats = [torch.rand(2, 5, 4), torch.rand(2, 3, 6).repeat_interleave(2, 1)[:, :5]]
+        >>> fusion(feats, torch.tensor([5, 3])).shape
+        torch.Size([2, 5, 6])
     """
 
-    def __init__(self, sizes: Sequence[int], proj_dim: int = 100):
+    takes_repeats = True
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        proj_dim: int = 100,
+        learned_upsampling: bool = False,
+        repeats: Sequence[int] | None = None,
+    ):
         super().__init__()
-        self.projections = ModuleList(Linear(size, proj_dim) for size in sizes)
+        if not learned_upsampling or repeats is None:
+            repeats = [1] * len(sizes)
+        self._repeats = list(repeats)
+        self.projections = ModuleList(
+            Linear(size, number * proj_dim)
+            for size, number in zip(sizes, self._repeats, strict=True)
+        )
         self.output_size = proj_dim * len(sizes)
 
     def project(self, feats: list[Tensor]) -> list[Tensor]:
-        return [p(x) for p, x in zip(self.projections, feats, strict=True)]
+        return [
+            _project(projection, x, number)
+            for projection, x, number in zip(
+                self.projections, feats, self._repeats, strict=True
+            )
+        ]
 
     def forward(self, feats: list[Tensor], feats_lens: Tensor) -> Tensor:
         return torch.cat(self.project(feats), dim=-1)
+
+
+def _project(projection: Module, feats: Tensor, number: int) -> Tensor:
+    """Project one of so many equal frames to as many different ones."""
+    time = feats.size(1)
+    frames = projection(feats[:, ::number]).unflatten(-1, (number, -1))
+    return frames.flatten(1, 2)[:, :time]
 
 
 class TimeShift(Fusion):

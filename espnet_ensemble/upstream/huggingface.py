@@ -7,7 +7,12 @@ from functools import partial
 
 import torch
 from huggingface_hub.utils import enable_progress_bars
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModel,
+    PretrainedConfig,
+)
 from transformers.utils import logging
 
 from espnet_ensemble.layers import Layer, layer_indices
@@ -53,12 +58,7 @@ def load_huggingface(
     if os.path.isdir(name):
         check_index(name)
     fetch = partial(_fetch, name=name, cache_dir=cache_dir, revision=revision)
-    config = fetch(AutoConfig)
-    if config.model_type not in FAMILIES:
-        raise UpstreamError(
-            f"upstream {name!r} is a {config.model_type!r} model; expected one of "
-            f"{', '.join(FAMILIES)}"
-        )
+    config = read_config(name, cache_dir, revision)
     layers = layer_indices(layer, config.num_hidden_layers)
     extractor = fetch(AutoFeatureExtractor)
     for option, value in _INFERENCE.items():
@@ -73,6 +73,26 @@ def load_huggingface(
             + ", ".join(sorted(loading["missing_keys"]))
         )
     return FAMILIES[config.model_type](name, model, extractor, layers)
+
+
+def read_config(
+    name: str, cache_dir: str | None = None, revision: str | None = None
+) -> PretrainedConfig:
+    """Read what a checkpoint says of its architecture; download that where need be.
+
+    Args:
+        name: As of :func:`load_huggingface`, and so are the others.
+
+    Raises:
+        UpstreamError: If it is not found or reachable, or of another family.
+    """
+    config = _fetch(AutoConfig, name, cache_dir, revision=revision)
+    if config.model_type not in FAMILIES:
+        raise UpstreamError(
+            f"upstream {name!r} is a {config.model_type!r} model; expected one of "
+            f"{', '.join(FAMILIES)}"
+        )
+    return config
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,7 @@ from espnet_ensemble.upstream.families import FAMILIES
 from espnet_ensemble.upstream.fingerprint import fingerprint
 from espnet_ensemble.upstream.padding import PaddingGuard
 from espnet_ensemble.upstream.s3prl_hub import (
+    HUGGINGFACE,
     hub_entries,
     removed_torchaudio_names,
     safe_loading,
@@ -42,8 +43,6 @@ BATCHED = (
     "wav2vec2",
     "wavlm",
 )
-# Those whose models are transformers'.
-HUGGINGFACE = ("hf_hubert", "hf_wav2vec2")
 FS = 16000
 MIN_SAMPLES = 800  # s3prl.nn.upstream.MIN_SECOND
 
@@ -147,7 +146,7 @@ class S3prlUpstream(Upstream):
             hop_length=_single(name, "hop", _hop_lengths(expert), layers),
             feature_size=_single(name, "size", [h.size(-1) for h in probe], layers),
             layers=layers,
-            fingerprint=_fingerprint(expert),
+            fingerprint=fingerprint_expert(expert.state_dict()),
         )
         self.expert = expert
         self._lock = CopyableLock()
@@ -244,7 +243,7 @@ class S3prlHuggingFaceUpstream(Upstream):
     def __init__(self, name: str, expert, layer: Layer):
         config = expert.model.config
         layers = layer_indices(layer, config.num_hidden_layers)
-        weights = _fingerprint(expert)
+        weights = fingerprint_expert(expert.state_dict())
         encoder = FAMILIES[config.model_type](
             name, expert.model, expert.extracter, layers
         )
@@ -271,11 +270,16 @@ def _with_s3prl_lengths(
     return states, num_frames
 
 
-def _fingerprint(expert) -> bytes:
+def fingerprint_expert(weights: Mapping[str, Tensor]) -> bytes:
+    """Hash the weights of what S3PRL's hub returns.
+
+    Args:
+        weights: Its ``state_dict``.
+    """
     return fingerprint(
         {
             key: weight
-            for key, weight in expert.state_dict().items()
+            for key, weight in weights.items()
             # Random where a checkpoint lacks it, and not used without masking.
             if not key.endswith("masked_spec_embed")
         }

@@ -19,6 +19,8 @@ from espnet_ensemble.upstream.errors import UpstreamError
 # Makes torch.load take weights alone, whatever it is asked for.
 _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 _MOST_LAYERS = 1000
+#: The S3PRL packages whose models are transformers'.
+HUGGINGFACE = ("hf_hubert", "hf_wav2vec2")
 
 
 @dataclass(frozen=True)

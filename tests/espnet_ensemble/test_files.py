@@ -5,12 +5,14 @@ import re
 import signal
 
 import pytest
+import yaml
 
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import (
     FileState,
     atomic_write,
     check_keys,
+    edit_yaml,
     read_yaml,
     remove_unfinished,
     write_text,
@@ -185,3 +187,21 @@ def test_known_keys(found):
 def test_unknown_or_missing_keys(found, message):
     with pytest.raises(EnsembleError, match=f"^{re.escape(message)}$"):
         check_keys("x.yaml", found, required=["lr"], optional=["seed"])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: 1\nb: 2  # two\n", "a: 1\nb: [3]  # two\n"),
+        ("b:\n  c:\n  - d\n\n# next\na: 1", "b: [3]\n\n# next\na: 1"),
+        ("b:   # none\na: 1\n", "b: [3]   # none\na: 1\n"),
+        ("a: 1", "a: 1\nb: [3]\n"),
+        # What cannot be cut out is written anew.
+        ("{a: 1, b: 2}", "a: 1\nb: [3]\n"),
+        ("b: &x 2\na: *x\n", "b: [3]\na: 2\n"),
+    ],
+)
+def test_edit_yaml(text, expected):
+    edited = edit_yaml(text, {"b": [3]})
+    assert edited.replace("b:\n- 3", "b: [3]") == expected
+    assert yaml.safe_load(edited) == {**yaml.safe_load(text), "b": [3]}

@@ -57,6 +57,22 @@ def test_projection_equals_espnet_fused():
     assert build_fusion("projection", [4, 6]).output_size == 200
 
 
+def test_learned_upsampling_equals_espnet_fused():
+    """The projection of `FusedFrontends.forward`, for frontends of two frame rates."""
+    fast, slow = torch.randn(2, 5, 4), torch.randn(2, 3, 6)
+    options = dict(proj_dim=3, learned_upsampling=True)
+    fusion = build_fusion("projection", [4, 6], repeats=[1, 2], **options)
+    repeated = slow.repeat_interleave(2, dim=1)[:, :5]
+    found = fusion([fast, repeated], LENGTHS)
+    one, two = fusion.projections
+    assert two.out_features == 6 and fusion.output_size == found.size(-1) == 6
+    expected = [one(fast), two(slow).reshape(2, 6, 3)[:, :5]]
+    torch.testing.assert_close(found, torch.cat(expected, dim=-1))
+
+    usual = build_fusion("projection", [4, 6], repeats=[1, 2], proj_dim=3)
+    assert usual.projections[1].out_features == 3
+
+
 @torch.no_grad()
 def test_attention_equals_loop_over_frames():
     feats = features([4, 4])
