@@ -138,7 +138,8 @@ def edit_yaml(text: str, changes: Mapping[str, Any]) -> str:
 
 def _replace_keys(text: str, changes: dict[str, Any]) -> str:
     parts, position = [], 0
-    for key, value in yaml.compose(text, yaml.SafeLoader).value:
+    node = yaml.compose(text, yaml.SafeLoader)
+    for key, value in node.value if node else []:
         if key.value in changes:
             new = _dump({key.value: changes.pop(key.value)}).rstrip("\n")
             parts += [text[position : key.start_mark.index], new]
