@@ -173,8 +173,8 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
     """How much features differ, relative to their size; infinite if their shapes do.
 
     Example:
-        >>> relative_error(torch.tensor([3.0, 4.5]), torch.tensor([3.0, 4.0]))
-        0.1
+        >>> relative_error(torch.tensor([3.0, 6.5]), torch.tensor([3.0, 4.0]))
+        0.5
         >>> relative_error(torch.zeros(2), torch.zeros(3))
         inf
     """
