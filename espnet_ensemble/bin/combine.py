@@ -139,7 +139,7 @@ def _tune(decodings: list[Path], args: argparse.Namespace) -> Voting:
     common_datasets(decodings, [args.tune])
     text = read_table(args.data_dir / args.tune / "text")
     tokenizer = build_tokenizers(nlsyms_txt=args.nlsyms_txt)["wer"]
-    ref = tokenize(text, tokenizer, args.cleaner)
+    ref = dict(tokenize(text, tokenizer, args.cleaner))
     return tune_voting(args.voting, decodings, args.tune, ref)
 
 

@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from espnet2.utils.types import str_or_none
+from espnet2.utils.types import str2bool, str_or_none
 
 from espnet_ensemble.recipes.dataset_scoring import ScoringOptions
-from espnet_ensemble.recipes.sclite import summary
+from espnet_ensemble.recipes.sclite import read_summary
 from espnet_ensemble.recipes.transcripts import CLEANERS
 
 
@@ -31,14 +31,25 @@ def add_scoring_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--score_opts",
         default="",
-        help='options of sclite, such as --score_opts="-s -e utf-8"',
+        help='options of sclite, which then scores, such as --score_opts="-s -e utf-8"',
+    )
+    group.add_argument(
+        "--use_sclite",
+        type=str2bool,
+        default=False,
+        help="score by sclite (default: false; the same numbers are computed here)",
     )
 
 
 def scoring_options(args: argparse.Namespace) -> ScoringOptions:
     """What the options say."""
     return ScoringOptions(
-        args.bpemodel, args.nlsyms_txt, args.cleaner, args.hyp_cleaner, args.score_opts
+        args.bpemodel,
+        args.nlsyms_txt,
+        args.cleaner,
+        args.hyp_cleaner,
+        args.score_opts,
+        args.use_sclite,
     )
 
 
@@ -46,4 +57,4 @@ def print_results(results: dict[str, Path]) -> None:
     """Print the sums of each metric."""
     for metric, result in results.items():
         print(f"Write {metric} result in {result}")
-        print(*summary(result.read_text(encoding="utf-8")), sep="\n")
+        print(*read_summary(result), sep="\n")

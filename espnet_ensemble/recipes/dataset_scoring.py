@@ -22,7 +22,8 @@ class ScoringOptions:
         nlsyms_txt: File of non-linguistic symbols, which words and characters leave out.
         cleaner: Text cleaner of the references.
         hyp_cleaner: Text cleaner of the hypotheses.
-        score_opts: Options of sclite.
+        score_opts: Options of sclite, which then scores.
+        use_sclite: Whether sclite scores in any case.
     """
 
     bpemodel: PathLike | None = None
@@ -30,6 +31,7 @@ class ScoringOptions:
     cleaner: str | None = None
     hyp_cleaner: str | None = None
     score_opts: str = ""
+    use_sclite: bool = False
 
 
 def score_dataset(
@@ -48,7 +50,8 @@ def score_dataset(
     Raises:
         EnsembleError: If the options cannot be met; then nothing is written.
     """
-    find_sclite(options.score_opts)
+    if options.use_sclite or options.score_opts.strip():
+        find_sclite()
     return {
         metric: write_score(
             Path(folder) / f"score_{metric}",
@@ -56,6 +59,7 @@ def score_dataset(
             tokenize(texts.hyp, tokenizer, options.hyp_cleaner),
             texts.utt2spk,
             options.score_opts,
+            options.use_sclite,
         )
         for metric, tokenizer in build_tokenizers(
             options.bpemodel, options.nlsyms_txt

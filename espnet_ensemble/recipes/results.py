@@ -9,15 +9,30 @@
 """
 
 import json
+import tempfile
+from collections import defaultdict
 from collections.abc import Container, Iterator
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import IO
 
 from espnet_ensemble.data.tables import Table, read_table
 from espnet_ensemble.errors import EnsembleError
-from espnet_ensemble.files import PathLike, check_keys, read_yaml, write_text
+from espnet_ensemble.files import (
+    PathLike,
+    atomic_write,
+    check_keys,
+    read_yaml,
+    write_text,
+)
 from espnet_ensemble.recipes import sclite
-from espnet_ensemble.recipes.scoring import Counts, Percentages, Tokens, score_tokens
+from espnet_ensemble.recipes.scoring import (
+    Counts,
+    Percentages,
+    ScoredUtterance,
+    Tokens,
+)
 
 #: Error rates of words, characters and tokens.
 METRICS = ("wer", "cer", "ter")
@@ -46,41 +61,126 @@ class DatasetResult:
 
 
 def write_score(
-    folder: PathLike, ref: Tokens, hyp: Tokens, utt2spk: Table, score_opts: str = ""
+    folder: PathLike,
+    ref: Tokens,
+    hyp: Tokens,
+    utt2spk: Table,
+    score_opts: str = "",
+    use_sclite: bool = False,
 ) -> Path:
-    """Score hypotheses, by sclite where that is installed, and write the files above.
+    """Score hypotheses, and write the files above.
+
+    Each utterance's tokens are asked for once, and are not kept.
 
     Args:
         folder: Where to write them, such as ``exp/asr_x/decode_y/test/score_wer``.
         ref: utt_id -> tokens that were said.
         hyp: utt_id -> tokens that were recognised.
         utt2spk: utt_id -> speaker.
-        score_opts: Further options of sclite.
+        score_opts: Options of sclite, which then scores.
+        use_sclite: Whether sclite scores in any case.
 
     Returns:
         ``result.txt``.
 
     Raises:
-        EnsembleError: If sclite fails, or there are options for it, but no sclite.
+        EnsembleError: If sclite is asked for, but not there, or fails.
     """
     folder = Path(folder)
-    program = sclite.find_sclite(score_opts)
+    by_sclite = use_sclite or bool(score_opts.strip())
+    if by_sclite:
+        sclite.find_sclite()
     folder.mkdir(parents=True, exist_ok=True)
     result, counts_file = folder / "result.txt", folder / "counts.json"
     for path in (counts_file, result):
         path.unlink(missing_ok=True)
-    for name, tokens in (("ref", ref), ("hyp", hyp)):
-        write_text(folder / f"{name}.trn", sclite.format_trn(tokens, utt2spk))
-    if program:
-        text = sclite.run_sclite(program, folder, len(ref), score_opts)
-        counts = sclite.parse_counts(text, folder)
+    if by_sclite:
+        _write_trn(folder, ref, hyp, utt2spk)
+        counts = sclite.run_sclite(folder, len(ref), score_opts)
     else:
-        score = score_tokens(ref, hyp, utt2spk)
-        text, counts = sclite.format_score(score), score.counts
-    write_text(result, text)
+        counts = _write_result(folder, ref, hyp, utt2spk)
     # Last: counts that are older than result.txt are not believed.
     write_text(counts_file, json.dumps(asdict(counts)) + "\n")
     return result
+
+
+@dataclass
+class _Part:
+    """What one speaker has in a file of alignments: sums, and where they are."""
+
+    counts: Counts = field(default_factory=Counts)
+    spans: list[tuple[int, int]] = field(default_factory=list)
+
+    def add(self, counts: Counts, start: int, end: int) -> None:
+        self.counts += counts
+        if self.spans and self.spans[-1][1] == start:
+            start, _ = self.spans.pop()
+        self.spans.append((start, end))
+
+
+def _write_result(folder: Path, ref: Tokens, hyp: Tokens, utt2spk: Table) -> Counts:
+    """Write the transcripts and, speaker by speaker, their alignments."""
+    parts: defaultdict[str, _Part] = defaultdict(_Part)
+    # The tables come first and are known last.
+    with tempfile.TemporaryFile(dir=folder) as alignments:
+        end = 0
+        for utterance in _score_each(folder, ref, hyp, utt2spk):
+            start = end
+            end += alignments.write(sclite.format_alignment(utterance).encode())
+            parts[sclite.speaker_name(utterance.spk)].add(utterance.counts, start, end)
+        with (
+            atomic_write(folder / "result.txt") as path,
+            open(path, "wb") as result,
+        ):
+            tables = {speaker: part.counts for speaker, part in parts.items()}
+            result.write(sclite.format_tables(tables).encode())
+            for number, (speaker, part) in enumerate(parts.items()):
+                size = part.counts.sentences
+                result.write(sclite.format_speaker(number, speaker, size).encode())
+                for span in part.spans:
+                    _copy(alignments, span, result)
+    return sum(tables.values(), Counts())
+
+
+def _score_each(
+    folder: Path, ref: Tokens, hyp: Tokens, utt2spk: Table
+) -> Iterator[ScoredUtterance]:
+    """Score utterances while their transcripts are written."""
+    for utt_id, said, heard in _write_each(folder, ref, hyp, utt2spk):
+        yield ScoredUtterance.of(utt_id, utt2spk[utt_id], said, heard)
+
+
+def _write_trn(folder: Path, ref: Tokens, hyp: Tokens, utt2spk: Table) -> None:
+    for _ in _write_each(folder, ref, hyp, utt2spk):
+        pass
+
+
+def _write_each(
+    folder: Path, ref: Tokens, hyp: Tokens, utt2spk: Table
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Write the transcripts; yields utterances with both."""
+    with ExitStack() as stack:
+        files = [
+            stack.enter_context(open(part, "w", encoding="utf-8", newline="\n"))
+            for part in [
+                stack.enter_context(atomic_write(folder / f"{name}.trn"))
+                for name in ("ref", "hyp")
+            ]
+        ]
+        for utt_id, said in ref.items():
+            heard = hyp[utt_id]
+            for file, tokens in zip(files, (said, heard), strict=True):
+                file.write(sclite.format_trn(utt_id, utt2spk[utt_id], tokens))
+            yield utt_id, said, heard
+
+
+def _copy(source: IO[bytes], span: tuple[int, int], target: IO[bytes]) -> None:
+    start, end = span
+    source.seek(start)
+    while start < end:
+        piece = source.read(min(end - start, 1 << 20))
+        target.write(piece)
+        start += len(piece)
 
 
 def read_results(exp_dir: PathLike) -> list[DatasetResult]:
@@ -187,8 +287,7 @@ def _read_counts(result: Path) -> Counts:
     # Without counts: of version 0.1, or by ESPnet's own asr.sh, which may also have
     # written result.txt anew.
     if not path.exists() or path.stat().st_mtime_ns < result.stat().st_mtime_ns:
-        text = result.read_text(encoding="utf-8", errors="replace")
-        return sclite.parse_counts(text, result)
+        return sclite.read_counts(result, result)
     content = read_yaml(path)  # which JSON is, too
     check_keys(str(path), content, asdict(Counts()))
     return Counts(**content)

@@ -3,111 +3,128 @@
 import re
 import shlex
 import shutil
+import signal
 import string
 import subprocess
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import astuple, fields
 from pathlib import Path
 
-from espnet_ensemble.data.tables import Table
 from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.files import atomic_write
 from espnet_ensemble.recipes.scoring import (
     Counts,
-    Pair,
+    Edit,
     Score,
     ScoredUtterance,
-    Tokens,
     fold_case,
 )
 
 _UPPER = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
+# Debian's package sctk has its programs here, and only a wrapper for them on PATH.
+_DEBIAN = "/usr/lib/sctk/bin"
+_SUMS = re.compile(r"^ *\| *Sum *\|([\d |]+)\|$")
 
 
-def find_sclite(score_opts: str = "") -> str | None:
-    """Find the program on PATH; None where it is not installed.
+def find_sclite() -> str:
+    """Find the program, on PATH or where Debian has it.
 
     Raises:
-        EnsembleError: If there are options for it, but no sclite.
+        EnsembleError: If it is not installed.
     """
-    sclite = shutil.which("sclite")
-    if score_opts.strip() and not sclite:
+    sclite = shutil.which("sclite") or shutil.which("sclite", path=_DEBIAN)
+    if not sclite:
         raise EnsembleError(
-            f"score_opts are options of sclite, which is not on PATH: {score_opts!r}"
+            "scoring by sclite was asked for (use_sclite, score_opts), which is neither on "
+            f"PATH nor in {_DEBIAN}: install it (apt-get install sctk), or leave these "
+            "options out: its numbers are the same"
         )
     return sclite
 
 
-def run_sclite(sclite: str, folder: Path, utterances: int, score_opts: str = "") -> str:
-    """Let sclite compare ``hyp.trn`` with ``ref.trn``.
+def run_sclite(folder: Path, utterances: int, score_opts: str = "") -> Counts:
+    """Let sclite compare ``hyp.trn`` with ``ref.trn``, and write ``result.txt``.
 
     Args:
-        sclite: The program.
-        folder: Where the two files are.
+        folder: Where the files are.
         utterances: How many they have.
         score_opts: Further options, as in a shell.
 
     Returns:
-        Its tables and alignments.
+        The sums.
 
     Raises:
-        EnsembleError: If it fails, or leaves out utterances.
+        EnsembleError: If it is not installed, fails, or leaves out utterances.
     """
+    sclite = find_sclite()
     files = ["-r", str(folder / "ref.trn"), "trn", "-h", str(folder / "hyp.trn"), "trn"]
     try:
         options = shlex.split(score_opts)
     except ValueError as error:
         raise EnsembleError(f"score_opts {score_opts!r}: {error}") from error
-    done = subprocess.run(
-        [sclite, *options, *files, "-i", "rm", "-o", "all", "stdout"],
-        capture_output=True,
-        check=False,
-        encoding="utf-8",
-        errors="replace",
-    )
-    if done.returncode:
-        raise EnsembleError(f"{folder}: sclite failed: {done.stderr.strip()}")
-    # Lines that begin with its comment signs are left out without an error.
-    scored = parse_counts(done.stdout, folder).sentences
-    if scored != utterances:
-        raise EnsembleError(
-            f"{folder}: expected scores of {utterances} utterances, sclite gave {scored}: "
-            f"{done.stderr.strip()}"
-        )
-    return done.stdout
+    with atomic_write(folder / "result.txt") as part:
+        with open(part, "wb") as result:
+            done = subprocess.run(
+                [sclite, *options, *files, "-i", "rm", "-o", "all", "stdout"],
+                stdout=result,
+                stderr=subprocess.PIPE,
+                check=False,
+                encoding="utf-8",
+                errors="replace",
+            )
+        said = done.stderr.strip()
+        if done.returncode < 0:
+            raise EnsembleError(
+                f"{folder}: sclite was killed ({signal.Signals(-done.returncode).name}), "
+                f"maybe as there was no memory left: {said or 'it said nothing'}. It takes "
+                "GBs for long sets; without use_sclite and score_opts, its numbers are "
+                "computed here"
+            )
+        if done.returncode:
+            said = said or f"its status is {done.returncode}, it said nothing"
+            raise EnsembleError(f"{folder}: sclite failed: {said}")
+        counts = read_counts(part, folder)
+        # Lines that begin with its comment signs are left out without an error.
+        if counts.sentences != utterances:
+            raise EnsembleError(
+                f"{folder}: expected scores of {utterances} utterances, sclite gave "
+                f"{counts.sentences}: {said}"
+            )
+    return counts
 
 
-def parse_counts(text: str, path: Path) -> Counts:
+def read_counts(result: Path, where: Path) -> Counts:
     """Read the sums of all speakers from sclite's table of counts.
 
     Args:
-        text: What sclite has printed.
-        path: Where that is, for the message.
+        result: What sclite has printed.
+        where: What to call it in a message.
 
     Raises:
         EnsembleError: If there is no such table.
     """
-    found = re.search(r"^ *\| *Sum *\|([\d |]+)\|$", text, flags=re.MULTILINE)
+    with open(result, encoding="utf-8", errors="replace") as lines:
+        # The alignments after it may be GBs.
+        found = next(filter(None, map(_SUMS.match, lines)), None)
     cells = found.group(1).replace("|", " ").split() if found else []
     if len(cells) != len(fields(Counts)):
-        raise EnsembleError(f"{path}: expected sclite's tables, found no row of sums")
+        raise EnsembleError(f"{where}: expected sclite's tables, found no row of sums")
     return Counts(*map(int, cells))
 
 
-def format_trn(tokens: Tokens, utt2spk: Table) -> str:
-    """Lay out transcripts as sclite reads them.
+def format_trn(utt_id: str, spk: str, tokens: list[str]) -> str:
+    """Lay out a transcript as sclite reads it.
 
     Example:
-        >>> format_trn({"utt1": ["hello", "world"]}, {"utt1": "alice"})
+        >>> format_trn("utt1", "alice", ["hello", "world"])
         'hello world\\t(alice-utt1)\\n'
     """
-    return "".join(
-        f"{' '.join(words)}\t({utt2spk[utt_id]}-{utt_id})\n"
-        for utt_id, words in tokens.items()
-    )
+    return f"{' '.join(tokens)}\t({spk}-{utt_id})\n"
 
 
 def parse_trn(text: str) -> dict[str, str]:
-    """Read transcripts that :func:`format_trn` has laid out.
+    """Read transcripts, each as :func:`format_trn` lays it out.
 
     Returns:
         "speaker-utterance" -> words
@@ -126,13 +143,11 @@ def parse_trn(text: str) -> dict[str, str]:
 def format_score(score: Score) -> str:
     """Lay out tables and alignments like sclite's: the text of ``result.txt``."""
     by_speaker = score.by_speaker(speaker_name)
-    lines = _tables(by_speaker)
+    parts = [format_tables({spk: part.counts for spk, part in by_speaker.items()})]
     for number, (speaker, part) in enumerate(by_speaker.items()):
-        size = len(part.utterances)
-        lines += ["", f"Speaker sentences {number:3}:  {speaker}   #utts: {size}"]
-        for utterance in part.utterances:
-            lines += [*_alignment(utterance), ""]
-    return "\n".join(lines) + "\n"
+        parts.append(format_speaker(number, speaker, len(part.utterances)))
+        parts += map(format_alignment, part.utterances)
+    return "".join(parts)
 
 
 def speaker_name(spk: str) -> str:
@@ -145,27 +160,28 @@ def speaker_name(spk: str) -> str:
     return fold_case(spk.split("-")[0])
 
 
-def summary(text: str) -> list[str]:
-    """Pick the heading and the means of all speakers from sclite's table."""
-    lines = text.splitlines()
-    return [
-        next(line for line in lines if name in line) for name in ("SPKR", "Sum/Avg")
-    ]
+def read_summary(result: Path) -> list[str]:
+    """Read the heading and the means of all speakers from sclite's table."""
+    found = []
+    with open(result, encoding="utf-8", errors="replace") as lines:
+        for name in ("SPKR", "Sum/Avg"):
+            found.append(next(line.rstrip("\n") for line in lines if name in line))
+    return found
 
 
-def _tables(by_speaker: dict[str, Score]) -> list[str]:
-    """The tables of percentages and of counts."""
-    rows = {speaker: part.counts for speaker, part in by_speaker.items()}
-    total = sum(rows.values(), Counts())
-    percents = {speaker: _percents(counts) for speaker, counts in rows.items()}
+def format_tables(by_speaker: Mapping[str, Counts]) -> str:
+    """Lay out the tables of percentages and of counts, with the sums of all speakers."""
+    total = sum(by_speaker.values(), Counts())
+    percents = {speaker: _percents(counts) for speaker, counts in by_speaker.items()}
     percents["Sum/Avg"] = _percents_of_all(total)
     numbers = {
         speaker: list(map(str, astuple(counts)))
-        for speaker, counts in {**rows, "Sum": total}.items()
+        for speaker, counts in {**by_speaker, "Sum": total}.items()
     }
     note = ["", "* No reference words for this speaker: counts, not percentages."]
-    has_note = any(not counts.words for counts in rows.values())
-    return _table(percents) + (note if has_note else []) + _table(numbers)
+    has_note = any(not counts.words for counts in by_speaker.values())
+    lines = _table(percents) + (note if has_note else []) + _table(numbers)
+    return "\n".join(lines) + "\n"
 
 
 def _percents(counts: Counts) -> list[str]:
@@ -197,10 +213,14 @@ def _table(rows: dict[str, list[str]]) -> list[str]:
     names = ["# Snt", "# Wrd", "Corr", "Sub", "Del", "Ins", "Err", "S.Err"]
     rows = {"SPKR": names, **rows}
     widest = max(map(count_columns, rows))
+    # As wide as sclite's where the numbers are not too long for that.
+    widths = [
+        max(7, 1 + max(map(len, column))) for column in zip(*rows.values(), strict=True)
+    ]
     lines = []
-    for name, (sentences, words, *rates) in rows.items():
-        size = f"{sentences:>7}{words:>7}"
-        shares = "".join(f"{rate:>7}" for rate in rates)
+    for name, cells in rows.items():
+        cells = [f"{cell:>{w}}" for cell, w in zip(cells, widths, strict=True)]
+        size, shares = "".join(cells[:2]), "".join(cells[2:])
         lines.append(f"| {pad(name, widest)} |{size} |{shares} |")
     ruler = "|" + "-" * (count_columns(lines[0]) - 2) + "|"
     title = "SYSTEM SUMMARY PERCENTAGES by SPEAKER"
@@ -208,34 +228,63 @@ def _table(rows: dict[str, list[str]]) -> list[str]:
     return ["", title, "", ruler, lines[0], ruler, *lines[1:-1], last, lines[-1], ruler]
 
 
-def _alignment(utterance: ScoredUtterance) -> list[str]:
+def format_speaker(number: int, speaker: str, utterances: int) -> str:
+    """Lay out the heading of a speaker's alignments.
+
+    Args:
+        number: Of the speaker, from 0.
+        speaker: The speaker, as :func:`speaker_name` says.
+        utterances: How many there are.
+    """
+    return f"\nSpeaker sentences {number:3}:  {speaker}   #utts: {utterances}\n"
+
+
+def format_alignment(utterance: ScoredUtterance) -> str:
     """Show an utterance in five lines: errors in capitals, gaps as stars."""
     counts = utterance.counts
     numbers = counts.correct, counts.substitutions, counts.deletions, counts.insertions
     lines = ["REF: ", "HYP: ", "Eval:"]
-    for pair in utterance.pairs:
-        for number, cell in enumerate(_cells(pair)):
-            lines[number] += " " + cell
+    row = 0
+    for edit in utterance.edits:
+        _add(lines, _correct(utterance.ref[row : edit.ref]))
+        _add(lines, _wrong(utterance, edit))
+        row = edit.ref + (edit.kind != "I")
+    _add(lines, _correct(utterance.ref[row:]))
+    text = "".join(f"{line.rstrip()}\n" for line in lines)
+    return (
+        f"id: ({utterance.spk}-{utterance.utt_id})\n"
+        f"Scores: (#C #S #D #I) {' '.join(map(str, numbers))}\n{text}\n"
+    )
+
+
+def _add(lines: list[str], cells: list[str]) -> None:
+    for number, cell in enumerate(cells):
+        lines[number] += " " + cell
+
+
+def _correct(tokens: list[str]) -> list[str]:
+    """Reference, hypothesis and no error, equally wide, of tokens in a row; or nothing."""
+    if not tokens:
+        return []
+    text = fold_case(" ".join(tokens))
+    return [text, text, " " * count_columns(text)]
+
+
+def _wrong(utterance: ScoredUtterance, edit: Edit) -> list[str]:
+    """Reference, hypothesis and kind of an error, equally wide."""
+    ref = "" if edit.kind == "I" else _capitals(utterance.ref[edit.ref])
+    hyp = "" if edit.kind == "D" else _capitals(utterance.hyp[edit.hyp])
+    width = max(count_columns(ref), count_columns(hyp))
+    gap = "*" * width
     return [
-        f"id: ({utterance.spk}-{utterance.utt_id})",
-        f"Scores: (#C #S #D #I) {' '.join(map(str, numbers))}",
-        *(line.rstrip() for line in lines),
+        gap if edit.kind == "I" else pad(ref, width),
+        gap if edit.kind == "D" else pad(hyp, width),
+        pad(edit.kind, width),
     ]
 
 
-def _cells(pair: Pair) -> list[str]:
-    """Reference, hypothesis and kind of error, equally wide."""
-    kind = pair.kind
-    width = max(count_columns(token) for token in pair if token is not None)
-    cells = []
-    for token in pair:
-        if token is None:
-            cells.append("*" * width)
-        elif kind == "C":
-            cells.append(fold_case(token))
-        else:
-            cells.append(token.translate(_UPPER))
-    return [pad(cell, width) for cell in [*cells, " " if kind == "C" else kind]]
+def _capitals(text: str) -> str:
+    return text.upper() if text.isascii() else text.translate(_UPPER)
 
 
 def count_columns(text: str) -> int:
@@ -245,7 +294,7 @@ def count_columns(text: str) -> int:
         >>> count_columns("ab"), count_columns("日本")
         (2, 4)
     """
-    if text.isascii():  # most are, and it saves half of the time of a whole score
+    if text.isascii():  # most are, and it saves much of the time of a whole score
         return len(text)
     return sum(
         0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")

@@ -1,30 +1,35 @@
 """Word, character and token errors, counted as sclite counts them.
 
 An alignment of least cost is not unique, and libraries for weighted edit distances choose
-another one than sclite, with other numbers of errors. Case is ignored for ASCII letters
-only, as by sclite. What sclite takes for markup inside a transcript (``{a / b}``, ``@``,
-``;;``) is text like any other here.
+another one than sclite, with other numbers of errors: here, rapidfuzz's distances tell which
+steps are on one of least cost, and sclite's order of preference chooses among them. Case is
+ignored for ASCII letters only, as by sclite. What sclite takes for markup inside a transcript
+(``{a / b}``, ``@``, ``;;``) is text like any other here.
 
 Numbers only: :mod:`espnet_ensemble.recipes.sclite` lays them out.
 """
 
 import string
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import count as count_up
+from operator import add
 from typing import Literal, NamedTuple
 
 import numpy as np
+from rapidfuzz.distance import LCSseq, Levenshtein
 
 from espnet_ensemble.data.tables import Table
 
 #: utt_id -> tokens.
-Tokens = dict[str, list[str]]
+Tokens = Mapping[str, list[str]]
 
-# sclite's costs: a substitution is better than a deletion and an insertion.
-_SUBSTITUTION = 4
-_GAP = 3
+# sclite's costs are 4 for a substitution and 3 for a deletion or an insertion. That is 3 for
+# every token, less twice these for two that stand for each other.
+_CORRECT = 3
+_SUBSTITUTED = 1
 
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
@@ -46,6 +51,20 @@ class Pair(NamedTuple):
         if self.hyp is None:
             return "D"
         return "C" if fold_case(self.ref) == fold_case(self.hyp) else "S"
+
+
+class Edit(NamedTuple):
+    """An error: what turns a reference into a hypothesis.
+
+    Attributes:
+        kind: Substitution, deletion or insertion.
+        ref: Position of the token in the reference; of an insertion: of the token after it.
+        hyp: Position of the token in the hypothesis; of a deletion: of the token after it.
+    """
+
+    kind: Literal["S", "D", "I"]
+    ref: int
+    hyp: int
 
 
 @dataclass(frozen=True)
@@ -90,8 +109,7 @@ class Counts:
     wrong_sentences: int = 0
 
     def __add__(self, other: "Counts") -> "Counts":
-        names = [field.name for field in fields(self)]
-        return Counts(*(getattr(self, name) + getattr(other, name) for name in names))
+        return Counts(*map(add, vars(self).values(), vars(other).values()))
 
     @property
     def percentages(self) -> Percentages:
@@ -114,12 +132,49 @@ class Counts:
 
 @dataclass(frozen=True)
 class ScoredUtterance:
-    """A hypothesis, token by token beside its reference."""
+    """A hypothesis, compared with its reference.
+
+    Attributes:
+        utt_id: The utterance.
+        spk: Its speaker.
+        ref: Tokens that were said.
+        hyp: Tokens that were recognised.
+        edits: The errors, in their order.
+    """
 
     utt_id: str
     spk: str
-    pairs: tuple[Pair, ...]
-    counts: Counts
+    ref: list[str]
+    hyp: list[str]
+    edits: tuple[Edit, ...]
+
+    @classmethod
+    def of(
+        cls, utt_id: str, spk: str, ref: list[str], hyp: list[str]
+    ) -> "ScoredUtterance":
+        """Find the errors."""
+        return cls(utt_id, spk, ref, hyp, tuple(find_edits(ref, hyp)))
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """Both, token by token."""
+        return tuple(_pair(self.ref, self.hyp, self.edits))
+
+    @cached_property
+    def counts(self) -> Counts:
+        """The numbers of its words and errors."""
+        kinds = [edit.kind for edit in self.edits]
+        missed = kinds.count("S") + kinds.count("D")
+        return Counts(
+            sentences=1,
+            words=len(self.ref),
+            correct=len(self.ref) - missed,
+            substitutions=kinds.count("S"),
+            deletions=kinds.count("D"),
+            insertions=kinds.count("I"),
+            errors=len(kinds),
+            wrong_sentences=int(bool(kinds)),
+        )
 
 
 @dataclass(frozen=True)
@@ -158,11 +213,12 @@ def score_tokens(ref: Tokens, hyp: Tokens, utt2spk: Table) -> Score:
         >>> score.counts.deletions, score.counts.percentages.errors
         (1, 50.0)
     """
-    utterances = []
-    for utt_id, tokens in ref.items():
-        pairs = tuple(align(tokens, hyp[utt_id]))
-        utterances.append(ScoredUtterance(utt_id, utt2spk[utt_id], pairs, count(pairs)))
-    return Score(tuple(utterances))
+    return Score(
+        tuple(
+            ScoredUtterance.of(utt_id, utt2spk[utt_id], tokens, hyp[utt_id])
+            for utt_id, tokens in ref.items()
+        )
+    )
 
 
 def align(ref: list[str], hyp: list[str]) -> list[Pair]:
@@ -176,23 +232,27 @@ def align(ref: list[str], hyp: list[str]) -> list[Pair]:
         sat SAT
         None down
     """
-    replace = _SUBSTITUTION * _differ(ref, hyp)
-    costs = _costs(replace)
-    pairs = []
-    row, column = len(ref), len(hyp)
-    while row or column:
-        both = row > 0 and column > 0
-        cost = costs[row, column]
-        if both and cost == costs[row - 1, column - 1] + replace[row - 1, column - 1]:
-            row, column = row - 1, column - 1
-            pairs.append(Pair(ref[row], hyp[column]))
-        elif row and (not column or costs[row - 1, column] < costs[row, column - 1]):
-            row -= 1
-            pairs.append(Pair(ref[row], None))
-        else:
-            column -= 1
-            pairs.append(Pair(None, hyp[column]))
-    return pairs[::-1]
+    return list(_pair(ref, hyp, find_edits(ref, hyp)))
+
+
+def find_edits(ref: list[str], hyp: list[str]) -> list[Edit]:
+    """Find the errors of the alignment that :func:`align` gives.
+
+    Example:
+        >>> for edit in find_edits("the cat sat".split(), "cat SAT down".split()):
+        ...     print(*edit)
+        D 0 0
+        I 3 2
+    """
+    if ref == hyp:
+        return []
+    said, heard = _encode(ref, hyp)
+    gains = _Gains(said, heard)
+    for gain in (gains.bound, gains.exact):
+        edits = _trace(gains, gain(len(said), len(heard)))
+        if edits is not None:
+            return edits[::-1]
+    return _trace_table(said, heard)[::-1]
 
 
 def count(pairs: Sequence[Pair]) -> Counts:
@@ -219,35 +279,174 @@ def count(pairs: Sequence[Pair]) -> Counts:
 
 def fold_case(text: str) -> str:
     """Make ASCII letters small, and no others, as sclite does before it compares."""
-    return text.translate(_LOWER)
+    return text.lower() if text.isascii() else text.translate(_LOWER)
 
 
-def _differ(ref: list[str], hyp: list[str]) -> np.ndarray:
-    """Whether tokens differ: (ref tokens, hyp tokens)."""
-    tokens = [fold_case(token) for token in ref + hyp]
-    _, ids = np.unique(np.array(tokens, dtype=str), return_inverse=True)
-    return ids[: len(ref), None] != ids[None, len(ref) :]
+def _pair(ref: list[str], hyp: list[str], edits: Sequence[Edit]) -> Iterator[Pair]:
+    row = column = 0
+    for kind, next_row, next_column in edits:
+        yield from map(Pair, ref[row:next_row], hyp[column:next_column])
+        row, column = next_row + (kind != "I"), next_column + (kind != "D")
+        yield Pair(
+            None if kind == "I" else ref[next_row],
+            None if kind == "D" else hyp[next_column],
+        )
+    yield from map(Pair, ref[row:], hyp[column:])
 
 
-def _costs(replace: np.ndarray) -> np.ndarray:
-    """The least costs of aligning the first tokens.
+class _Codes(dict[str, str]):
+    """Token -> a character for it: rapidfuzz is fastest on strings.
+
+    Letters and ESPnet's space are themselves, or are among the first 256, with which it is
+    faster still.
+    """
+
+    def __init__(self):
+        super().__init__({letter: letter for letter in map(chr, range(1, 256))})
+        self["<space>"] = chr(0)
+        self._numbers = count_up(256)
+
+    def __missing__(self, token: str) -> str:
+        # In one step: several threads may be scoring.
+        return self.setdefault(token, chr(next(self._numbers)))
+
+
+_codes = _Codes()
+# There are a million characters; an utterance has fewer tokens than the rest of them.
+_MAX_CODES = 100_000
+
+
+def _encode(*texts: list[str]) -> list[str]:
+    """Tokens as characters, the same where sclite takes tokens for the same."""
+    global _codes
+    if len(_codes) > _MAX_CODES:
+        _codes = _Codes()
+    find = _codes.__getitem__
+    return ["".join(map(find, _fold(tokens))) for tokens in texts]
+
+
+def _fold(tokens: list[str]) -> list[str]:
+    folded = fold_case("\n".join(tokens)).split("\n") if tokens else []
+    if len(folded) == len(tokens):
+        return folded
+    return [fold_case(token) for token in tokens]  # some have line breaks
+
+
+# An alignment with C correct tokens and S substitutions costs 3 (ref + hyp) - 2 (3 C + S):
+# the least cost is the largest 3 C + S, its gain.
+
+
+class _Gains:
+    """What alignments of the first tokens gain."""
+
+    def __init__(self, ref: str, hyp: str):
+        self.ref, self.hyp = ref, hyp
+        self._bounds: dict[tuple[int, int], int] = {}
+
+    def bound(self, row: int, column: int) -> int:
+        """How much it is at most.
+
+        The Levenshtein distance is ref + hyp - (2 C + S) at best, and C is at most the
+        length of the longest common subsequence.
+        """
+        bound = self._bounds.get((row, column))
+        if bound is None:
+            ref, hyp = self.ref[:row], self.hyp[:column]
+            distance, common = (
+                Levenshtein.distance(ref, hyp),
+                LCSseq.similarity(ref, hyp),
+            )
+            bound = self._bounds[row, column] = row + column - distance + common
+        return bound
+
+    def exact(self, row: int, column: int) -> int:
+        """How much it is; this takes long."""
+        ref, hyp = self.ref[:row], self.hyp[:column]
+        cost = Levenshtein.distance(ref, hyp, weights=(3, 3, 4))
+        return (3 * (row + column) - cost) // 2
+
+
+def _trace(gains: _Gains, left: int) -> list[Edit] | None:
+    """Go back along sclite's alignment, by bounds.
 
     Args:
-        replace: What it costs that tokens stand for each other: (ref, hyp).
+        gains: Of the tokens.
+        left: What is to be gained in all.
 
     Returns:
-        (1 + ref, 1 + hyp)
+        The errors, from the last to the first; None where that led astray.
     """
-    rows, columns = replace.shape
-    insertions = _GAP * np.arange(columns + 1)
-    costs = np.empty((rows + 1, columns + 1), dtype=np.int64)
-    costs[0] = insertions
-    for row in range(rows):
-        best = costs[row] + _GAP
-        best[1:] = np.minimum(best[1:], costs[row, :-1] + replace[row])
+    ref, hyp = gains.ref, gains.hyp
+    row, column, edits = len(ref), len(hyp), []
+    slack = gains.bound(row, column) - left
+
+    def is_left(row: int, column: int, left: int) -> bool:
+        # A bound that is as loose as before was so far off before, too.
+        nonlocal slack
+        loose = gains.bound(row, column) - left
+        if loose < 0 or (loose < slack and gains.exact(row, column) < left):
+            return False
+        slack = loose
+        return True
+
+    while row and column:
+        # Tokens that are equal stand for each other on some way of least cost; sclite
+        # looks at that way first, then at insertions.
+        if ref[row - 1] == hyp[column - 1]:
+            row, column, left = row - 1, column - 1, left - _CORRECT
+        elif is_left(row - 1, column - 1, left - _SUBSTITUTED):
+            row, column, left = row - 1, column - 1, left - _SUBSTITUTED
+            edits.append(Edit("S", row, column))
+        elif is_left(row, column - 1, left):
+            column -= 1
+            edits.append(Edit("I", row, column))
+        else:
+            row -= 1
+            edits.append(Edit("D", row, column))
+    # A step not taken was not on a way of least cost. One that was taken may have been wrong,
+    # but then not all can be gained.
+    return None if left else edits + _rest(row, column)
+
+
+def _trace_table(ref: str, hyp: str) -> list[Edit]:
+    """The same as :func:`_trace`, for any tokens, by a table of all gains."""
+    gains = _table(ref, hyp)
+    edits = []
+    row, column = len(ref), len(hyp)
+    while row and column:
+        gain = gains[row, column]
+        if ref[row - 1] == hyp[column - 1]:
+            row, column = row - 1, column - 1
+        elif gain == gains[row - 1, column - 1] + _SUBSTITUTED:
+            row, column = row - 1, column - 1
+            edits.append(Edit("S", row, column))
+        elif gain == gains[row, column - 1]:
+            column -= 1
+            edits.append(Edit("I", row, column))
+        else:
+            row -= 1
+            edits.append(Edit("D", row, column))
+    return edits + _rest(row, column)
+
+
+def _rest(row: int, column: int) -> list[Edit]:
+    """What is left where one side has no more tokens."""
+    deletions = [Edit("D", place, 0) for place in reversed(range(row))]
+    return deletions + [Edit("I", 0, place) for place in reversed(range(column))]
+
+
+def _table(ref: str, hyp: str) -> np.ndarray:
+    """The largest gains of aligning the first tokens: (1 + ref, 1 + hyp)."""
+    rows, columns = (np.fromiter(map(ord, tokens), int) for tokens in (ref, hyp))
+    gains = np.zeros((len(ref) + 1, len(hyp) + 1), dtype=np.int32)
+    for row, token in enumerate(rows):
+        before, best = gains[row], gains[row + 1]
+        both = np.where(columns == token, np.int32(_CORRECT), np.int32(_SUBSTITUTED))
+        np.add(before[:-1], both, out=best[1:])
+        np.maximum(before, best, out=best)
         # A run of insertions after any of them, all at once.
-        costs[row + 1] = np.minimum.accumulate(best - insertions) + insertions
-    return costs
+        np.maximum.accumulate(best, out=best)
+    return gains
 
 
 def _percent(number: int, of: int) -> float:

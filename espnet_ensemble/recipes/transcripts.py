@@ -1,6 +1,6 @@
 """Transcripts to be scored: read from Kaldi's files, and split into tokens by ESPnet."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +92,7 @@ def build_tokenizers(
     }
     tokenizers = {
         "wer": WordTokenizer(**linguistic),
-        "cer": CharTokenizer(**linguistic),
+        "cer": _Characters(**linguistic),
     }
     if bpemodel and Path(bpemodel).is_file():
         tokenizers["ter"] = SentencepiecesTokenizer(str(bpemodel))
@@ -107,18 +107,43 @@ def tokenize(table: Table, tokenizer, cleaner: str | None = None) -> Tokens:
         tokenizer: One of :func:`build_tokenizers`.
         cleaner: One of :data:`CLEANERS`.
 
+    Returns:
+        The tokens of each, made when they are asked for: of many utterances, they take much
+        more memory than the transcripts.
+
     Raises:
         EnsembleError: If a library that the cleaner needs is not installed.
     """
     clean = _cleaner(cleaner) if cleaner else str
-    tokens = {}
-    for utt_id, text in table.items():
-        try:
-            text = clean(" ".join(text.split()))
-        except RuntimeError as error:
-            raise EnsembleError(f"cleaner {cleaner}: {error}") from error
-        tokens[utt_id] = tokenizer.text2tokens(text)
-    return tokens
+    try:
+        clean("")
+    except RuntimeError as error:
+        raise EnsembleError(f"cleaner {cleaner}: {error}") from error
+    return _Tokenized(table, clean, tokenizer)
+
+
+class _Tokenized(Mapping):
+    def __init__(self, table: Table, clean: Callable[[str], str], tokenizer):
+        self._table, self._clean, self._tokenizer = table, clean, tokenizer
+
+    def __getitem__(self, utt_id: str) -> list[str]:
+        text = " ".join(self._table[utt_id].split())
+        return self._tokenizer.text2tokens(self._clean(text))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+
+class _Characters(CharTokenizer):
+    """ESPnet's, without its loop over what may begin with a symbol where nothing does."""
+
+    def text2tokens(self, line: str) -> list[str]:
+        if any(symbol in line for symbol in self.non_linguistic_symbols):
+            return super().text2tokens(line)
+        return [self.space_symbol if c == " " else c for c in line]
 
 
 def _cleaner(name: str) -> Callable[[str], str]:

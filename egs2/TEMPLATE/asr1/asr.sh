@@ -89,7 +89,8 @@ inference_asr_model=valid.cer_ctc.ave.pth # checkpoint to decode with
 inference_ngram=       # n-gram to decode with (default: <ngram_num>gram.arpa, of stage 9)
 batch_size=            # utterances decoded at a time (default: as many as fit)
 use_espnet_inference=false # decode a CTC-only model, too, with espnet2.bin.asr_inference
-score_opts=            # options for sclite
+score_opts=            # options for sclite, which then scores
+use_sclite=false       # score by sclite, whose numbers are computed here otherwise
 local_score_opts=      # options for local/score.sh
 bundle_upstreams=false # carry published upstreams in the packed model, too
 hf_repo=               # repository on the Hugging Face hub, for stage 15
@@ -701,7 +702,7 @@ stage_13() { # scoring, RESULTS.md
         "${python}" -m espnet_ensemble.bin.score_asr --ref "${data}/text" --hyp "${dir}/text" \
             --utt2spk "${data}/utt2spk" --output_dir "${dir}" --bpemodel "${bpemodel}" \
             --nlsyms_txt "${nlsyms_txt}" --cleaner "${cleaner}" --hyp_cleaner "${hyp_cleaner}" \
-            --score_opts="${score_opts}"
+            --score_opts="${score_opts}" --use_sclite "${use_sclite}"
     done
     "${python}" -m espnet_ensemble.bin.show_asr_result "${asr_exp}" > "${asr_exp}/RESULTS.md.tmp"
     mv "${asr_exp}/RESULTS.md.tmp" "${asr_exp}/RESULTS.md"

@@ -4,14 +4,16 @@ from versions import ESPNET
 
 from espnet_ensemble.bin.score_asr import main
 from espnet_ensemble.data.tables import write_table
+from espnet_ensemble.recipes import sclite
 from espnet_ensemble.recipes.results import read_results
 from espnet_ensemble.recipes.scoring import Counts
 
 
 @pytest.fixture
 def cmd(tmp_path, monkeypatch):
-    """Score two utterances, without sclite; the second has no hypothesis."""
+    """Score two utterances, where there is no sclite; the second has no hypothesis."""
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.setattr(sclite, "_DEBIAN", str(tmp_path / "debian"))
     write_table(tmp_path / "ref", {"u1": "HELLO <NOISE> WORLD", "u2": "A B"})
     write_table(tmp_path / "hyp", {"u1": "hello word", "u2": ""})
     write_table(tmp_path / "utt2spk", {"u1": "alice", "u2": "bob"})
@@ -79,9 +81,10 @@ def test_error(cmd, tmp_path, capsys):
     assert not (tmp_path / "exp").exists()
 
 
-def test_options_of_sclite_without_it(cmd, tmp_path, capsys):
+@pytest.mark.parametrize("option", ["--score_opts=-s", "--use_sclite=true"])
+def test_sclite_is_asked_for_and_not_there(cmd, option, tmp_path, capsys):
     with pytest.raises(SystemExit, match="1"):
-        main([*cmd, "--score_opts=-s"])
-    expected = "score_opts are options of sclite, which is not on PATH: '-s'"
-    assert capsys.readouterr().err == f"score_asr: {expected}\n"
+        main([*cmd, option])
+    expected = "score_asr: scoring by sclite was asked for"
+    assert capsys.readouterr().err.startswith(expected)
     assert not (tmp_path / "exp").exists()

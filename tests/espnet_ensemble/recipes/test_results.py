@@ -5,6 +5,7 @@ import pytest
 
 from espnet_ensemble.data.tables import write_table
 from espnet_ensemble.errors import EnsembleError
+from espnet_ensemble.recipes import sclite
 from espnet_ensemble.recipes.results import (
     DatasetResult,
     first_transcripts,
@@ -12,7 +13,6 @@ from espnet_ensemble.recipes.results import (
     read_scored_words,
     write_score,
 )
-from espnet_ensemble.recipes.sclite import find_sclite
 from espnet_ensemble.recipes.scoring import Counts, Percentages
 
 REPORT = """
@@ -77,9 +77,11 @@ Eval:      I    S
 @pytest.fixture
 def no_sclite(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.setattr(sclite, "_DEBIAN", str(tmp_path / "debian"))
 
 
-def test_written_files(no_sclite, tmp_path):
+def test_written_files(tmp_path, monkeypatch):
+    install_sclite(tmp_path, "exit 1", monkeypatch)  # not asked for: not run
     ref = {
         "u1": ["the", "CAT", "sat", "on", "the", "mat"],
         "u2": [],
@@ -110,19 +112,29 @@ def test_written_files(no_sclite, tmp_path):
     ]
 
 
-def test_options_need_sclite(no_sclite, tmp_path):
-    message = "score_opts are options of sclite, which is not on PATH: '-s'"
+@pytest.mark.parametrize("options", [{"score_opts": "-s"}, {"use_sclite": True}])
+def test_who_asks_for_sclite_needs_it(no_sclite, options, tmp_path):
+    message = "scoring by sclite was asked for .* is neither on PATH nor in .*/debian: "
     with pytest.raises(EnsembleError, match=message):
-        write_score(tmp_path, {"u": ["a"]}, {"u": []}, {"u": "s"}, "-s")
-    assert find_sclite(" ") is None
-    assert not (tmp_path / "result.txt").exists()
+        write_score(tmp_path / "new", {"u": ["a"]}, {"u": []}, {"u": "s"}, **options)
+    assert not (tmp_path / "new").exists()
 
 
-def install_sclite(folder, script, monkeypatch):
+def test_sclite_where_debian_has_it(no_sclite, tmp_path, monkeypatch):
+    (tmp_path / "debian").mkdir()
+    row = "| Sum | 1 2 | 2 0 0 0 0 0 |"
+    install_sclite(tmp_path / "debian", f'echo "{row}"', monkeypatch, on_path=False)
+    tokens = {"u": ["a", "b"]}
+    write_score(tmp_path, tokens, tokens, {"u": "s"}, use_sclite=True)
+    assert (tmp_path / "result.txt").read_text() == f"{row}\n"
+
+
+def install_sclite(folder, script, monkeypatch, on_path=True):
     program = folder / "sclite"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder), prepend=":")
+    if on_path:
+        monkeypatch.setenv("PATH", str(folder), prepend=":")
 
 
 def test_sclite_s_output_and_options(tmp_path, monkeypatch):
@@ -142,6 +154,11 @@ def test_sclite_s_output_and_options(tmp_path, monkeypatch):
     "script,message",
     [
         ("echo double text >&2; exit 1", "sclite failed: double text"),
+        ("exit 3", "sclite failed: its status is 3, it said nothing"),
+        (
+            "kill -KILL $$",
+            r"sclite was killed \(SIGKILL\), maybe as there was no memory left",
+        ),
         ("echo nothing", "expected sclite's tables, found no row of sums"),
         (
             "echo '| Sum | 3 2 | 2 0 0 0 0 0 |'",
@@ -155,7 +172,7 @@ def test_sclite_fails(script, message, tmp_path, monkeypatch):
     for name in ("result.txt", "counts.json"):
         (tmp_path / name).write_text("of another run")
     with pytest.raises(EnsembleError, match=f"{tmp_path}: {message}"):
-        write_score(tmp_path, tokens, tokens, {"u": "s"})
+        write_score(tmp_path, tokens, tokens, {"u": "s"}, use_sclite=True)
     assert not (tmp_path / "result.txt").exists()
     assert not (tmp_path / "counts.json").exists()
 

@@ -1,5 +1,4 @@
 import re
-import shutil
 
 import pytest
 from random_texts import TEXTS, random_texts
@@ -7,7 +6,7 @@ from random_texts import TEXTS, random_texts
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.recipes import sclite
 from espnet_ensemble.recipes.results import write_score
-from espnet_ensemble.recipes.scoring import score_tokens
+from espnet_ensemble.recipes.scoring import Counts, score_tokens
 
 
 def rows(text):
@@ -26,10 +25,13 @@ def scores(text):
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("vocabulary,longest", TEXTS)
 def test_agrees_with_sclite(vocabulary, longest, seed, tmp_path):
-    if not shutil.which("sclite"):
+    try:
+        sclite.find_sclite()
+    except EnsembleError:
         pytest.skip("sclite is not installed")
     texts = random_texts(seed, vocabulary, longest)
-    theirs = write_score(tmp_path, *texts).read_text(encoding="utf-8")
+    result = write_score(tmp_path, *texts, use_sclite=True)
+    theirs = result.read_text(encoding="utf-8")
     ours = sclite.format_score(score_tokens(*texts))
     assert len(rows(ours)) == 10
     assert rows(ours) == rows(theirs)
@@ -38,12 +40,24 @@ def test_agrees_with_sclite(vocabulary, longest, seed, tmp_path):
 
 
 def test_transcripts_come_back():
-    tokens = {"u1": ["hé", "(x)", "a\u2028b"], "u2": []}
-    text = sclite.format_trn(tokens, {"u1": "alice", "u2": "bob (jr)"})
+    text = sclite.format_trn("u1", "alice", ["hé", "(x)", "a\u2028b"])
+    text += sclite.format_trn("u2", "bob (jr)", [])
     assert text == "hé (x) a\u2028b\t(alice-u1)\n\t(bob (jr)-u2)\n"
     assert sclite.parse_trn(text) == {"alice-u1": "hé (x) a\u2028b", "bob (jr)-u2": ""}
 
 
+def test_tables_of_any_size(tmp_path):
+    large = Counts(281241, 54_000_000, 53_000_000, 800_000, 200_000, 7, 1_000_007, 9)
+    result = tmp_path / "result.txt"
+    result.write_text(sclite.format_tables({"alice": large, "bob": large}))
+    assert sclite.read_counts(result, result) == large + large
+    heading, sums = sclite.read_summary(result)
+    assert sums.replace("|", " ").split()[1:3] == ["562482", "108000000"]
+    assert len(heading) == len(sums)
+
+
 def test_no_table(tmp_path):
-    with pytest.raises(EnsembleError, match=f"{tmp_path}: expected sclite's tables"):
-        sclite.parse_counts("| Sum | 1 2 | 3 |", tmp_path)
+    result = tmp_path / "result.txt"
+    result.write_text("| Sum | 1 2 | 3 |\n")
+    with pytest.raises(EnsembleError, match="there: expected sclite's tables"):
+        sclite.read_counts(result, "there")

@@ -1,3 +1,4 @@
+import random
 import subprocess
 import sys
 
@@ -6,6 +7,7 @@ from random_texts import TEXTS, random_texts
 
 from espnet_ensemble.recipes.scoring import (
     Counts,
+    Pair,
     Percentages,
     align,
     count,
@@ -13,8 +15,8 @@ from espnet_ensemble.recipes.scoring import (
 )
 
 
-def least_cost(ref, hyp):
-    """Plain recursion of the weighted edit distance, on whole tables."""
+def align_plainly(ref, hyp):
+    """sclite's alignment, step by step on the whole table of costs."""
     cost = {(0, 0): 0}
     for i in range(len(ref) + 1):
         for j in range(len(hyp) + 1):
@@ -28,19 +30,45 @@ def least_cost(ref, hyp):
                 ways.append(cost[i - 1, j - 1] + (0 if same else 4))
             if ways:
                 cost[i, j] = min(ways)
-    return cost[len(ref), len(hyp)]
+    pairs, i, j = [], len(ref), len(hyp)
+    while i or j:
+        if i and j:
+            same = ref[i - 1].lower() == hyp[j - 1].lower()
+            if cost[i, j] == cost[i - 1, j - 1] + (0 if same else 4):
+                i, j = i - 1, j - 1
+                pairs.append(Pair(ref[i], hyp[j]))
+                continue
+        if i and (not j or cost[i - 1, j] < cost[i, j - 1]):
+            i -= 1
+            pairs.append(Pair(ref[i], None))
+        else:
+            j -= 1
+            pairs.append(Pair(None, hyp[j]))
+    return pairs[::-1]
 
 
 @pytest.mark.parametrize("vocabulary,longest", TEXTS[:2] + TEXTS[3:])
-def test_alignment_has_the_least_cost(vocabulary, longest):
+def test_transcripts_are_aligned_as_by_sclite(vocabulary, longest):
     ref, hyp, _ = random_texts(0, vocabulary, longest)
     for utt in ref:
-        pairs = align(ref[utt], hyp[utt])
-        assert [token for token, _ in pairs if token is not None] == ref[utt]
-        assert [token for _, token in pairs if token is not None] == hyp[utt]
-        counts = count(pairs)
-        cost = 4 * counts.substitutions + 3 * (counts.deletions + counts.insertions)
-        assert cost == least_cost(ref[utt], hyp[utt])
+        assert align(ref[utt], hyp[utt]) == align_plainly(ref[utt], hyp[utt])
+
+
+@pytest.mark.parametrize("vocabulary,longest", [("ab", 7), ("abC", 9), ("abcdefg", 12)])
+def test_ties_go_as_by_sclite(vocabulary, longest):
+    """Unrelated tokens have many alignments of least cost, and bounds that are not tight."""
+    rng = random.Random(0)
+    for _ in range(1000):
+        ref, hyp = (
+            rng.choices(vocabulary + vocabulary.upper(), k=rng.randint(0, longest))
+            for _ in range(2)
+        )
+        assert align(ref, hyp) == align_plainly(ref, hyp)
+
+
+def test_tokens_are_any_text():
+    ref, hyp = ["a\nb", "", "c\x00"], ["A\nB", "c\x00", ""]
+    assert [pair.kind for pair in align(ref, hyp)] == ["C", "D", "C", "I"]
 
 
 @pytest.mark.parametrize(

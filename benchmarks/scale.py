@@ -1,0 +1,278 @@
+#!/usr/bin/env python3
+"""What steps cost with many utterances: time and memory, before and after, or beside a peer.
+
+Each step runs in a process of its own on made files, rounds take turns, and a figure is the
+median. Seconds are of the processor, with child processes, so that other work on the machine
+counts less; Python's start and imports are left out. Memory is what the step adds.
+
+    git worktree add /tmp/before <commit>
+    python benchmarks/scale.py --utterances 28539 --before /tmp/before wer cer
+    python benchmarks/scale.py --utterances 28539 281241 wer_rapidfuzz wer_jiwer wer_sclite
+
+Without --before, the steps of this checkout run alone. Columns are seconds and MB; the ratio
+is before / after, in time and in memory.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tabulate import tabulate
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+#: What a step needs, and what it does: folder of made files -> function to be timed.
+STEPS: dict[str, "Step"] = {}
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something to be timed.
+
+    Attributes:
+        make: Makes files in a folder, for so many utterances.
+        prepare: Imports what is needed; returns what is timed.
+    """
+
+    make: Callable[[Path, int], None]
+    prepare: Callable[[Path], Work]
+
+
+def step(make: Callable[[Path, int], None]):
+    """Register a step by the name of its function."""
+
+    def register(prepare):
+        STEPS[prepare.__name__] = Step(make, prepare)
+        return prepare
+
+    return register
+
+
+# Scoring.
+
+
+def make_texts(folder: Path, utterances: int) -> None:
+    """References of 35 words, and hypotheses with an error in ten: its usual kinds."""
+    rng = random.Random(0)
+    letters = "eeeetttaaaooiinnsshhrrdlucmfpgwybvk"
+    words = ["".join(rng.choices(letters, k=rng.randint(2, 8))) for _ in range(20000)]
+    # Frequent words are frequent.
+    weights = [1 / rank for rank in range(1, len(words) + 1)]
+    with (
+        open(folder / "ref", "w") as ref,
+        open(folder / "hyp", "w") as hyp,
+        open(folder / "utt2spk", "w") as utt2spk,
+    ):
+        for number in range(utterances):
+            utt_id = f"{number // 100:06}-{number:08}"
+            said = rng.choices(words, weights, k=rng.randint(5, 65))
+            heard = [_mishear(word, words, rng) for word in said]
+            print(utt_id, *said, file=ref)
+            print(utt_id, *filter(None, heard), file=hyp)
+            print(utt_id, utt_id[:6], file=utt2spk)
+
+
+def _mishear(word: str, words: list[str], rng: random.Random) -> str:
+    kind = rng.random()
+    if kind < 0.05:  # one letter is another one
+        place = rng.randrange(len(word))
+        return word[:place] + rng.choice("aeiou") + word[place + 1 :]
+    if kind < 0.07:
+        return rng.choice(words)
+    if kind < 0.085:
+        return ""
+    return f"{word} {rng.choice(words)}" if kind < 0.1 else word
+
+
+def _score(folder: Path, metric: str, **options) -> Work:
+    from espnet_ensemble.recipes.results import write_score
+    from espnet_ensemble.recipes.transcripts import (
+        build_tokenizers,
+        read_transcripts,
+        tokenize,
+    )
+
+    def work():
+        texts = read_transcripts(*(folder / name for name in ("ref", "hyp", "utt2spk")))
+        tokens = [
+            tokenize(table, build_tokenizers()[metric])
+            for table in (texts.ref, texts.hyp)
+        ]
+        write_score(folder / "score", *tokens, texts.utt2spk, **options)
+
+    return work
+
+
+@step(make_texts)
+def wer(folder: Path) -> Work:
+    """Word error rates: tables read, tokens made, all files written."""
+    os.environ["PATH"] = (
+        ""  # without sclite, which the first versions took by themselves
+    )
+    return _score(folder, "wer")
+
+
+@step(make_texts)
+def cer(folder: Path) -> Work:
+    """Character error rates."""
+    os.environ["PATH"] = ""
+    return _score(folder, "cer")
+
+
+@step(make_texts)
+def wer_sclite(folder: Path) -> Work:
+    """The same by sclite."""
+    return _score(folder, "wer", use_sclite=True)
+
+
+@step(make_texts)
+def cer_sclite(folder: Path) -> Work:
+    """The same by sclite."""
+    return _score(folder, "cer", use_sclite=True)
+
+
+def _read_texts(folder: Path) -> list[list[str]]:
+    return [
+        [line.partition(" ")[2].rstrip("\n") for line in open(folder / name)]
+        for name in ("ref", "hyp")
+    ]
+
+
+@step(make_texts)
+def wer_jiwer(folder: Path) -> Work:
+    """jiwer: counts, with its alignments."""
+    import jiwer
+
+    return lambda: jiwer.process_words(*_read_texts(folder))
+
+
+@step(make_texts)
+def cer_jiwer(folder: Path) -> Work:
+    """jiwer: counts, with its alignments."""
+    import jiwer
+
+    return lambda: jiwer.process_characters(*_read_texts(folder))
+
+
+@step(make_texts)
+def wer_rapidfuzz(folder: Path) -> Work:
+    """rapidfuzz: operations of least number, which are not sclite's, and no files."""
+    from rapidfuzz.distance import Levenshtein
+
+    def work():
+        for ref, hyp in zip(*_read_texts(folder), strict=True):
+            Levenshtein.editops(ref.split(), hyp.split())
+
+    return work
+
+
+@step(make_texts)
+def cer_rapidfuzz(folder: Path) -> Work:
+    """rapidfuzz: operations of least number, which are not sclite's, and no files."""
+    from rapidfuzz.distance import Levenshtein
+
+    def work():
+        for ref, hyp in zip(*_read_texts(folder), strict=True):
+            Levenshtein.editops(ref, hyp)
+
+    return work
+
+
+# Running them.
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run of a step took."""
+
+    seconds: float
+    megabytes: float
+
+
+def _memory(name: str) -> float:
+    """VmRSS or VmHWM of this process, in MB."""
+    for line in open("/proc/self/status"):
+        if line.startswith(name):
+            return int(line.split()[1]) / 1000
+    raise KeyError(name)
+
+
+def run_here(name: str, folder: Path) -> Cost:
+    """Run a step in this process, for once."""
+    work = STEPS[name].prepare(folder)
+    memory, start = _memory("VmRSS"), sum(os.times()[:4])
+    work()
+    return Cost(sum(os.times()[:4]) - start, max(0, _memory("VmHWM") - memory))
+
+
+def measure(name: str, folder: Path, checkout: Path) -> Cost:
+    """Run a step in a process of its own, with the package of a checkout."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--run", name, str(folder)],
+        env={**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+    return Cost(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def compare(
+    name: str, utterances: int, checkouts: list[Path], rounds: int
+) -> list[str]:
+    """Measure a step with each checkout in turn: a row of the table."""
+    costs: dict[Path, list[Cost]] = {checkout: [] for checkout in checkouts}
+    with tempfile.TemporaryDirectory() as made:
+        STEPS[name].make(Path(made), utterances)
+        for _ in range(rounds):
+            for checkout in checkouts:
+                # Each run finds the files as they were made.
+                with tempfile.TemporaryDirectory() as folder:
+                    shutil.copytree(made, folder, dirs_exist_ok=True, symlinks=True)
+                    costs[checkout].append(measure(name, Path(folder), checkout))
+    seconds = [statistics.median(c.seconds for c in of) for of in costs.values()]
+    memory = [statistics.median(c.megabytes for c in of) for of in costs.values()]
+    row = [name, f"{utterances}", *(f"{s:.2f}" for s in seconds)]
+    row += [f"{m:.0f}" for m in memory]
+    if len(checkouts) == 2:
+        row += [f"{of[0] / max(of[1], 1e-3):.1f}" for of in (seconds, memory)]
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("steps", nargs="*", metavar="STEP", help=", ".join(STEPS))
+    parser.add_argument("--utterances", type=int, nargs="+", default=[28539])
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--before", type=Path, help="another checkout of this project")
+    parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.run:
+        name, folder = args.run
+        print(json.dumps(vars(run_here(name, Path(folder)))))
+        return
+    checkouts = [*filter(None, [args.before]), REPOSITORY]
+    names = ["before", "after"][-len(checkouts) :]
+    heading = ["step", "utterances", *(f"s {n}" for n in names)]
+    heading += [*(f"MB {n}" for n in names), *["x time", "x MB"][: 2 * len(names) - 2]]
+    rows = [
+        compare(name, number, checkouts, args.rounds)
+        for name in args.steps or STEPS
+        for number in args.utterances
+    ]
+    print(tabulate(rows, heading, disable_numparse=True))
+
+
+if __name__ == "__main__":
+    main()
