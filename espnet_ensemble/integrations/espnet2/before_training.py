@@ -26,6 +26,7 @@ from espnet_ensemble.integrations.espnet2.checks import (
     check_upstreams,
     features_of,
 )
+from espnet_ensemble.integrations.espnet2.packed_config import is_ensemble
 from espnet_ensemble.integrations.espnet2.resuming import check_resumed
 
 _DATA = tuple(f"{split}_data_path_and_name_and_type" for split in ("train", "valid"))
@@ -80,7 +81,7 @@ def prepare(args: argparse.Namespace, model: Module) -> None:
 
 
 def _cache_dir(args: argparse.Namespace) -> Path | None:
-    if getattr(args, "frontend", None) != "ensemble" or args.collect_stats:
+    if not is_ensemble(vars(args)) or args.collect_stats:
         return None
     cache_dir = args.frontend_conf.get("feature_cache")
     return None if cache_dir is None else Path(cache_dir)

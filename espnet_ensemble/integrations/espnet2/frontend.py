@@ -38,7 +38,7 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
         download_dir: Where to keep downloaded checkpoints; None: the default of S3PRL
             or transformers.
         feature_cache: Folder of features that training takes in place of the audio, see
-            :mod:`.cached_training`; the frontend itself takes both.
+            :mod:`.before_training`; the frontend itself takes both.
 
     Raises:
         EnsembleError: If an option is wrong; :class:`~espnet_ensemble.upstream.errors.UpstreamError`,
