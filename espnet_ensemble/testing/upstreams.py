@@ -56,6 +56,183 @@ def tiny_huggingface(
     return randomize(getattr(transformers, f"{family}{head}")(config), seed=1)
 
 
+def save_encoder(folder, family: str) -> str:
+    """Write a checkpoint of a family that has an encoder of its own kind, whole models too."""
+    import transformers
+
+    make_config, model_class, make_extractor = ENCODERS[family]
+    torch.manual_seed(0)
+    model = getattr(transformers, model_class)(make_config(transformers))
+    randomize(model, seed=1).save_pretrained(folder)
+    make_extractor(transformers).save_pretrained(folder)
+    return str(folder)
+
+
+_HEADS = dict(encoder_attention_heads=4, decoder_attention_heads=4)
+_ENCODER_DECODER = dict(
+    encoder_layers=3, decoder_layers=1, encoder_ffn_dim=48, decoder_ffn_dim=48, **_HEADS
+)
+
+
+_TEXT = dict(vocab_size=40, num_key_value_heads=4, **TRANSFORMER)
+
+
+def _seamless(name: str) -> tuple:
+    return (
+        lambda t: getattr(t, f"{name}Config")(
+            hidden_size=32,
+            vocab_size=40,
+            speech_encoder_layers=3,
+            speech_encoder_attention_heads=4,
+            speech_encoder_intermediate_size=48,
+            speech_encoder_chunk_size=10,
+            **_ENCODER_DECODER,
+        ),
+        f"{name}ForSpeechToText",
+        lambda t: t.SeamlessM4TFeatureExtractor(),
+    )
+
+
+def _sew(name: str, **options) -> tuple:
+    return (
+        lambda t: getattr(t, f"{name}Config")(
+            conv_dim=(16,) * 13,
+            num_conv_pos_embeddings=16,
+            num_conv_pos_embedding_groups=4,
+            **TRANSFORMER,
+            **options,
+        ),
+        f"{name}Model",
+        lambda t: t.Wav2Vec2FeatureExtractor(do_normalize=True),
+    )
+
+
+#: Family -> what makes its configuration, its class and its feature extractor, of the module
+#: transformers. Every model has three layers.
+ENCODERS = {
+    "SEW": _sew("SEW"),
+    "SEWD": _sew("SEWD", feature_layer_norm_eps=1e-5, max_position_embeddings=64),
+    "SpeechT5": (
+        lambda t: t.SpeechT5Config(
+            hidden_size=32, vocab_size=40, **CONV, **_ENCODER_DECODER
+        ),
+        "SpeechT5ForSpeechToText",
+        lambda t: t.SpeechT5FeatureExtractor(),
+    ),
+    "SeamlessM4T": _seamless("SeamlessM4T"),
+    "SeamlessM4Tv2": _seamless("SeamlessM4Tv2"),
+    "Whisper": (
+        lambda t: t.WhisperConfig(
+            d_model=32,
+            vocab_size=40,
+            max_source_positions=50,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=2,
+            decoder_start_token_id=1,
+            **_ENCODER_DECODER,
+        ),
+        "WhisperForConditionalGeneration",
+        lambda t: t.WhisperFeatureExtractor(chunk_length=1),
+    ),
+    "Parakeet": (
+        lambda t: t.ParakeetCTCConfig(
+            vocab_size=40,
+            encoder_config=dict(
+                num_mel_bins=80, subsampling_conv_channels=8, **TRANSFORMER
+            ),
+        ),
+        "ParakeetForCTC",
+        lambda t: t.ParakeetFeatureExtractor(),
+    ),
+    "Nemotron": (
+        lambda t: t.NemotronAsrStreamingConfig(
+            vocab_size=40,
+            decoder_hidden_size=16,
+            joint_hidden_size=16,
+            encoder_config=dict(
+                num_mel_bins=80, subsampling_conv_channels=8, **TRANSFORMER
+            ),
+        ),
+        "NemotronAsrStreamingForRNNT",
+        lambda t: t.NemotronAsrStreamingFeatureExtractor(feature_size=80),
+    ),
+    "Lasr": (
+        lambda t: t.LasrCTCConfig(
+            vocab_size=40,
+            encoder_config=dict(subsampling_conv_channels=8, **TRANSFORMER),
+        ),
+        "LasrForCTC",
+        lambda t: t.LasrFeatureExtractor(),
+    ),
+    "Voxtral": (
+        lambda t: t.VoxtralConfig(
+            audio_config=dict(max_source_positions=50, num_mel_bins=80, **TRANSFORMER),
+            text_config=_TEXT,
+        ),
+        "VoxtralForConditionalGeneration",
+        lambda t: t.WhisperFeatureExtractor(chunk_length=1),
+    ),
+    "GlmAsr": (
+        lambda t: t.GlmAsrConfig(
+            audio_config=dict(
+                max_position_embeddings=50, num_mel_bins=80, **TRANSFORMER
+            ),
+            text_config=_TEXT,
+        ),
+        "GlmAsrForConditionalGeneration",
+        lambda t: t.WhisperFeatureExtractor(chunk_length=1),
+    ),
+    "OmniASR": (
+        lambda t: t.OmniASRCTCConfig(
+            vocab_size=40, audio_config=dict(**CONV, **TRANSFORMER)
+        ),
+        "OmniASRForCTC",
+        lambda t: t.OmniASRFeatureExtractor(),
+    ),
+    "Moonshine": (
+        lambda t: t.MoonshineConfig(
+            hidden_size=32,
+            intermediate_size=48,
+            vocab_size=40,
+            encoder_num_hidden_layers=3,
+            decoder_num_hidden_layers=1,
+            encoder_num_attention_heads=4,
+            decoder_num_attention_heads=4,
+        ),
+        "MoonshineForConditionalGeneration",
+        lambda t: t.Wav2Vec2FeatureExtractor(do_normalize=False),
+    ),
+    "Speech2Text": (
+        lambda t: t.Speech2TextConfig(
+            d_model=32, vocab_size=40, conv_channels=16, **_ENCODER_DECODER
+        ),
+        "Speech2TextForConditionalGeneration",
+        lambda t: t.Speech2TextFeatureExtractor(),
+    ),
+    "GraniteSpeech": (
+        lambda t: t.GraniteSpeechConfig(
+            encoder_config=dict(
+                hidden_dim=32,
+                num_layers=3,
+                num_heads=4,
+                dim_head=8,
+                output_dim=10,
+                context_size=20,
+                max_pos_emb=32,
+            ),
+            text_config=dict(model_type="granite", **_TEXT),
+            projector_config=dict(
+                model_type="blip_2_qformer", encoder_hidden_size=32, **TRANSFORMER
+            ),
+            has_lora_adapter=False,
+        ),
+        "GraniteSpeechForConditionalGeneration",
+        lambda t: t.GraniteSpeechFeatureExtractor(),
+    ),
+}
+
+
 def _fairseq_conf(style: str) -> dict:
     return dict(
         conv_feature_layers="[(16,10,5)] + [(16,3,2)]*4 + [(16,2,2)]*2",

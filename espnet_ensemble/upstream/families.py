@@ -1,223 +1,271 @@
-"""The families of encoders that transformers has, by what they take: waveform, filterbank.
+"""The families of encoders that transformers has, and what each needs to be run.
 
-To add one, give it a line in :data:`FAMILIES`; where no class here fits, write one.
+A family is a line in :data:`FAMILIES`: its ``model_type``, one of the classes below by what
+it takes, and where in the model its parts are.
+
+=========================  =================================================================
+class                      for encoders that take
+=========================  =================================================================
+``WaveformUpstream``       a waveform, through convolutions; batched
+``SqueezedUpstream``       the same, with layers at a fraction of the frame rate
+``FbankUpstream``          Kaldi's filterbanks; batched
+``ExtractedUpstream``      whatever the checkpoint's feature extractor makes; batched if the
+                           model's own masks hold, else one utterance at a time
+``WindowUpstream``         windows of fixed size, such as Whisper's 30 s
+=========================  =================================================================
 """
 
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
 
-import torch
-from torch import Tensor
-from torch.nn import Module
-from torch.nn.utils.rnn import pad_sequence
-
-from espnet_ensemble.frames import padding_mask
-from espnet_ensemble.upstream.base import (
-    CallState,
-    Upstream,
-    cut_layers,
-    pad_to,
-)
-from espnet_ensemble.upstream.errors import UpstreamError
-from espnet_ensemble.upstream.fingerprint import fingerprint
-from espnet_ensemble.upstream.padding import PaddingGuard
-
-if TYPE_CHECKING:  # it takes seconds to import
-    import transformers
+from espnet_ensemble.upstream.encoder import HuggingFaceUpstream
+from espnet_ensemble.upstream.extracted import ExtractedUpstream, WindowUpstream
+from espnet_ensemble.upstream.fbank import FbankUpstream
+from espnet_ensemble.upstream.waveform import SqueezedUpstream, WaveformUpstream
 
 
-class HuggingFaceUpstream(Upstream):
-    """What all families share: cutting the model to the layers that are used, and
-    collecting their hidden states.
+@dataclass(frozen=True)
+class Family:
+    """How the models of one ``model_type`` of transformers are run.
 
-    Args:
-        name: Hub id or folder.
-        model: The encoder without head.
-        extractor: Its feature extractor, which knows the checkpoint's input convention.
-        layers: The hidden states to return.
-        hop_length: Samples from one frame to the next.
+    Attributes:
+        upstream: What runs them: ``upstream(name, model, extractor, layers, **options)``.
+        encoder: ``package.Class`` of transformers: the encoder of models that have more;
+            None: ``AutoModel``'s.
+        config: Where in the checkpoint's configuration that of the encoder is; "": all of
+            it.
+        weights: Regular expression of what the names of the encoder's weights begin with in
+            a checkpoint of the whole model.
+        num_layers: What the encoder's configuration calls the number of its layers.
+        batched: Whether utterances are encoded together; if not, one at a time.
+        options: Further arguments of ``upstream``.
     """
 
-    def __init__(
-        self,
-        name: str,
-        model: "transformers.PreTrainedModel",
-        extractor: "transformers.SequenceFeatureExtractor",
-        layers: tuple[int, ...],
-        hop_length: int,
-    ):
-        super().__init__(
-            name=name,
-            fs=extractor.sampling_rate,
-            hop_length=hop_length,
-            feature_size=model.config.hidden_size,
-            layers=layers,
-            fingerprint=fingerprint(model.state_dict()),
+    upstream: Callable[..., HuggingFaceUpstream]
+    encoder: str | None = None
+    config: str = ""
+    weights: str = ""
+    num_layers: str = "num_hidden_layers"
+    batched: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def encoder_config(self, config: Any) -> Any:
+        """The part of a checkpoint's configuration that is the encoder's."""
+        return attrgetter(self.config)(config) if self.config else config
+
+    def encoder_class(self) -> Any:
+        """The class to load; it takes the names of the weights as :attr:`weights` cuts them.
+
+        Raises:
+            ImportError: If this version of transformers has none.
+        """
+        if self.encoder is None:
+            from transformers import AutoModel
+
+            return AutoModel
+        package, name = self.encoder.split(".")
+        module = importlib.import_module(
+            f"transformers.models.{package}.modeling_{package}"
         )
-        self.model = model
-        for key, parameter in model.named_parameters():
-            # DDP waits for the gradient of every parameter that trains.
-            if key.startswith(_not_in_use(model.config.model_type)):
-                parameter.requires_grad_(False)
-        self._call = CallState()
-        config, top = model.config, max(layers)
-        encoder: Any = model.encoder
-        cut_layers(
-            encoder,
-            top,
-            norm_follows=getattr(config, "do_stable_layer_norm", False)
-            or config.model_type == "wav2vec2-conformer",
-        )
-        for index in layers:
-            if index < top:
-                encoder.layers[index].register_forward_pre_hook(
-                    partial(self._keep_inner_state, index)
-                )
-
-    def _keep_inner_state(self, index: int, layer: Module, args: tuple) -> None:
-        self._call.inner_states[index] = args[0]
-
-    def _hidden_states(self, *args, **kwargs) -> list[Tensor]:
-        if torch.is_grad_enabled() and self._computes_layers_again():
-            raise UpstreamError(
-                f"upstream {self.name!r}: gradient checkpointing is not supported: layers "
-                "that are computed again do not know the lengths of the utterances"
-            )
-        self._call.inner_states = {}
-        try:
-            last = self.model(*args, **kwargs).last_hidden_state
-            return [self._call.inner_states.get(i, last) for i in self.layers]
-        finally:
-            del self._call.inner_states
-
-    def _computes_layers_again(self) -> bool:
-        # The property that says so has another name since transformers 5.24.
-        modules = self.model.modules()
-        return any(
-            getattr(module, "gradient_checkpointing", False) for module in modules
+        cls = getattr(module, name)
+        # Else transformers 4.56 looks for names that begin with it, and for no others.
+        return type(
+            name, (cls,), {"base_model_prefix": "", "__module__": cls.__module__}
         )
 
-    @property
-    def _dtype(self) -> torch.dtype:
-        return next(self.model.parameters()).dtype
+    def build(self, name, model, extractor, layers) -> HuggingFaceUpstream:
+        """Make an upstream of a loaded encoder."""
+        return self.upstream(name, model, extractor, layers, **self.options)
 
 
-def _not_in_use(model_type: str) -> tuple[str, ...]:
-    """Beginnings of the names of weights that no hidden state depends on."""
-    if model_type == "wav2vec2-conformer":
-        return "masked_spec_embed", "encoder.pos_conv_embed."
-    return ("masked_spec_embed",)
+def _wav2vec2(**options) -> Family:
+    return Family(WaveformUpstream, options=options)
 
 
-class WaveformUpstream(HuggingFaceUpstream):
-    """A model over the waveform: the wav2vec 2.0 family.
-
-    Padding is masked also for checkpoints that were trained without an attention mask
-    (``return_attention_mask: false``): it is what gives each utterance the hidden states
-    that it has alone, without any mask.
-
-    An utterance that is shorter than the receptive field (400 samples, where the model
-    itself would crash) is padded with zeros to it and gets one frame.
-    """
-
-    def __init__(self, name, model, extractor, layers):
-        guard = PaddingGuard(model.feature_extractor, model.encoder)
-        super().__init__(name, model, extractor, layers, guard.convs.hop_length)
-        self._guard = guard
-        self._normalize = extractor.do_normalize
-
-    def forward(self, wavs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Compute hidden states, see :meth:`.Upstream.forward`."""
-        if self._normalize:
-            wavs = zero_mean_unit_var_norm(wavs, lengths)
-        shortest = self._guard.convs.receptive_field
-        wavs, lengths = pad_to(wavs, shortest), lengths.clamp(min=shortest)
-        padding = padding_mask(lengths, wavs.size(1))
-        attention_mask = None
-        if padding.any():
-            wavs, attention_mask = wavs.masked_fill(padding, 0), (~padding).long()
-        with self._guard.lengths(None if attention_mask is None else lengths):
-            states = self._hidden_states(
-                wavs.to(self._dtype), attention_mask=attention_mask
-            )
-        return states, self._guard.convs.num_frames(lengths)
+def _norm_last(name, model, extractor, layers, **options) -> HuggingFaceUpstream:
+    """Where a final norm is in "large" models alone; in "base" ones, it comes first."""
+    tail = ("encoder.layer_norm",) if model.config.do_stable_layer_norm else ()
+    return WaveformUpstream(name, model, extractor, layers, tail=tail, **options)
 
 
-def zero_mean_unit_var_norm(wavs: Tensor, lengths: Tensor) -> Tensor:
-    """Normalise each utterance over its own samples.
-
-    This is ``Wav2Vec2FeatureExtractor.zero_mean_unit_var_norm`` of transformers, on the
-    tensor's device.
-
-    Args:
-        wavs: (batch, samples)
-        lengths: Samples of each utterance, (batch,).
-
-    Returns:
-        (batch, samples), zeros at the padding.
-    """
-    padding = padding_mask(lengths, wavs.size(1))
-    count = lengths.unsqueeze(1)
-    mean = wavs.masked_fill(padding, 0).sum(dim=1, keepdim=True) / count
-    centred = (wavs - mean).masked_fill(padding, 0)
-    variance = centred.square().sum(dim=1, keepdim=True) / count
-    return centred / torch.sqrt(variance + 1e-7)
+def _fast_conformer(config: str = "", weights: str = "") -> Family:
+    return Family(
+        ExtractedUpstream,
+        encoder="parakeet.ParakeetEncoder",
+        config=config,
+        weights=weights,
+        options=dict(hop_length=1280, batched=True, shortest=320, stack="layers"),
+    )
 
 
-class FbankUpstream(HuggingFaceUpstream):
-    """A model over log-mel filterbanks: w2v-BERT 2.0.
-
-    The filterbanks are Kaldi's, of 25 ms every 10 ms, normalised per bin over the
-    utterance and stacked by two, as in ``SeamlessM4TFeatureExtractor`` of transformers.
-    An odd last frame, which the model does not attend to, is left out. An utterance of
-    less than two filterbank frames (560 samples) is padded with zeros to them.
-    """
-
-    def __init__(self, name, model, extractor, layers):
-        window, shift = extractor.sampling_rate // 40, extractor.sampling_rate // 100
-        super().__init__(name, model, extractor, layers, shift * extractor.stride)
-        self._stride = extractor.stride
-        self._num_mel_bins = extractor.num_mel_bins
-        self._shortest = window + shift * (self._stride - 1)
-
-    def forward(self, wavs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Compute hidden states, see :meth:`.Upstream.forward`."""
-        wavs = pad_to(wavs, self._shortest)
-        samples = lengths.clamp(min=self._shortest).tolist()
-        fbanks = [self._fbank(wav[:n]) for wav, n in zip(wavs, samples, strict=True)]
-        num_frames = torch.tensor([len(x) for x in fbanks], device=wavs.device)
-        padded = pad_sequence(fbanks, batch_first=True)
-        states = self._hidden_states(
-            padded.to(self._dtype),
-            attention_mask=(~padding_mask(num_frames, padded.size(1))).long(),
-        )
-        return states, num_frames
-
-    def _fbank(self, wav: Tensor) -> Tensor:
-        """From one waveform, (samples,), to (frames, bins * stride)."""
-        # Imported where it is needed: torch is all that the waveform families take.
-        from torchaudio.compliance.kaldi import fbank as kaldi_fbank
-
-        fbank = kaldi_fbank(
-            wav.float().unsqueeze(0) * 2**15,  # as 16-bit integers
-            num_mel_bins=self._num_mel_bins,
-            sample_frequency=self.fs,
-        )
-        variance, mean = torch.var_mean(fbank, dim=0, correction=1)
-        fbank = (fbank - mean) / torch.sqrt(variance + 1e-7)
-        fbank = fbank[: len(fbank) // self._stride * self._stride]
-        return fbank.reshape(-1, self._num_mel_bins * self._stride)
+def _windows(encoder: str, config: str, weights: str, norm="layer_norm") -> Family:
+    options = dict(stack="layers", tail=(norm,))
+    return Family(WindowUpstream, encoder, config, weights, options=options)
 
 
-#: transformers' ``model_type`` -> the class that runs it.
-FAMILIES: dict[str, Callable[..., HuggingFaceUpstream]] = {
-    "wav2vec2": WaveformUpstream,
-    "hubert": WaveformUpstream,
-    "wavlm": WaveformUpstream,
-    "data2vec-audio": WaveformUpstream,
-    "unispeech": WaveformUpstream,
-    "unispeech-sat": WaveformUpstream,
-    "wav2vec2-conformer": WaveformUpstream,
-    "wav2vec2-bert": FbankUpstream,
+def _seamless(encoder: str) -> Family:
+    # Behind the conformer, an adapter brings frames to 160 ms: what its norm has learnt is of
+    # use there alone.
+    adapter = dict(dropped=("intermediate_ffn", "inner_layer_norm"), last="encoder")
+    return Family(
+        FbankUpstream,
+        encoder,
+        weights=r"speech_encoder\.",
+        num_layers="speech_encoder_layers",
+        options=dict(tail=("encoder.layer_norm",), **adapter),
+    )
+
+
+def _nemotron() -> Family:
+    return Family(
+        ExtractedUpstream,
+        encoder="nemotron_asr_streaming.NemotronAsrStreamingEncoder",
+        config="encoder_config",
+        weights=r"(model\.)?encoder\.",
+        options=dict(hop_length=1280, batched=True, shortest=320, stack="layers"),
+    )
+
+
+def _lasr(config: str = "", weights: str = "") -> Family:
+    options = dict(hop_length=640, batched=True, shortest=2320, stack="layers")
+    return Family(
+        ExtractedUpstream,
+        encoder="lasr.LasrEncoder",
+        config=config,
+        weights=weights,
+        options=dict(options, tail=("out_norm",)),
+    )
+
+
+def _omni() -> Family:
+    return Family(
+        WaveformUpstream,
+        encoder="omniasr.OmniASRAudioModel",
+        config="audio_config",
+        weights=r"(model\.)?audio_tower\.",
+        options=dict(
+            convs="subsampling",
+            positions="encode_positions",
+            mask="padding_mask",
+            channels=True,
+            norm_eps=1e-5,
+            stack="layers",
+            tail=("layer_norm",),
+        ),
+    )
+
+
+#: transformers' ``model_type`` -> how it is run.
+FAMILIES: dict[str, Family] = {
+    "wav2vec2": Family(_norm_last),
+    "hubert": Family(_norm_last),
+    "wavlm": Family(_norm_last),
+    "data2vec-audio": _wav2vec2(),
+    "unispeech": Family(_norm_last),
+    "unispeech-sat": Family(_norm_last),
+    "wav2vec2-conformer": _wav2vec2(
+        tail=("encoder.layer_norm",), unused=("encoder.pos_conv_embed.",)
+    ),
+    "wav2vec2-bert": Family(FbankUpstream),
+    "speecht5": Family(
+        WaveformUpstream,
+        encoder="speecht5.SpeechT5EncoderWithSpeechPrenet",
+        weights=r"(speecht5\.)?encoder\.",
+        options=dict(
+            convs="prenet.feature_encoder",
+            positions="prenet.pos_conv_embed",
+            stack="wrapped_encoder.layers",
+        ),
+    ),
+    "sew": Family(
+        SqueezedUpstream, batched=False, options=dict(tail=("encoder.upsample",))
+    ),
+    "sew-d": Family(
+        SqueezedUpstream,
+        batched=False,
+        options=dict(stack="encoder.encoder.layer", tail=("encoder.upsample",)),
+    ),
+    "seamless_m4t": _seamless("seamless_m4t.SeamlessM4TSpeechEncoder"),
+    "seamless_m4t_v2": _seamless("seamless_m4t_v2.SeamlessM4Tv2SpeechEncoder"),
+    "whisper": _windows("whisper.WhisperEncoder", "", r"(model\.)?encoder\."),
+    "parakeet_encoder": _fast_conformer(),
+    "parakeet_ctc": _fast_conformer("encoder_config", r"encoder\."),
+    "parakeet_tdt": _fast_conformer("encoder_config", r"encoder\."),
+    "parakeet_rnnt": _fast_conformer("encoder_config", r"encoder\."),
+    "canary": _fast_conformer("encoder_config", r"(model\.)?encoder\."),
+    "nemotron_asr_streaming": _nemotron(),
+    "nemotron3_5_asr": _nemotron(),
+    "lasr_encoder": _lasr(),
+    "lasr_ctc": _lasr("encoder_config", r"encoder\."),
+    "voxtral": _windows(
+        "voxtral.VoxtralEncoder", "audio_config", r"(model\.)?audio_tower\."
+    ),
+    "glmasr": _windows(
+        "glmasr.GlmAsrEncoder", "audio_config", r"(model\.)?audio_tower\.", "norm"
+    ),
+    "omniasr": _omni(),
+    "omniasr_ctc": _omni(),
+    "moonshine": Family(
+        ExtractedUpstream,
+        encoder="moonshine.MoonshineEncoder",
+        weights=r"(model\.)?encoder\.",
+        num_layers="encoder_num_hidden_layers",
+        batched=False,
+        options=dict(
+            hop_length=384,
+            shortest=895,
+            feats="input_values",
+            mask=None,
+            stack="layers",
+            tail=("layer_norm",),
+        ),
+    ),
+    "speech_to_text": Family(
+        ExtractedUpstream,
+        encoder="speech_to_text.Speech2TextEncoder",
+        weights=r"(model\.)?encoder\.",
+        batched=False,
+        options=dict(
+            hop_length=640, shortest=560, stack="layers", tail=("layer_norm",)
+        ),
+    ),
+    "granite_speech": Family(
+        ExtractedUpstream,
+        encoder="granite_speech.GraniteSpeechCTCEncoder",
+        config="encoder_config",
+        weights=r"(model\.)?encoder\.",
+        num_layers="num_layers",
+        batched=False,
+        options=dict(
+            hop_length=320,
+            shortest=560,
+            feats="hidden_states",
+            mask=None,
+            stack="layers",
+        ),
+    ),
+}
+
+#: What takes the place of speech encoders that do not fit: whose input, or mask, is of a kind
+#: of its own, or whose layers differ in frame rate.
+NEAREST: dict[str, str] = {
+    "audioflamingo3": "whisper",
+    "cohere_asr": "parakeet_ctc",
+    "fun_asr_nano": "whisper",
+    "gemma3n": "parakeet_ctc",
+    "gemma4": "parakeet_ctc",
+    "granite_speech5_ctc": "granite_speech",
+    "granite_speech_plus": "granite_speech",
+    "mimi": "wavlm",
+    "moonshine_streaming": "moonshine",
+    "musicflamingo": "whisper",
+    "phi4_multimodal": "parakeet_ctc",
+    "qwen2_audio": "whisper",
+    "qwen2_5_omni": "whisper",
+    "qwen3_asr": "whisper",
+    "qwen3_omni_moe": "whisper",
+    "voxtral_realtime": "voxtral",
 }

@@ -1,25 +1,22 @@
 """Upstreams from transformers: a hub id or a local folder."""
 
+import difflib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
 import torch
+import transformers
 from huggingface_hub.utils import enable_progress_bars
-from transformers import (
-    AutoConfig,
-    AutoFeatureExtractor,
-    AutoModel,
-    PretrainedConfig,
-)
+from transformers import AutoConfig, AutoFeatureExtractor, PretrainedConfig
 from transformers.utils import logging
 
 from espnet_ensemble.layers import Layer, layer_indices
 from espnet_ensemble.upstream.base import Upstream
 from espnet_ensemble.upstream.checkpoint_files import check_index
 from espnet_ensemble.upstream.errors import UpstreamError
-from espnet_ensemble.upstream.families import FAMILIES
+from espnet_ensemble.upstream.families import FAMILIES, NEAREST
 from espnet_ensemble.upstream.unreadable import UNREADABLE, unreadable
 
 # Parts of a checkpoint that hidden states do not need: SpecAugment and layer drop belong
@@ -29,6 +26,8 @@ _INFERENCE = dict(
     mask_time_prob=0.0,
     mask_feature_prob=0.0,
     layerdrop=0.0,
+    encoder_layerdrop=0.0,
+    speech_encoder_layerdrop=0.0,
     add_adapter=False,
 )
 
@@ -58,21 +57,53 @@ def load_huggingface(
     if os.path.isdir(name):
         check_index(name)
     fetch = partial(_fetch, name=name, cache_dir=cache_dir, revision=revision)
-    config = read_config(name, cache_dir, revision)
-    layers = layer_indices(layer, config.num_hidden_layers)
+    checkpoint = read_config(name, cache_dir, revision)
+    family = FAMILIES[checkpoint.model_type]
+    config = family.encoder_config(checkpoint)
+    layers = layer_indices(layer, getattr(config, family.num_layers))
     extractor = fetch(AutoFeatureExtractor)
     for option, value in _INFERENCE.items():
-        setattr(config, option, value)
+        if hasattr(config, option):
+            setattr(config, option, value)
+    try:
+        encoder = family.encoder_class()
+    except (ImportError, AttributeError) as e:
+        raise _unknown_to_transformers(name, checkpoint.model_type) from e
+    renamed = {f"^{family.weights}": ""} if family.weights else None
     with _quiet():
         model, loading = fetch(
-            AutoModel, config=config, dtype=torch.float32, output_loading_info=True
+            encoder,
+            config=config,
+            dtype=torch.float32,
+            output_loading_info=True,
+            key_mapping=renamed,
         )
     if loading["missing_keys"]:
         raise UpstreamError(
             f"upstream {name!r} lacks weights, which would be random: "
             + ", ".join(sorted(loading["missing_keys"]))
         )
-    return FAMILIES[config.model_type](name, model, extractor, layers)
+    return family.build(name, model.eval(), extractor, layers)
+
+
+def _unsupported(name: str, model_type: str) -> UpstreamError:
+    close = difflib.get_close_matches(model_type, FAMILIES, n=1)
+    nearest = NEAREST.get(model_type, *close[:1] or [None])
+    advice = f" The nearest of these is {nearest!r}." if nearest else ""
+    return UpstreamError(
+        f"upstream {name!r} is a {model_type!r} model; expected one of "
+        f"{', '.join(FAMILIES)}.{advice}"
+    )
+
+
+def _unknown_to_transformers(name: str, model_type: str) -> UpstreamError:
+    known = "is supported from a newer one on: pip install --upgrade transformers"
+    if model_type not in FAMILIES:
+        known = f"is none of the supported families {', '.join(FAMILIES)}"
+    return UpstreamError(
+        f"upstream {name!r} is a {model_type!r} model, which transformers "
+        f"{transformers.__version__} does not have; it {known}"
+    )
 
 
 def read_config(
@@ -88,10 +119,7 @@ def read_config(
     """
     config = _fetch(AutoConfig, name, cache_dir, revision=revision)
     if config.model_type not in FAMILIES:
-        raise UpstreamError(
-            f"upstream {name!r} is a {config.model_type!r} model; expected one of "
-            f"{', '.join(FAMILIES)}"
-        )
+        raise _unsupported(name, config.model_type)
     return config
 
 
@@ -123,6 +151,9 @@ def _fetch(auto_class, name: str, cache_dir: str | None, **kwargs):
     except UNREADABLE as e:
         raise unreadable(name, e) from e
     except (OSError, ValueError) as e:
+        if "does not recognize this architecture" in str(e):
+            model_type = str(e).partition("`")[2].partition("`")[0]
+            raise _unknown_to_transformers(name, model_type) from e
         if "trust_remote_code" in str(e):
             raise UpstreamError(
                 f"upstream {name!r} needs code of its own, which is never run; expected a "

@@ -244,7 +244,7 @@ class S3prlHuggingFaceUpstream(Upstream):
         config = expert.model.config
         layers = layer_indices(layer, config.num_hidden_layers)
         weights = fingerprint_expert(expert.state_dict())
-        encoder = FAMILIES[config.model_type](
+        encoder = FAMILIES[config.model_type].build(
             name, expert.model, expert.extracter, layers
         )
         super().__init__(

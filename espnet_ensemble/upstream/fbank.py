@@ -1,0 +1,55 @@
+"""Encoders that take Kaldi's filterbanks, which are computed here, on the device."""
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from espnet_ensemble.frames import padding_mask
+from espnet_ensemble.upstream.base import pad_to
+from espnet_ensemble.upstream.encoder import HuggingFaceUpstream
+
+
+class FbankUpstream(HuggingFaceUpstream):
+    """A model over log-mel filterbanks as Kaldi has them: w2v-BERT 2.0, Seamless M4T.
+
+    The filterbanks are Kaldi's, of 25 ms every 10 ms, normalised per bin over the
+    utterance and stacked by two, as in ``SeamlessM4TFeatureExtractor`` of transformers.
+    An odd last frame, which the model does not attend to, is left out. An utterance of
+    less than two filterbank frames (560 samples) is padded with zeros to them.
+    """
+
+    def __init__(self, name, model, extractor, layers, **cut):
+        window, shift = extractor.sampling_rate // 40, extractor.sampling_rate // 100
+        hop_length = shift * extractor.stride
+        super().__init__(name, model, extractor, layers, hop_length, **cut)
+        self._stride = extractor.stride
+        self._num_mel_bins = extractor.num_mel_bins
+        self._shortest = window + shift * (self._stride - 1)
+
+    def forward(self, wavs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Compute hidden states, see :meth:`.Upstream.forward`."""
+        wavs = pad_to(wavs, self._shortest)
+        samples = lengths.clamp(min=self._shortest).tolist()
+        fbanks = [self._fbank(wav[:n]) for wav, n in zip(wavs, samples, strict=True)]
+        num_frames = torch.tensor([len(x) for x in fbanks], device=wavs.device)
+        padded = pad_sequence(fbanks, batch_first=True)
+        states = self._hidden_states(
+            padded.to(self._dtype),
+            attention_mask=(~padding_mask(num_frames, padded.size(1))).long(),
+        )
+        return states, num_frames
+
+    def _fbank(self, wav: Tensor) -> Tensor:
+        """From one waveform, (samples,), to (frames, bins * stride)."""
+        # Imported where it is needed: torch is all that the waveform families take.
+        from torchaudio.compliance.kaldi import fbank as kaldi_fbank
+
+        fbank = kaldi_fbank(
+            wav.float().unsqueeze(0) * 2**15,  # as 16-bit integers
+            num_mel_bins=self._num_mel_bins,
+            sample_frequency=self.fs,
+        )
+        variance, mean = torch.var_mean(fbank, dim=0, correction=1)
+        fbank = (fbank - mean) / torch.sqrt(variance + 1e-7)
+        fbank = fbank[: len(fbank) // self._stride * self._stride]
+        return fbank.reshape(-1, self._num_mel_bins * self._stride)
