@@ -168,7 +168,7 @@ ENCODERS = {
     "Voxtral": (
         lambda t: t.VoxtralConfig(
             audio_config=dict(max_source_positions=50, num_mel_bins=80, **TRANSFORMER),
-            text_config=_TEXT,
+            text_config=dict(_TEXT),
         ),
         "VoxtralForConditionalGeneration",
         lambda t: t.WhisperFeatureExtractor(chunk_length=1),
@@ -178,7 +178,7 @@ ENCODERS = {
             audio_config=dict(
                 max_position_embeddings=50, num_mel_bins=80, **TRANSFORMER
             ),
-            text_config=_TEXT,
+            text_config=dict(_TEXT),
         ),
         "GlmAsrForConditionalGeneration",
         lambda t: t.WhisperFeatureExtractor(chunk_length=1),
@@ -221,7 +221,7 @@ ENCODERS = {
                 context_size=20,
                 max_pos_emb=32,
             ),
-            text_config=dict(model_type="granite", **_TEXT),
+            text_config={**_TEXT, "model_type": "granite"},
             projector_config=dict(
                 model_type="blip_2_qformer", encoder_hidden_size=32, **TRANSFORMER
             ),
