@@ -59,7 +59,7 @@ def get_parser() -> argparse.ArgumentParser:
         default=[],
         help="numbers of the stages that it will run (default: none)",
     )
-    for name in ("train_set", "valid_set", "test_sets", "cuda_cmd"):
+    for name in ("train_set", "valid_set", "test_sets", "cuda_cmd", "download_model"):
         group.add_argument(f"--{name}", default="")
     for name in ("eval_valid_set", "cache_feats", "gpu_inference"):
         group.add_argument(f"--{name}", type=str2bool, default=False)
@@ -82,7 +82,9 @@ def _work(args: argparse.Namespace) -> None:
     used = config.with_arguments(words["asr_args"])
     test_sets, eval_sets = _sets(args)
     check_plan(_plan(args, eval_sets), used, names)
-    path = used.write(Path(args.expdir, "conf"))
+    path = Path(args.asr_config)
+    if not args.download_model:  # that of a published model is used as it is
+        path = used.write(Path(args.expdir, "conf"))
     print(f"asr_config={shlex.quote(str(path))}\n{names.to_shell()}")
     print(f"feats_dir={shlex.quote(f'{args.dumpdir}/feats{used.feats_tag}')}")
     print(f"eval_valid_set={str(len(eval_sets) > len(test_sets)).lower()}")

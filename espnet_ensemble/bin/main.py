@@ -36,6 +36,7 @@ MODULES = {"decode": "asr_inference_ctc"}
 RECIPE_VERBS = {
     "asr_names": "what asr.sh calls its folders and files",
     "data_dir": "check, repair, combine and divide data directories",
+    "download_model": "make an experiment of a published model, to decode with",
     "filter_lengths": "leave out utterances that are too short or too long",
     "format_wav_scp": "make the audio files of a data directory",
     "ngram_train": "train an n-gram language model",

@@ -1,6 +1,7 @@
 """What can be known to go wrong in ``asr.sh`` before its first stage runs."""
 
 import io
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -21,6 +22,10 @@ from espnet_ensemble.upstream.registry import check_upstream
 
 # Where ESPnet's training declares its options.
 _DECLARING = ("espnet2.tasks.abs_task", "espnet2.tasks.asr")
+# A checkpoint that was chosen among epochs: valid.acc.best.pth, valid.acc.ave_5best.pth.
+_CHOSEN = re.compile(r"(train|valid)\.(\w+)\.(?:best|ave(?:_\d+best)?)\.pth")
+# ESPnet's best_model_criterion, where the configuration has none.
+_CRITERIA = [["train", "loss"], ["valid", "loss"], ["train", "acc"], ["valid", "acc"]]
 # Stages that load the upstreams as the training configuration says.
 _TRAINING = frozenset({10, 11})
 
@@ -37,6 +42,7 @@ class Plan:
         fs: Sample rate, such as "16k".
         asr_args: Options that override the training configuration.
         inference_config: Decoding configuration; "": none.
+        inference_asr_model: Checkpoint to decode with.
         cache_feats: Whether features are computed once.
         ngpu: GPUs of a machine that trains.
         num_nodes: Machines that train.
@@ -52,6 +58,7 @@ class Plan:
     fs: str
     asr_args: str
     inference_config: str
+    inference_asr_model: str
     cache_feats: bool
     ngpu: int
     num_nodes: int
@@ -111,6 +118,8 @@ def _configuration(plan: Plan, config: TrainingConfig) -> Iterator[str]:
                 f"training configuration: {', '.join(unknown)}: ESPnet's training has no "
                 "such option"
             )
+        if 11 in plan.stages and "best_model_criterion" not in given:
+            yield from _checkpoint(plan.inference_asr_model, config)
         conf = config.frontend_conf()
         if plan.cache_feats and (conf is None or not conf.frozen):
             found = "frozen: false" if conf else config.content.get("frontend")
@@ -125,6 +134,20 @@ def _configuration(plan: Plan, config: TrainingConfig) -> Iterator[str]:
         from espnet_ensemble.decoding.scorers import import_kenlm
 
         yield from _message(import_kenlm)
+
+
+def _checkpoint(name: str, config: TrainingConfig) -> Iterator[str]:
+    """A checkpoint that training chooses by what it is not told to look at."""
+    chosen = _CHOSEN.fullmatch(name)
+    criteria = config.content.get("best_model_criterion") or _CRITERIA
+    if chosen is None or chosen.groups() in [tuple(c[:2]) for c in criteria]:
+        return
+    names = [f"{phase}.{criterion}.ave.pth" for phase, criterion, *_ in criteria]
+    yield (
+        f"--inference_asr_model {name}: expected a checkpoint that best_model_criterion of "
+        f"the training configuration chooses, such as {names[-1]}; give that, or add "
+        f"[{', '.join(chosen.groups())}, ...] to best_model_criterion"
+    )
 
 
 def unknown_options(names: Iterable[str]) -> list[str]:

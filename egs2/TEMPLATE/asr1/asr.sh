@@ -15,7 +15,7 @@ die() {
 # begin options
 # -- General
 stage=1                # first stage to run
-stop_stage=15          # last stage to run
+stop_stage=15          # last stage to run (ESPnet: 10000)
 skip_stages=           # stages to leave out, such as "2 4"
 skip_data_prep=false   # leave out stages 1 to 5
 skip_train=false       # leave out stages 2, 4, 5, 9, 10 and 11
@@ -30,7 +30,7 @@ inference_nj=32        # parallel jobs in decoding
 gpu_inference=false    # decode on GPUs
 dumpdir=dump           # folder for formatted audio and features
 expdir=exp             # folder for experiments
-python=espnet-ensemble-python # python with the plugin loaded
+python=espnet-ensemble-python # python with the plugin loaded (ESPnet: python3)
 # -- Data
 local_data_opts=       # options for local/data.sh
 train_set=             # training set, a folder in data
@@ -38,13 +38,13 @@ valid_set=             # validation set
 test_sets=             # evaluation sets, such as "test_clean test_other"
 speed_perturb_factors= # such as "0.9 1.0 1.1"
 feats_type=raw         # raw is all there is: upstreams take waveforms
-audio_format=flac      # wav or flac
+audio_format=flac      # wav or flac; with .ark, as files of their own all the same
 fs=16k                 # sample rate
 ref_channel=           # channel to take of audio with several, from 0 (default: refuse it)
 min_wav_duration=0.1   # shortest training utterance, in seconds
 max_wav_duration=20    # longest training utterance, in seconds
 # -- Tokens
-token_type=char        # char, word or bpe
+token_type=char        # char, word or bpe (ESPnet: bpe)
 nbpe=30                # number of BPE pieces
 bpemode=unigram        # unigram or bpe
 bpe_train_text=        # text to train BPE on (default: the training set's)
@@ -76,7 +76,7 @@ asr_args=              # options that override it, such as "--max_epoch 10"
 asr_tag=               # name of the experiment (default: from configuration and options)
 asr_exp=               # folder of the experiment (default: <expdir>/asr_<asr_tag>)
 asr_stats_dir=         # folder of the statistics
-feats_normalize=utt_mvn # global_mvn: normalise with the training set's statistics
+feats_normalize=utt_mvn # normalise with the training set's statistics: global_mvn (ESPnet: global_mvn)
 pretrained_model=      # initial parameters, as espnet2.bin.asr_train --init_param
 ignore_init_mismatch=false # take of them what fits
 asr_speech_fold_length=800 # fold_length of speech, in units of 100 samples
@@ -85,9 +85,10 @@ asr_text_fold_length=150   # fold_length of text
 inference_config=      # decoding configuration
 inference_args=        # options that override it
 inference_tag=         # name of the decoding (default: from configuration and options)
-inference_asr_model=valid.cer_ctc.ave.pth # checkpoint to decode with
-inference_ngram=       # n-gram to decode with (default: <ngram_num>gram.arpa, of stage 9)
-batch_size=            # utterances decoded at a time (default: as many as fit)
+inference_asr_model=valid.cer_ctc.ave.pth # checkpoint to decode with (ESPnet: valid.acc.ave.pth)
+download_model=        # decode with a published model (user/model of the Hugging Face hub, or an archive), and train none
+inference_ngram=       # n-gram to decode with (default: <ngram_num>gram.arpa, of stage 9; ESPnet: 3gram.bin)
+batch_size=            # utterances decoded at a time (default: as many as fit; ESPnet: 1)
 use_espnet_inference=false # decode a CTC-only model, too, with espnet2.bin.asr_inference
 score_opts=            # options for sclite, which then scores
 use_sclite=false       # score by sclite, whose numbers are computed here otherwise
@@ -112,41 +113,51 @@ usage() {
                 *) printf '  --%-32s # %s\n' "${name} $(shown "${!name}")" "${line#*\# }" ;;
             esac
         done
+    printf "\nOf ESPnet's asr.sh, with no other value:\n"
+    for line in "${foreign[@]}"; do
+        name=${line%%=*} line=${line#*=}
+        printf '  --%-32s # %s\n' "${name} ${line%% #*}" "${line#* # }"
+    done
+    printf "\nOf ESPnet's asr.sh, taken and not used:\n"
+    printf '  --%s\n' "${dormant[@]}"
 }
 shown() { if [[ $1 == *[\ \<]* ]]; then echo "\"$1\""; else echo "$1"; fi; }
 
-# What ESPnet's asr.sh has and this one has not.
-refuse_unsupported() {
-    local reason
-    case $1 in
-        use_lm | lm_* | num_splits_lm | inference_lm | use_word_lm | word_vocab_size)
-            reason="decoding is by CTC, with an n-gram at most: --use_ngram true" ;;
-        asr_task | num_ref | num_inf | sot_asr | use_*prompt)
-            reason="only single-speaker recognition is supported" ;;
-        use_streaming | use_maskctc | use_k2 | k2_* | use_nbest_rescoring | num_paths | nll_batch_size)
-            reason="decoding is that of espnet2.bin.asr_inference" ;;
-        multi_columns_* | auxiliary_data_tags | post_process_local_data_opts)
-            reason="prepare single-channel data in local/data.sh" ;;
-        num_splits_asr)
-            reason="a training set is read as one" ;;
-        hugging_face_model_name_or_path)
-            reason="--token_type is char, word or bpe" ;;
-        use_lightning)
-            reason="training goes through espnet2.bin.launch" ;;
-        download_model)
-            reason="unpack the model with espnet_model_zoo, and use its Speech2Text" ;;
-        *)
-            return 0 ;;
-    esac
-    die "--$1 of ESPnet's asr.sh is not supported: ${reason}"
-}
+# What ESPnet's asr.sh has and this one has not: the value that asks for none of it, and what
+# to do in place of others.
+take_espnet="take ESPnet's own asr.sh, with --python espnet-ensemble-python"
+foreign=(
+    "use_lm=false # there is no neural language model; --use_ngram true decodes with an n-gram (ESPnet: true)"
+    "use_k2=false # decoding is by CTC, without k2"
+    "use_maskctc=false # decoding is by CTC, without masks"
+    "use_streaming=false # upstreams hear whole utterances"
+    "asr_task=asr # for transducers, ${take_espnet}"
+    "num_ref=1 # for several speakers at once, ${take_espnet}"
+    "num_inf=1 # for several speakers at once, ${take_espnet}"
+    "sot_asr=false # for several speakers at once, ${take_espnet}"
+    "use_prompt=false # for prompts, ${take_espnet}"
+    "use_lang_prompt=false # for prompts, ${take_espnet}"
+    "use_nlp_prompt=false # for prompts, ${take_espnet}"
+    "use_lightning=false # for the Lightning trainer, ${take_espnet}"
+    "auxiliary_data_tags= # for further tasks, ${take_espnet}"
+    "num_splits_asr=1 # a training set is read as one, and not held in memory"
+    "multi_columns_input_wav_scp=false # of several channels, --ref_channel takes one"
+    "multi_columns_output_wav_scp=false # of several channels, --ref_channel takes one"
+    "post_process_local_data_opts= # local/data.sh runs once: let --local_data_opts do it all"
+)
+# What means nothing without one of those, or without --token_type hugging_face.
+dormant=(
+    lm_tag lm_exp lm_stats_dir lm_config lm_args lm_fold_length lm_dev_text lm_test_text
+    inference_lm use_word_lm word_vocab_size num_splits_lm k2_config k2_ctc_decoding
+    use_nbest_rescoring num_paths nll_batch_size hugging_face_model_name_or_path
+)
 
 # expected NAME VALUE: what VALUE should be, but is not; NAME's default says what that is.
 expected() {
     if [[ ${!1} =~ ^(true|false)$ ]]; then
         [[ $2 =~ ^(true|false)$ ]] || echo "true or false"
     elif [[ $1 == *_duration ]]; then
-        [[ $2 =~ ^[0-9]*[.]?[0-9]+$ ]] || echo "seconds"
+        [[ $2 =~ ^([0-9]+[.]?[0-9]*|[.][0-9]+)$ ]] || echo "seconds"
     elif [[ $1 =~ ^(nj|inference_nj|num_nodes|batch_size)$ ]]; then
         [[ $2 =~ ^[1-9][0-9]*$ ]] || echo "a number from 1"
     elif [[ ${!1} =~ ^[0-9]+$ ]]; then
@@ -156,6 +167,8 @@ expected() {
     fi
 }
 
+# Options that were given, and their last values.
+declare -A given
 parse_options() {
     local name known expected
     known=$(sed -n '/^# begin options/,/^# end options/s/^\([a-z0-9_]*\)=.*/\1/p' "${BASH_SOURCE[0]}")
@@ -165,19 +178,44 @@ parse_options() {
             --*) name=${1#--} name=${name//-/_} ;;
             *) die "expected --option value, found '$1'; see --help" ;;
         esac
-        if ! grep -qx -e "${name}" <<< "${known}"; then
-            refuse_unsupported "${name}"
+        [[ " ${known//$'\n'/ } ${foreign[*]%%=*} ${dormant[*]} " == *" ${name} "* ]] ||
             die "unknown option '$1'; see --help"
-        fi
         [ $# -ge 2 ] || die "$1: expected a value"
-        expected=$(expected "${name}" "$2")
-        [ -z "${expected}" ] || die "$1: expected ${expected}, found '$2'"
-        printf -v "${name}" '%s' "$2"
+        given[${name}]=$2
+        if [[ $'\n'${known}$'\n' == *$'\n'"${name}"$'\n'* ]]; then
+            expected=$(expected "${name}" "$2")
+            [ -z "${expected}" ] || die "$1: expected ${expected}, found '$2'"
+            printf -v "${name}" '%s' "$2"
+        fi
         shift 2
     done
 }
 
+# For options of ESPnet's recipes: what is not here, and what a default decides that is not
+# ESPnet's.
+check_foreign() {
+    local option name value harmless unused=
+    for option in "${foreign[@]}"; do
+        name=${option%%=*} value=${given[${name}]:-}
+        harmless=${option%% #*} harmless=${harmless#*=}
+        [ -z "${value}" ] || [ "${value}" = "${harmless}" ] ||
+            die "--${name} ${value}: expected ${harmless:-nothing}: ${option#* # }"
+    done
+    for name in "${dormant[@]}"; do
+        [[ ${name} != *lm* ]] || [ -z "${given[${name}]:-}" ] || unused+=" --${name}"
+    done
+    [ -z "${unused}" ] || [ -n "${given[use_lm]:-}" ] ||
+        log "Note: without effect:${unused}: --use_lm is true by default in ESPnet's asr.sh, and false here"
+    for name in nbpe bpemode bpe_train_text bpe_nlsyms bpe_char_cover bpe_input_sentence_size; do
+        [ -z "${given[${name}]:-}" ] || [ -n "${given[token_type]:-}" ] ||
+            die "--${name} is for --token_type bpe, the default of ESPnet's asr.sh; here it is" \
+                "${token_type}: give --token_type bpe, or --token_type ${token_type} if that is meant"
+    done
+}
+
 check_options() {
+    check_foreign
+    [ -z "${download_model}" ] || skip_train=true
     ((stage <= stop_stage)) || die "--stage ${stage} comes after --stop_stage ${stop_stage}"
     [[ "${train_set}${valid_set}" != *[[:space:]]* ]] ||
         die "expected one train_set and one valid_set, found '${train_set}' and '${valid_set}'"
@@ -190,15 +228,17 @@ check_options() {
         die "--test_sets ${test_sets}: ${train_set} is the training set"
     [ "${feats_type}" = raw ] ||
         die "--feats_type ${feats_type}: expected raw; --cache_feats true computes features once"
-    [[ ${audio_format} =~ ^(wav|flac)$ ]] ||
+    [[ ${audio_format} =~ ^(wav|flac)([.]ark)?$ ]] ||
         die "--audio_format ${audio_format}: expected wav or flac"
+    audio_format=${audio_format%.ark} # the same samples, whatever file they are in
     [[ ${token_type} =~ ^(char|word|bpe)$ ]] ||
         die "--token_type ${token_type}: expected char, word or bpe"
     [[ ${ngram_token_type} =~ ^(word|${token_type})$ ]] ||
         die "--ngram_token_type ${ngram_token_type}: expected word or ${token_type}"
-    [[ ${feats_normalize} =~ ^(utt_mvn|utterance_mvn|global_mvn|none)$ ]] ||
+    # All but the first leave it to the configuration.
+    [[ ${feats_normalize} =~ ^(global_mvn|utt_mvn|utterance_mvn|uttmvn|none|null)?$ ]] ||
         die "--feats_normalize ${feats_normalize}: expected utt_mvn or global_mvn"
-    [ -n "${asr_config}" ] || die "--asr_config is required: conf/tuning has some"
+    [ -n "${asr_config}${download_model}" ] || die "--asr_config is required: conf/tuning has some"
     "${python}" -c 'import sys; sys.exit("espnet_ensemble" not in sys.modules)' ||
         die "--python ${python}: expected a python that loads the plugin, such as espnet-ensemble-python"
 }
@@ -218,6 +258,18 @@ set_stages() {
     done
 }
 
+# An experiment, of a model that somebody has published; what options say of another is not of
+# it.
+declare model_bpemodel="" model_unused=""
+use_download() {
+    local names
+    log "Use ${download_model} for decoding and evaluation"
+    names=$("${python}" -m espnet_ensemble.bin.download_model --expdir "${expdir}" "${download_model}")
+    eval "${names}"
+    frontend_config="" upstreams="" asr_args=""
+    [ -z "${model_unused}" ] || log "Note: without effect: ${model_unused} of ${download_model}"
+}
+
 # Where everything is, what is decoded, what options are words; and whether the stages can
 # run: espnet_ensemble/bin/asr_names.py knows.
 declare stages="" data_feats feats_dir token_dir token_list bpemodel ngram_exp ngram_file
@@ -234,7 +286,7 @@ set_names() {
         --cleaner="${cleaner}" --g2p="${g2p}" \
         --asr_args="${asr_args}" --asr_tag="${asr_tag}" --asr_exp="${asr_exp}" \
         --asr_stats_dir="${asr_stats_dir}" --feats_normalize="${feats_normalize}" \
-        --pretrained_model="${pretrained_model}" --use_ngram="${use_ngram}" \
+        --pretrained_model="${pretrained_model}" --download_model="${download_model}" --use_ngram="${use_ngram}" \
         --ngram_exp="${ngram_exp}" --ngram_num="${ngram_num}" \
         --ngram_token_type="${ngram_token_type}" --inference_ngram="${inference_ngram}" \
         --inference_config="${inference_config}" --inference_args="${inference_args}" \
@@ -247,6 +299,7 @@ set_names() {
         --ngpu="${ngpu}" --num_nodes="${num_nodes}" --gpu_inference="${gpu_inference}" \
         --cuda_cmd="${cuda_cmd}")
     eval "${names}"
+    [ -z "${download_model}" ] || bpemodel=${model_bpemodel}
 
     token_opts=(
         --use_preprocessor true --bpemodel "${bpemodel}" --token_type "${token_type}"
@@ -743,6 +796,7 @@ log "$0 $*"
 . ./cmd.sh
 check_options
 set_stages
+[ -z "${download_model}" ] || use_download
 # Only stage 2 knows the set without this suffix.
 [ -z "${speed_perturb_factors}" ] || train_set+=_sp
 set_names

@@ -25,6 +25,7 @@ PLAN = Plan(
     fs="16k",
     asr_args="",
     inference_config="",
+    inference_asr_model="valid.cer_ctc.ave.pth",
     cache_feats=True,
     ngpu=0,
     num_nodes=1,
@@ -32,7 +33,11 @@ PLAN = Plan(
     cuda_cmd="run.pl",
     use_ngram="false",
 )
-CONFIG = {"frontend": "ensemble", "frontend_conf": {"upstreams": ["wavlm_base"]}}
+CONFIG = {
+    "frontend": "ensemble",
+    "frontend_conf": {"upstreams": ["wavlm_base"]},
+    "best_model_criterion": [["valid", "cer_ctc", "min"]],
+}
 
 
 @pytest.fixture(autouse=True)
@@ -71,13 +76,27 @@ def test_what_is_right_is_not_refused(recipe):
     check(
         upstreams("upstreams/wavlm", "facebook/hubert-base-ls960", "./upstreams/wavlm")
     )
-    check({"frontend": "default", "encoder": "conformer"}, cache_feats=False)
+    stock = {"frontend": "default", "encoder": "conformer"}
+    check(stock, cache_feats=False, inference_asr_model="valid.acc.ave_10best.pth")
 
 
 def test_what_reads_language_models_must_be_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "kenlm", None)
     refuses("kenlm is not installed; .*kenlm-ex", use_ngram="true")
     check(use_ngram="true", stages=(9, 10, 11))
+
+
+def test_a_checkpoint_that_training_will_not_choose():
+    message = (
+        "valid.acc.best.pth: expected a checkpoint .* such as valid.cer_ctc.ave.pth"
+    )
+    refuses(message, inference_asr_model="valid.acc.best.pth")
+    refuses("such as valid.acc.ave.pth", {**CONFIG, "best_model_criterion": None})
+    for name in ("valid.cer_ctc.ave_5best.pth", "latest.pth", "10epoch.pth"):
+        check(inference_asr_model=name)
+    check(inference_asr_model="valid.acc.best.pth", stages=(12,))
+    more = '--best_model_criterion "valid,acc,max"'
+    check(inference_asr_model="valid.acc.best.pth", asr_args=more)
 
 
 def test_all_problems_are_said_together():

@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from cache_runs import NUM_SAMPLES, write_noises
 from repository import REPOSITORY
+
+from espnet_ensemble.bin.pack import main as pack
 
 TEMPLATE = REPOSITORY / "egs2" / "TEMPLATE" / "asr1"
 SETS = ["--train_set", "train", "--valid_set", "dev", "--test_sets", "test"]
@@ -37,6 +40,7 @@ def recipe(tmp_path):
         (folder / name).symlink_to(TEMPLATE / name)
     (folder / "train.yaml").write_text(
         "frontend: ensemble\nfrontend_conf: {upstreams: [wavlm_base]}\n"
+        "best_model_criterion: [[valid, cer_ctc, min]]\n"
     )
     return folder
 
@@ -100,9 +104,20 @@ def test_help_lists_espnet_s_options_and_their_defaults(asr):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--use_lm", "true"], "--use_lm of ESPnet's asr.sh is not supported: "),
-        (["--num-ref", "2"], "--num_ref of ESPnet's asr.sh is not supported: "),
-        (["--use_streaming", "true"], "not supported: decoding is that of"),
+        (
+            ["--use_lm", "false", "--use_lm", "true"],
+            "--use_lm true: expected false: there is no neural language model; --use_ngram",
+        ),
+        (["--num-ref", "2"], "--num_ref 2: expected 1: for several speakers at once, "),
+        (
+            ["--auxiliary_data_tags", "lid_utt"],
+            "lid_utt: expected nothing: for further",
+        ),
+        (["--use_lm"], "--use_lm: expected a value"),
+        (
+            ["--nbpe", "5000"],
+            "--nbpe is for --token_type bpe, the default of ESPnet's asr.sh; here it is char",
+        ),
         (["--stagee", "1"], "unknown option '--stagee'"),
         (["--PATH", "/"], "unknown option '--PATH'"),
         (["--stage"], "--stage: expected a value"),
@@ -147,6 +162,10 @@ def test_help_lists_espnet_s_options_and_their_defaults(asr):
         ([*SETS, *CONFIG, "--test_sets", "a train"], "train is the training set"),
         ([*SETS, *CONFIG, "--feats_type", "fbank"], "--feats_type fbank: expected raw"),
         ([*SETS, *CONFIG, "--audio_format", "mp3"], "mp3: expected wav or flac"),
+        (
+            [*SETS, *CONFIG, "--feats_normalize", "cmvn"],
+            "expected utt_mvn or global_mvn",
+        ),
         ([*SETS, *CONFIG, "--token_type", "phn"], "phn: expected char, word or bpe"),
         (
             [*SETS, *CONFIG, "--ngram_token_type", "bpe"],
@@ -162,6 +181,40 @@ def test_wrong_options_are_refused_at_once(options, message, asr, recipe):
     assert code != 0
     assert message in output
     assert not (recipe / "data").exists() and not (recipe / "dump").exists()
+
+
+STOCK = """
+    --lang en --ngpu 1 --nj 16 --gpu_inference true --inference_nj 2 --nbpe 5000
+    --max_wav_duration 30 --audio_format flac.ark --feats_type raw --use_lm true
+    --use_word_lm false --lm_config conf/train_lm.yaml --num_splits_asr 1
+    --lm_train_text data/train/text --bpe_train_text data/train/text --use_k2 false
+    --k2_config conf/k2.yaml --feats_normalize uttmvn --max_wav_duration 20.
+""".split()
+
+
+def test_what_asks_for_nothing_of_espnet_s_options_is_taken(asr):
+    nothing = ["--stage", "6", "--stop_stage", "8"]
+    given = [*STOCK, *SETS, *CONFIG, "--ngpu", "0", "--use_lm", "false", *nothing]
+    code, output = asr(*given, "--token_type", "bpe")
+    assert code == 0, output
+    assert "without effect" not in output
+
+
+def test_what_a_default_of_espnet_s_would_have_used_is_said(asr):
+    nothing = ["--stage", "6", "--stop_stage", "8"]
+    lm = ["--lm_config", "lm.yaml", "--lm_train_text", "text", "--lm_args", "--lr 1"]
+    code, output = asr(*SETS, *CONFIG, *lm, *nothing)
+    assert code == 0, output
+    assert "Note: without effect: --lm_config --lm_args: --use_lm is true by" in output
+
+
+def test_defaults_that_differ_are_in_the_docs(asr):
+    """As in help: (ESPnet: value)."""
+    _, output = asr("--help")
+    noted = re.findall(r"^  --(\w+) .* # .*ESPnet: ([^)]*)\)", output, re.MULTILINE)
+    docs = (REPOSITORY / "docs" / "recipes.md").read_text()
+    rows = re.findall(r"^\| `--(\w+)` \| .* \| `(.*)` \|$", docs, re.MULTILINE)
+    assert noted and sorted(rows) == sorted(noted)
 
 
 @pytest.mark.parametrize(
@@ -318,6 +371,27 @@ def test_audio_of_several_channels(recipe, asr):
         path = recipe / "dump" / "raw" / made / "wav.scp"
         samples, _ = soundfile.read(recipe / path.read_text().split()[1])
         assert samples.ndim == 1 and samples[400] == pytest.approx(0.5, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_published_model_is_decoded_with(recipe, asr, build_model, models):
+    """With a run.sh's options of another model; nothing is trained."""
+    exp = recipe / "exp" / "asr"
+    build_model(exp, [models("WavLM"), models("Hubert")], fs="16k")
+    made = ["--asr_train_config", f"{exp}/config.yaml"]
+    made += ["--asr_model_file", f"{exp}/valid.ave_2best.pth"]
+    pack(["asr", *made, "--outpath", f"{recipe}/mine.zip"])
+    (recipe / "data").mkdir()
+    folder = write_noises(recipe / "data")
+    for name, value in {"text": "a b", "utt2spk": "alice"}.items():
+        (folder / name).write_text("".join(f"{k} {value}\n" for k in NUM_SAMPLES))
+    options = [*CONFIG, "--test_sets", "train", "--upstreams", "hubert_base"]
+    options += ["--download_model", "mine.zip", "--ngpu", "0", "--asr_args", "--lr 1"]
+    code, output = asr(*options, "--stage", "2", "--stop_stage", "14")
+    assert code == 0, output
+    results = (recipe / "exp" / "mine" / "RESULTS.md").read_text()
+    assert "|inference_asr_model_valid.ave_2best/train|7|14|" in results
+    assert "Stage 11" not in output and not (recipe / "exp" / "conf").exists()
 
 
 def test_options_reach_local_data_sh_as_words(recipe, asr):
