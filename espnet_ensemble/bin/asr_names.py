@@ -78,6 +78,8 @@ def _work(args: argparse.Namespace) -> None:
     config = read_training_config(args.asr_config, args.frontend_config, args.upstreams)
     config = config.with_fs(args.fs)
     given = {field.name: getattr(args, field.name) for field in fields(NamingOptions)}
+    if args.inference_config:  # a link is called by what it leads to
+        given["inference_config"] = str(Path(args.inference_config).resolve())
     names = AsrNames.of(NamingOptions(**given), config)
     used = config.with_arguments(words["asr_args"])
     test_sets, eval_sets = _sets(args)

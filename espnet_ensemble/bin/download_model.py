@@ -11,7 +11,8 @@ import shlex
 from pathlib import Path
 
 from espnet_ensemble.bin.command import make_parser, run
-from espnet_ensemble.files import atomic_write, read_yaml, write_yaml
+from espnet_ensemble.files import atomic_write, read_yaml, write_text, write_yaml
+from espnet_ensemble.recipes.results_page import MODEL_LINK
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -46,6 +47,8 @@ def _work(args: argparse.Namespace) -> None:
     write_yaml(asr_exp / "config.yaml", config)
     with atomic_write(asr_exp / weights.name) as part:
         part.symlink_to(weights)
+    if model_card := _address(args.model_tag):
+        write_text(asr_exp / MODEL_LINK, f"{model_card}\n")
     names = {
         "asr_exp": asr_exp,
         "asr_config": asr_exp / "config.yaml",
@@ -61,6 +64,14 @@ def _name(model_tag: str) -> str:
     """A folder: that of ESPnet's for an id; of an archive, its name."""
     is_file = Path(model_tag).is_file() or "://" in model_tag
     return Path(model_tag).stem if is_file else model_tag
+
+
+def _address(model_tag: str) -> str:
+    """Where the model is published; "": it is an archive of this machine's."""
+    if "://" in model_tag:
+        return model_tag
+    is_here = Path(model_tag).is_file() or "/" not in model_tag
+    return "" if is_here else f"https://huggingface.co/{model_tag.partition('@')[0]}"
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import logging
 import os
 
 from espnet_ensemble.bin.command import make_parser, run
+from espnet_ensemble.bin.stage_options import add_stage_options, runs
 from espnet_ensemble.recipes.corpora.audio_folder import Columns, prepare_audio_folder
 
 
@@ -55,6 +56,7 @@ def get_parser() -> argparse.ArgumentParser:
         default=len(os.sched_getaffinity(0)),
         help="threads (default: one for each core)",
     )
+    add_stage_options(parser, ["make data directories"])
     return parser
 
 
@@ -65,6 +67,8 @@ def main(cmd: list[str] | None = None) -> None:
 
 def _work(args: argparse.Namespace) -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s")
+    if not runs(args, 1):
+        return
     made = prepare_audio_folder(
         args.audio_dir,
         args.output_dir,

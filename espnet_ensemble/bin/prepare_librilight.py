@@ -8,7 +8,12 @@ it stopped.
 import argparse
 
 from espnet_ensemble.bin.command import make_parser, run
-from espnet_ensemble.bin.prepare_librispeech import add_options, print_data_dirs
+from espnet_ensemble.bin.prepare_librispeech import (
+    STAGES,
+    add_options,
+    print_data_dirs,
+)
+from espnet_ensemble.bin.stage_options import add_stage_options, runs
 from espnet_ensemble.recipes.corpora.download import DOWNLOADS, find_corpus
 from espnet_ensemble.recipes.corpora.librilight import (
     EVALUATION,
@@ -36,6 +41,7 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--librilight_url", default=URL, help="where its archive is")
     add_options(parser)
+    add_stage_options(parser, STAGES)
     return parser
 
 
@@ -48,14 +54,15 @@ def _work(args: argparse.Namespace) -> None:
     parts = [PARTS[name].name for name in EVALUATION]
     librilight = find_corpus("--librilight", args.librilight, NAME, FOLDERS)
     librispeech = find_corpus("--librispeech", args.librispeech, "LibriSpeech", parts)
-    if args.librilight == DOWNLOADS:
+    if runs(args, 1) and args.librilight == DOWNLOADS:
         download_librilight(librilight, args.librilight_url)
-    if args.librispeech == DOWNLOADS:
+    if runs(args, 1) and args.librispeech == DOWNLOADS:
         download_librispeech(librispeech, EVALUATION, args.librispeech_url)
-    made = prepare_librilight(
-        librilight, args.output_dir, librispeech, args.nj, args.partial
-    )
-    print_data_dirs(made)
+    if runs(args, 2):
+        made = prepare_librilight(
+            librilight, args.output_dir, librispeech, args.nj, args.partial
+        )
+        print_data_dirs(made)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 
 from espnet_ensemble.bin.command import make_parser, run
+from espnet_ensemble.bin.stage_options import add_stage_options, runs
 from espnet_ensemble.recipes.corpora.data_dir import DataDir
 from espnet_ensemble.recipes.corpora.download import DOWNLOADS, find_corpus
 from espnet_ensemble.recipes.corpora.librispeech import (
@@ -20,6 +21,9 @@ from espnet_ensemble.recipes.corpora.librispeech import (
     prepare_librispeech,
 )
 
+#: What is done, in the stages of local/data.sh.
+STAGES = ("get the corpus, if asked for", "check it and make data directories")
+
 
 def get_parser() -> argparse.ArgumentParser:
     """Options of ``prepare_librispeech``."""
@@ -29,6 +33,7 @@ def get_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add_options(parser)
+    add_stage_options(parser, [*STAGES, "get the language model (with --ngram)"])
     parser.add_argument(
         "--ngram",
         action="store_true",
@@ -73,13 +78,14 @@ def main(cmd: list[str] | None = None) -> None:
 def _work(args: argparse.Namespace) -> None:
     folders = [PARTS[name].name for name in args.sets]
     corpus_dir = find_corpus("--librispeech", args.librispeech, "LibriSpeech", folders)
-    if args.librispeech == DOWNLOADS:
+    if runs(args, 1) and args.librispeech == DOWNLOADS:
         download_librispeech(corpus_dir, args.sets, args.librispeech_url)
-    made = prepare_librispeech(
-        corpus_dir, args.output_dir, args.sets, args.nj, args.partial
-    )
-    print_data_dirs(made)
-    if args.ngram:
+    if runs(args, 2):
+        made = prepare_librispeech(
+            corpus_dir, args.output_dir, args.sets, args.nj, args.partial
+        )
+        print_data_dirs(made)
+    if runs(args, 3) and args.ngram:
         print(download_ngram(args.output_dir, args.ngram_url))
 
 

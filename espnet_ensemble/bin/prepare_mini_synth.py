@@ -6,8 +6,11 @@ A run that was cut short goes on where it stopped.
 
 import argparse
 import os
+from pathlib import Path
 
 from espnet_ensemble.bin.command import make_parser, run
+from espnet_ensemble.bin.stage_options import add_stage_options, runs
+from espnet_ensemble.data.datadir import subset
 from espnet_ensemble.recipes.corpora.mini_synth.prepare import (
     MINUTES,
     prepare_mini_synth,
@@ -49,6 +52,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--nj", type=int, default=len(os.sched_getaffinity(0)), help="processes"
     )
+    add_stage_options(parser, ["make the corpus", "take 7 minutes of its training set"])
     return parser
 
 
@@ -62,7 +66,15 @@ def _work(args: argparse.Namespace) -> None:
     for name in ("unlabelled", "finetune"):
         if getattr(args, name):
             minutes = {name: 60 * args.hours}
-    prepare_mini_synth(args.corpus_dir, args.output_dir, minutes, args.seed, args.nj)
+    if runs(args, 1):
+        prepare_mini_synth(
+            args.corpus_dir, args.output_dir, minutes, args.seed, args.nj
+        )
+    if (
+        runs(args, 2) and "train" in minutes
+    ):  # fewer labels, for conf/tables/mini_synth.yaml
+        data = Path(args.output_dir)
+        subset(data / "train", data / "train_7min", per_speaker=3)
 
 
 if __name__ == "__main__":

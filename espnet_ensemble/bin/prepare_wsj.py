@@ -9,6 +9,7 @@ import logging
 import os
 
 from espnet_ensemble.bin.command import make_parser, run
+from espnet_ensemble.bin.stage_options import add_stage_options, runs
 from espnet_ensemble.recipes.corpora.wsj.prepare import HOURS, prepare_wsj
 
 
@@ -31,6 +32,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--nj", type=int, default=len(os.sched_getaffinity(0)), help="processes"
     )
+    add_stage_options(parser, ["make FLAC files and data directories"])
     return parser
 
 
@@ -41,7 +43,10 @@ def main(cmd: list[str] | None = None) -> None:
 
 def _work(args: argparse.Namespace) -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    for made in prepare_wsj(**vars(args)).values():
+    if not runs(args, 1):
+        return
+    options = {k: v for k, v in vars(args).items() if k not in ("stage", "stop_stage")}
+    for made in prepare_wsj(**options).values():
         print(
             f"{made.path}: {made.num_utts} utt, {made.num_spks} speakers, "
             f"{made.hours:.2f} h"

@@ -10,7 +10,12 @@ from espnet_ensemble.recipes.results_page import results_page
 def get_parser() -> argparse.ArgumentParser:
     """Options of ``show_asr_result``."""
     parser = make_parser("show_asr_result", __doc__)
-    parser.add_argument("exp_dir", nargs="+", help="experiment, such as exp/asr_x")
+    parser.add_argument(
+        "exp_dir",
+        nargs="*",
+        default=["exp"],
+        help="experiment, such as exp/asr_x, or a folder of some (default: exp)",
+    )
     return parser
 
 

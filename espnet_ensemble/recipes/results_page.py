@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import astuple
+from itertools import chain
 from pathlib import Path
 
 import espnet2
@@ -15,17 +16,22 @@ import espnet_ensemble
 from espnet_ensemble.files import PathLike
 from espnet_ensemble.recipes.results import METRICS, DatasetResult, read_results
 
+#: File in an experiment: where its model is published.
+MODEL_LINK = "model_link"
+
 
 def results_page(exp_dirs: Sequence[PathLike]) -> str:
     """Make the page, in Markdown.
 
     Args:
-        exp_dirs: Experiments, such as ``exp/asr_x``; each gets a section.
+        exp_dirs: Experiments, such as ``exp/asr_x``, or folders of some, such as ``exp``;
+            each experiment gets a section, with a link to its model where there is a
+            :data:`MODEL_LINK`.
 
     Raises:
         EnsembleError: If one has no results.
     """
-    sections = [_section(exp_dir) for exp_dir in exp_dirs]
+    sections = [_section(exp) for folder in exp_dirs for exp in _experiments(folder)]
     return "\n\n".join([_environment(), *sections])
 
 
@@ -75,9 +81,27 @@ def ask_git(*args: str, folder: PathLike = ".") -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+def _experiments(folder: PathLike) -> Sequence[PathLike]:
+    """The experiments in a folder that have results; or the folder, if it is one itself."""
+    # A published model's is called user/model.
+    configs = chain.from_iterable(
+        Path(folder).glob(pattern) for pattern in ("*/config.yaml", "*/*/config.yaml")
+    )
+    inside = sorted(
+        config.parent
+        for config in configs
+        if any(config.parent.glob("*/*/**/score_*/result.txt"))
+    )
+    return inside or [folder]
+
+
 def _section(exp_dir: PathLike) -> str:
     results = read_results(exp_dir)
     lines = [f"## {exp_dir}"]
+    link = Path(exp_dir, MODEL_LINK)
+    if link.exists():
+        address = link.read_text(encoding="utf-8").strip()
+        lines += [f"- Model link: [{address}]({address})", ""]
     for metric in METRICS:
         rows = [_row(result) for result in results if result.metric == metric]
         if rows:

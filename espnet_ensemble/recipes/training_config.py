@@ -23,7 +23,8 @@ class TrainingConfig:
     """What ``espnet2.bin.asr_train --config`` reads.
 
     Attributes:
-        stem: Name of the file that it is from, without suffix.
+        stem: Name of the file that it is from, without suffix; of a link, that of the file
+            it leads to.
         content: Its keys and values.
 
     Example:
@@ -43,7 +44,8 @@ class TrainingConfig:
         Raises:
             EnsembleError: If there is none, or it has no keys and values.
         """
-        return cls(Path(path).stem, read_yaml(path))
+        # conf/train_asr.yaml is a link, for whoever knows no other name.
+        return cls(Path(path).resolve().stem, read_yaml(path))
 
     def frontend_conf(self) -> FrontendConf | None:
         """What the configuration says of the frontend; None if that is not ``ensemble``.

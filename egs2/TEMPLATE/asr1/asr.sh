@@ -757,11 +757,15 @@ stage_13() { # scoring, RESULTS.md
             --nlsyms_txt "${nlsyms_txt}" --cleaner "${cleaner}" --hyp_cleaner "${hyp_cleaner}" \
             --score_opts="${score_opts}" --use_sclite "${use_sclite}"
     done
-    "${python}" -m espnet_ensemble.bin.show_asr_result "${asr_exp}" > "${asr_exp}/RESULTS.md.tmp"
-    mv "${asr_exp}/RESULTS.md.tmp" "${asr_exp}/RESULTS.md"
+    write_results
     cat "${asr_exp}/RESULTS.md"
     "${python}" -m espnet_ensemble.bin.show_result "${asr_exp}" --inference_tag "${inference_tag}"
     [ ! -f local/score.sh ] || local/score.sh "${local_score_opts_words[@]}" "${asr_exp}"
+}
+
+write_results() {
+    "${python}" -m espnet_ensemble.bin.show_asr_result "${asr_exp}" > "${asr_exp}/RESULTS.md.tmp"
+    mv "${asr_exp}/RESULTS.md.tmp" "${asr_exp}/RESULTS.md"
 }
 
 stage_14() { # packing for the model zoo (--skip_packing false)
@@ -786,6 +790,10 @@ stage_15() { # upload to the Hugging Face hub (--skip_upload_hf false)
     need 14 "${packed_model}"
     ! "${upload_dry_run}" || opts+=(--dry_run)
     "${python}" -m espnet_ensemble.bin.upload "${opts[@]}" "${packed_model}" "${hf_repo}"
+    if ! "${upload_dry_run}"; then
+        echo "https://huggingface.co/${hf_repo}" > "${asr_exp}/model_link"
+        write_results
+    fi
 }
 
 parse_options "$@"

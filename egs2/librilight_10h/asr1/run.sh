@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
     --train_set train_10h --valid_set dev \
     --test_sets "dev_clean dev_other test_clean test_other" \
     --max_wav_duration 30 \
-    --asr_config conf/train_asr_ctc.yaml --asr_args "--max_epoch 8" --cache_feats true \
+    --asr_config conf/train_asr.yaml --asr_args "--max_epoch 8" --cache_feats true \
     --frontend_config conf/frontends/finetuned_large_wav2vec2_hubert.yaml \
-    --inference_config conf/decode_asr_ctc.yaml \
+    --inference_config conf/decode_asr.yaml \
     "$@"

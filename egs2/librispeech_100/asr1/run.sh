@@ -11,6 +11,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
     --train_set train_clean_100 --valid_set dev \
     --test_sets "dev_clean dev_other test_clean test_other" \
     --max_wav_duration 30 \
-    --asr_config conf/train_asr_transformer2_ctc.yaml --cache_feats true \
-    --inference_config conf/decode_asr_ctc.yaml \
+    --asr_config conf/train_asr.yaml --cache_feats true \
+    --inference_config conf/decode_asr.yaml \
     "$@"

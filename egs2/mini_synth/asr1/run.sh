@@ -10,6 +10,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
     --ngpu 0 --nj 2 --inference_nj 2 \
     --train_set train --valid_set dev --test_sets test \
     --local_data_opts "--nj 2" \
-    --asr_config conf/train_asr_transformer2_ctc.yaml --cache_feats true \
-    --inference_config conf/decode_asr_ctc.yaml \
+    --asr_config conf/train_asr.yaml --cache_feats true \
+    --inference_config conf/decode_asr.yaml \
     "$@"

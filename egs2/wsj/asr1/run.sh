@@ -11,6 +11,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
     --train_set train_si284 --valid_set test_dev93 \
     --test_sets "test_dev93 test_eval92 test_eval93" \
     --nlsyms_txt data/nlsyms.txt \
-    --asr_config conf/train_asr_transformer8_ctc.yaml --cache_feats true \
-    --inference_config conf/decode_asr_ctc.yaml \
+    --asr_config conf/train_asr.yaml --cache_feats true \
+    --inference_config conf/decode_asr.yaml \
     "$@"

@@ -12,6 +12,11 @@ from espnet_ensemble.recipes.checkout import find_checkout, is_checkout
 TEMPLATE = Path(__file__).parent / "template"
 #: What nobody edits: one file for all recipes.
 LINKS = ("asr.sh", "path.sh", "utils")
+#: The configurations of run.sh, by the names that ESPnet's recipes have for them.
+DEFAULTS = {
+    "conf/train_asr.yaml": "train_asr_transformer2_ctc.yaml",
+    "conf/decode_asr.yaml": "decode_asr_ctc.yaml",
+}
 
 
 def recipe_folder(name: str) -> Path:
@@ -78,6 +83,8 @@ def make_recipe(
                 _write(path, part / inside, given)
         for link in LINKS:
             (part / link).symlink_to(links / link)
+        for name, target in DEFAULTS.items():
+            (part / name).symlink_to(target)
 
 
 def _links_of(folder: Path) -> Path:

@@ -48,6 +48,17 @@ def test_without_options_nothing_but_the_configuration_s_name_changes(names):
     assert written(made) == yaml.safe_load(CONFIG)
 
 
+def test_links_are_called_by_what_they_lead_to(names, tmp_path):
+    """conf/train_asr.yaml is a link in all recipes."""
+    (tmp_path / "train_asr.yaml").symlink_to("train.yaml")
+    (tmp_path / "decode_asr_ctc.yaml").touch()
+    (tmp_path / "decode_asr.yaml").symlink_to("decode_asr_ctc.yaml")
+    decode = ["--inference_config", "decode_asr_ctc.yaml"]
+    linked = ["--asr_config", "train_asr.yaml", *decode[:1], "decode_asr.yaml"]
+    assert names(*linked) == names(*decode)
+    assert names(*decode)["inference_tag"].startswith("decode_asr_ctc_asr_model_")
+
+
 def test_upstreams_leave_the_frontend_s_other_options(names):
     made = names("--upstreams", " wav2vec2 microsoft/wavlm-large ", "--expdir", "e")
     assert made["asr_config"] == "e/conf/train_wav2vec2_wavlm-large_sum.yaml"

@@ -66,6 +66,8 @@ def test_a_model_of_the_hub(archive, capsys):
     (repo / "refs").mkdir()
     (repo / "refs" / "main").write_text("0123")
     check(download("user/model", capsys), "exps/user/model")
+    link = Path("exps/user/model/model_link").read_text()
+    assert link == "https://huggingface.co/user/model\n"
 
 
 def test_no_model(tmp_path, monkeypatch, capsys):

@@ -25,6 +25,22 @@ def test_prints_what_was_made(corpus, capsys):
     }
 
 
+def test_stages(corpus, tmp_path, capsys):
+    """A corpus that is where it would be downloaded to is taken without asking a server."""
+    corpus.parent.joinpath("downloads").mkdir()
+    corpus.rename(tmp_path / "downloads" / "LibriSpeech")
+    url = ["--librispeech_url", "http://127.0.0.1:9"]
+    options = ["--librispeech", "downloads", *url, "--partial", "dev_clean"]
+    main([*options, "--stage", "2"])
+    assert capsys.readouterr().out == "data/dev_clean: 7 utterances, 0.00 h\n"
+    main([*options, "--stage", "3"])
+    assert capsys.readouterr().out == ""
+    ngram = ["--stage", "3", "--ngram", "--ngram_url", "http://127.0.0.1:9"]
+    with pytest.raises(SystemExit, match="1"):
+        main([*options, *ngram])
+    assert "http://127.0.0.1:9/3-gram.pruned" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "options, message",
     [

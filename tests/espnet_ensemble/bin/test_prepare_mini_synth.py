@@ -13,8 +13,11 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_three_sets(folder):
-    main(SMALL)
+    main([*SMALL, "--stop_stage", "1"])
     assert {path.name for path in folder.iterdir()} == {"train", "dev", "test"}
+    main([*SMALL, "--stage", "2"])
+    fewer = validate(folder / "train_7min")["text"].items()
+    assert fewer <= validate(folder / "train")["text"].items()
     wavs = validate(folder / "dev")["wav.scp"].values()
     assert all(wav.startswith("downloads/mini_synth/dev/") for wav in wavs)
 

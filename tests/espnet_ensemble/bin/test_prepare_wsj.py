@@ -7,6 +7,8 @@ from espnet_ensemble.testing.wsj import make_discs
 def test_prints_what_was_made(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     make_discs(tmp_path)
+    main("--wsj0 WSJ0 --wsj1 WSJ1 --stage 2".split())
+    assert not (tmp_path / "data").exists()
     main("--wsj0 WSJ0 --wsj1 WSJ1 --hours 0.001 --nj 1".split())
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "data/train_si284: 7 utt, 3 speakers, 0.00 h"

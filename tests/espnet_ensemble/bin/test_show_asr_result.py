@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 
@@ -56,6 +57,25 @@ def test_tables(exp, capsys):
 def test_several_experiments(exp, capsys):
     main([exp, exp])
     assert capsys.readouterr().out.count(SECTION) == 2
+
+
+def test_all_experiments_of_a_folder(exp, tmp_path, capsys):
+    """By default of exp; one without results, and what is no experiment, are left out."""
+    for name in ("asr_x", "asr_y", "user/model"):
+        (tmp_path / "exp" / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "exp" / name / "config.yaml").touch()
+    shutil.copytree("exp/asr_x/decode_y", "exp/user/model/decode_y")
+    main([])
+    titles = [x for x in capsys.readouterr().out.splitlines() if x.startswith("## exp")]
+    assert titles == ["## exp/asr_x", "## exp/user/model"]
+
+
+def test_a_model_that_is_published(exp, tmp_path, capsys):
+    address = "https://huggingface.co/user/model"
+    (tmp_path / exp / "model_link").write_text(f"{address}\n")
+    main([exp])
+    link = f"## exp/asr_x\n- Model link: [{address}]({address})\n\n### WER\n"
+    assert link in capsys.readouterr().out
 
 
 def test_git(exp, capsys):

@@ -52,6 +52,12 @@ def test_all_else_is_the_recipe_s_own(checkout):
     make_recipe("my_corpus", "mine")
     own = [path for path in (checkout / "mine").rglob("*") if path.is_file()]
     own = [path for path in own if path.name not in LINKS and "utils" not in path.parts]
+    defaults = [path for path in own if path.is_symlink()]
+    assert {path.name: os.readlink(path) for path in defaults} == {
+        "decode_asr.yaml": "decode_asr_ctc.yaml",
+        "train_asr.yaml": "train_asr_transformer2_ctc.yaml",
+    }
+    own = [path for path in own if path not in defaults]
     assert {path.name for path in own} == {
         "README.md",
         "cmd.sh",

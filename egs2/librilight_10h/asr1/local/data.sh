@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Stage 1: get the corpora, if db.sh says so, check them and make data directories. Options
-# are those of espnet_ensemble.bin.prepare_librilight, such as --librispeech_url, --partial
-# or --nj 4.
+# are those of espnet_ensemble.bin.prepare_librilight, such as --stage 2, --librispeech_url,
+# --partial or --nj 4.
 
 set -euo pipefail
 

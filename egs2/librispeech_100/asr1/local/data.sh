@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Stage 1: get LibriSpeech, if db.sh says so, check it and make data directories. Options
-# are those of espnet_ensemble.bin.prepare_librispeech, such as --librispeech_url, --partial
-# or --nj 4.
+# are those of espnet_ensemble.bin.prepare_librispeech, such as --stage 2, --librispeech_url,
+# --partial or --nj 4.
 
 set -euo pipefail
 

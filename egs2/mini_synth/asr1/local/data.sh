@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Stage 1: make the corpus and its data directories. Options are those of
-# espnet_ensemble.bin.prepare_mini_synth, such as --train_minutes 5, --nj 4 or --unlabelled.
+# espnet_ensemble.bin.prepare_mini_synth, such as --train_minutes 5, --nj 4, --stage 2 or --unlabelled.
 
 set -euo pipefail
 
@@ -12,6 +12,4 @@ python=${python:-python3}
 
 "${python}" -m espnet_ensemble.bin.prepare_mini_synth --output_dir data \
     --corpus_dir "${MINI_SYNTH}" "$@"
-# Fewer labels, for conf/tables/mini_synth.yaml.
-"${python}" -m espnet_ensemble.bin.data_dir subset data/train data/train_7min --per_spk 3
 echo "$(date '+%Y-%m-%dT%H:%M:%S') (data.sh) data directories are in data"

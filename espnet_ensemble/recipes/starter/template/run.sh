@@ -16,6 +16,6 @@ fi
     "${device[@]}" --nj "$(nproc)" \
     --train_set train --valid_set dev --test_sets test \
     --max_wav_duration 30 \
-    --asr_config conf/train_asr_transformer2_ctc.yaml --cache_feats true \
-    --inference_config conf/decode_asr_ctc.yaml \
+    --asr_config conf/train_asr.yaml --cache_feats true \
+    --inference_config conf/decode_asr.yaml \
     "$@"
