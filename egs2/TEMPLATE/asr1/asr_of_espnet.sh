@@ -10,6 +10,14 @@ die() {
     exit 2
 }
 
+# called FILE: for the names of folders, which ESPnet's makes of a link's own name, and ours of
+# the name of what it leads to.
+called() {
+    local file
+    file=$(dirname "$1")/$(basename "$(readlink -f "$1")")
+    if [ -h "$1" ] && [ -e "${file}" ]; then echo "${file}"; else echo "$1"; fi
+}
+
 # What ours takes for granted. Options that are given come later, and count.
 options=(
     --python espnet-ensemble-python --token_type char --use_lm false
@@ -27,6 +35,8 @@ while [ $# -gt 0 ]; do
     case ${name} in
         asr_config | asr_args | upstreams | frontend_config | cache_feats)
             printf -v "${name}" '%s' "$2" ;;
+        inference_config)
+            options+=("--${name}" "$(called "$2")") ;;
         python | expdir | dumpdir | fs)
             printf -v "${name}" '%s' "$2"
             options+=("--${name}" "$2") ;;
@@ -38,6 +48,7 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 
+asr_config=$(called "${asr_config}")
 if [ -n "${upstreams}${frontend_config}" ]; then
     # shellcheck source=/dev/null
     . ./path.sh
