@@ -1,5 +1,7 @@
 """Sphinx: these pages, and the reference made from the package's docstrings."""
 
+from importlib.util import find_spec
+
 from espnet_ensemble import __version__
 
 project = "ESPnet-Ensemble"
@@ -34,6 +36,8 @@ autodoc_default_options = {
     "ignore-module-all": True,
 }
 autodoc_typehints = "description"
+# ESPnet3 comes with ESPnet 202611.
+autodoc_mock_imports = [] if find_spec("espnet3") else ["espnet3"]
 autodoc_typehints_description_target = "documented"
 napoleon_numpy_docstring = False
 
@@ -42,7 +46,7 @@ napoleon_numpy_docstring = False
 # the build does not ask the network for their pages.
 _FOREIGN = (
     "_thread|abc|argparse|collections|concurrent|contextlib|dataclasses|fractions|matplotlib"
-    "|numpy|pathlib|espnet2|soundfile|starlette|torch|transformers|types|typing"
+    "|numpy|omegaconf|pathlib|espnet2|espnet3|soundfile|starlette|torch|transformers|types|typing"
 )
 nitpick_ignore_regex = [
     (r"py:.*", rf"({_FOREIGN})\b.*"),

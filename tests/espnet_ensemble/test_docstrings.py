@@ -32,4 +32,6 @@ def _import(name):
     except ModuleNotFoundError as error:
         if error.name in ("starlette", "uvicorn"):
             pytest.skip(f"{error.name} is not installed: it comes with the extra serve")
+        if error.name.split(".")[0] in ("espnet3", "lightning", "hydra"):
+            pytest.skip(f"{error.name} is not installed: ESPnet 202611 has ESPnet3")
         raise

@@ -94,7 +94,7 @@ def _read_features(args: argparse.Namespace, cache_dir: Path, model: Module) -> 
     }
     wav_scps = {option: getattr(args, option)[at][0] for option, at in places.items()}
     data_dirs = {option: Path(path).parent for option, path in wav_scps.items()}
-    names = [f"{f.tag}-{DEFAULT_STORAGE}" for f in features_of(args, model)]
+    names = [f"{f.tag}-{DEFAULT_STORAGE}" for f in features_of(model)]
     found = {
         option: combination_path(cache_dir, names, data_dir.absolute().name)
         for option, data_dir in data_dirs.items()

@@ -9,7 +9,6 @@ from typing import Any
 from torch.nn import Module
 
 from espnet_ensemble.data.tables import read_table
-from espnet_ensemble.ensemble import Ensemble
 from espnet_ensemble.errors import name_keys
 from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.feature_cache.dataset import (
@@ -21,6 +20,7 @@ from espnet_ensemble.feature_cache.identity import FeatureIdentity, check_frozen
 from espnet_ensemble.feature_cache.member import Member
 from espnet_ensemble.files import PathLike
 from espnet_ensemble.frontend_conf import FrontendConf
+from espnet_ensemble.integrations.espnet2.frontend import EnsembleFrontend
 from espnet_ensemble.integrations.espnet2.packed_config import is_ensemble
 
 # ESPnet's options that change the waveform each time that it is read.
@@ -49,7 +49,7 @@ def check_training(args: argparse.Namespace) -> None:
         return
     first = sources[0].path
     if args.frontend != "ensemble":
-        raise CacheError(_other_frontend(first, args.frontend))
+        raise CacheError(other_frontend(first, args.frontend))
     options = {**vars(args), **(getattr(args, "preprocessor_conf", None) or {})}
     check_options(first, options)
     check_frozen(FrontendConf.parse(args.frontend_conf))
@@ -58,8 +58,8 @@ def check_training(args: argparse.Namespace) -> None:
         utt_ids: Iterable[str] = cache
         if source.shape_file is not None:
             utt_ids = read_table(source.shape_file)
-            _check_utterances(cache, source, utt_ids)
-        _check_audio(cache, utt_ids)
+            check_utterances(cache, source.path, source.shape_file, utt_ids)
+        check_audio(cache, utt_ids)
 
 
 def check_options(path: PathLike, options: Mapping[str, Any]) -> None:
@@ -95,10 +95,23 @@ def check_upstreams(args: argparse.Namespace, model: Module) -> None:
     sources = list(_cached_sources(args))
     if not sources:
         return
-    features = features_of(args, model)
-    for source in sources:
-        folders = read_combination(source.path).members
-        _check_features(source.path, list(map(Member.open, folders)), features)
+    check_features([source.path for source in sources], model)
+
+
+def check_features(paths: Iterable[PathLike], model: Module) -> None:
+    """Refuse features that are not those of a model's upstreams.
+
+    Args:
+        paths: The ``members.yaml`` of the features.
+        model: A model with the frontend ``ensemble``.
+
+    Raises:
+        CacheError: If they are not.
+    """
+    expected = features_of(model)
+    for path in map(Path, paths):
+        members = [Member.open(folder) for folder in read_combination(path).members]
+        _check_members(path, members, expected)
 
 
 @dataclass(frozen=True)
@@ -134,33 +147,33 @@ def check_decoding(path: PathLike, config: argparse.Namespace, model: Module) ->
         CacheError: If the cache holds others.
     """
     if not is_ensemble(vars(config)):
-        raise CacheError(_other_frontend(path, config.frontend))
-    members = FeatureCache(path).members
-    _check_features(Path(path), members, features_of(config, model))
+        raise CacheError(other_frontend(path, config.frontend))
+    check_features([path], model)
 
 
-def _other_frontend(path: PathLike, frontend: str) -> str:
+def other_frontend(path: PathLike, frontend: str) -> str:
+    """Say that features are of no use to a frontend."""
     return (
         f"{path}: features of upstreams are for the frontend ensemble, found {frontend}"
     )
 
 
-def features_of(config: argparse.Namespace, model: Module) -> list[FeatureIdentity]:
+def features_of(model: Module) -> list[FeatureIdentity]:
     """What the features of a model's upstreams are.
 
     Args:
-        config: The options that the model was made of.
         model: A model with the frontend ``ensemble``.
     """
-    (ensemble,) = (m for m in model.modules() if isinstance(m, Ensemble))
-    frontends = FrontendConf.parse(config.frontend_conf).members()
+    (frontend,) = (m for m in model.modules() if isinstance(m, EnsembleFrontend))
     return [
         FeatureIdentity.of(upstream, conf)
-        for upstream, conf in zip(ensemble.upstreams, frontends, strict=True)
+        for upstream, conf in zip(
+            frontend.upstreams, frontend.conf.members(), strict=True
+        )
     ]
 
 
-def _check_features(
+def _check_members(
     path: Path, members: list[Member], expected: list[FeatureIdentity]
 ) -> None:
     difference = _difference(members, expected)
@@ -204,22 +217,37 @@ def _are_permuted(
     return ours != theirs and sorted(ours) == sorted(theirs)
 
 
-def _check_utterances(
-    cache: FeatureCache, source: _Source, utt_ids: Iterable[str]
+def check_utterances(
+    cache: FeatureCache, path: PathLike, table: PathLike, utt_ids: Iterable[str]
 ) -> None:
+    """Refuse to train on utterances that have no features.
+
+    Args:
+        cache: The features.
+        path: Their ``members.yaml``.
+        table: What lists the utterances.
+        utt_ids: The utterances.
+
+    Raises:
+        CacheError: If some have none. It says why.
+    """
     missing = sorted(set(utt_ids).difference(cache))
     if missing:
         skipped = cache.members[0].skipped()
         reason = skipped.get(missing[0], "the extraction was of other data")
         raise CacheError(
-            f"{source.path}: expected the utterances of {source.shape_file}, found no "
+            f"{path}: expected the utterances of {table}, found no "
             f"{name_keys(missing)}: {reason}. Mend their audio and extract again, or "
             "take them out of the data directory"
         )
 
 
-def _check_audio(cache: FeatureCache, utt_ids: Iterable[str]) -> None:
-    """Compare features with audio, as far as it is there: a cache may be without."""
+def check_audio(cache: FeatureCache, utt_ids: Iterable[str]) -> None:
+    """Compare features with audio, as far as it is there: a cache may be without.
+
+    Raises:
+        CacheError: If the audio has changed since.
+    """
     wav_scp = cache.data_dir and cache.data_dir / "wav.scp"
     if not wav_scp or not wav_scp.exists():
         return

@@ -40,6 +40,9 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
         feature_cache: Folder of features that training takes in place of the audio, see
             :mod:`.before_training`; the frontend itself takes both.
 
+    Attributes:
+        conf: What the options mean.
+
     Raises:
         EnsembleError: If an option is wrong; :class:`~espnet_ensemble.upstream.errors.UpstreamError`,
             one of its subclasses, if an upstream cannot be loaded.
@@ -82,7 +85,7 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
             }
         )
         super().__init__(**conf.load_parts())
-        self._conf = conf
+        self.conf = conf
 
     def forward(self, speech: Tensor, speech_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the fused features of speech, or fuse features computed before.
@@ -117,12 +120,12 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
     @property
     def member_names(self) -> list[str]:
         """What a user calls each upstream; no two are alike."""
-        return self._conf.member_names
+        return self.conf.member_names
 
     def reload_pretrained_parameters(self) -> None:
         """Give trainable upstreams their weights back; ESPnet calls this after ``init``."""
         if self.frozen:
             return
-        for upstream, conf in zip(self.upstreams, self._conf.upstreams, strict=True):
-            source = load_upstream(conf, self._conf.download_dir)
+        for upstream, conf in zip(self.upstreams, self.conf.upstreams, strict=True):
+            source = load_upstream(conf, self.conf.download_dir)
             upstream.load_state_dict(source.state_dict())

@@ -20,6 +20,7 @@ from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import PathLike, read_yaml
 from espnet_ensemble.frontend_conf import FrontendConf
 from espnet_ensemble.integrations.espnet2.packed_config import is_ensemble
+from espnet_ensemble.integrations.espnet2.packed_model import weights_in
 from espnet_ensemble.integrations.espnet2.unpacking import fetch_model
 
 #: What people call them -> torch's.
@@ -250,8 +251,7 @@ def _check_ctc_only(model: Any, config: Path) -> None:
 def _load_weights(model: Module, path: Path) -> None:
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
-        # That of DeepSpeed has more than weights.
-        model.load_state_dict(weights.get("module", weights))
+        model.load_state_dict(weights_in(weights))
     except Exception as error:  # torch's, pickle's and zipfile's are many
         found = " ".join(str(error).split())
         raise EnsembleError(

@@ -125,6 +125,14 @@ def read_weights(path: PathLike) -> dict[str, Any]:
         ) from error
 
 
+def weights_in(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The weights of a model in its checkpoint: DeepSpeed's and Lightning's have more."""
+    for key in ("module", "state_dict"):
+        if isinstance(checkpoint.get(key), dict):
+            return checkpoint[key]
+    return checkpoint
+
+
 def _check(
     where: str, names: Collection[str], has_meta: bool, read: _Read, is_asr: bool
 ) -> bool:

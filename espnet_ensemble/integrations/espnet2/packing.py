@@ -39,7 +39,7 @@ from espnet_ensemble.integrations.espnet2.packed_config import (
     check_config,
     files_of,
 )
-from espnet_ensemble.integrations.espnet2.packed_model import read_weights
+from espnet_ensemble.integrations.espnet2.packed_model import read_weights, weights_in
 from espnet_ensemble.upstream import UpstreamConf
 from espnet_ensemble.upstream.fingerprint import to_hex
 
@@ -222,7 +222,7 @@ def _documents(
 ) -> dict[str, Mapping[str, Any] | str]:
     """What is written about a model: name in the archive -> content."""
     contents.check()
-    pairs = zip(members, _fingerprints(weights, len(members)), strict=True)
+    pairs = zip(members, find_fingerprints(weights, len(members)), strict=True)
     manifest = Manifest(
         fs=FrontendConf.parse(config["frontend_conf"]).fs,
         upstreams=tuple(member.describe(expected) for member, expected in pairs),
@@ -236,10 +236,20 @@ def _documents(
     return documents
 
 
-def _fingerprints(weights: PathLike | None, number: int) -> list[str | None]:
-    """Those of the upstreams that a model was trained over; None: they trained with it."""
-    content = {} if weights is None else read_weights(weights)
-    content = content.get("module", content)  # of DeepSpeed
+def find_fingerprints(weights: PathLike | None, number: int) -> list[str | None]:
+    """Those of the upstreams that a model was trained over.
+
+    Args:
+        weights: Of the model; None: it has none that could be looked at.
+        number: Of its upstreams.
+
+    Returns:
+        Hexadecimal; None: of upstreams that trained with the model.
+
+    Raises:
+        EnsembleError: If it was trained over another number of upstreams.
+    """
+    content = weights_in({} if weights is None else read_weights(weights))
     for key, value in content.items():
         if key.endswith("frontend.fingerprints"):
             if len(value) != number:

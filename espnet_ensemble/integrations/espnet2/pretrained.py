@@ -84,7 +84,7 @@ def pretrained(
     Raises:
         EnsembleError: If there is no such model, or it cannot be used, or an option is wrong.
     """
-    given = _given(options)
+    given = search_options(options)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     files = model if isinstance(model, ModelFiles) else find_model(model)
     with working_directory(files.root):
@@ -92,7 +92,7 @@ def pretrained(
             files.asr_train_config, files.asr_model_file, device, dtype
         )
         loaded.vocabulary.to_text([])  # a SentencePiece model is read at its first use
-        search = _make_search(loaded, {**_defaults(files, given), **given})
+        search = make_search(loaded, {**_defaults(files, given), **given})
     found = f"as {files.decoding} says" if files.decoding else "by default"
     kind = search.name if search else "greedy"
     _log.info("search: %s, %s", kind, "as asked for" if given else found)
@@ -108,7 +108,16 @@ def _decode_conf(files: ModelFiles, device: torch.device) -> DecodeConf:
     return DecodeConf(BATCH_SECONDS[device.type], long_audio=long_audio)
 
 
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+def search_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What options of ``decode`` mean: a beam, if there are any.
+
+    Args:
+        options: Of :data:`espnet_ensemble.decoding.beam_search.SEARCH_OPTIONS`; None: not
+            given.
+
+    Raises:
+        EnsembleError: If one is unknown or wrong.
+    """
     unknown = sorted(set(options) - set(SEARCH_OPTIONS))
     if unknown:
         known = ", ".join(SEARCH_OPTIONS)
@@ -125,7 +134,19 @@ def _defaults(files: ModelFiles, given: Mapping[str, Any]) -> Mapping[str, Any]:
     return {} if given.get("search") == "greedy" else files.options
 
 
-def _make_search(model: Any, options: Mapping[str, Any]) -> BeamSearch | None:
+def make_search(model: Any, options: Mapping[str, Any]) -> BeamSearch | None:
+    """Make what options of ``decode`` ask for.
+
+    Args:
+        model: A :class:`~espnet_ensemble.decoding.model.CTCModel`.
+        options: Of :data:`espnet_ensemble.decoding.beam_search.SEARCH_OPTIONS`.
+
+    Returns:
+        A beam search; None: the best path is asked for.
+
+    Raises:
+        EnsembleError: If an option is wrong.
+    """
     if not wants_beam(options):
         return None
     vocabulary = model.vocabulary

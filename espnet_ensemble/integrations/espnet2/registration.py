@@ -6,6 +6,8 @@ from types import ModuleType
 
 import wrapt
 
+from espnet_ensemble.integrations import espnet3
+
 # ESPnet's tasks that take speech and let the user choose its frontend. `enh_s2t` shares
 # the choices of `asr` and `diar`; `mt` chooses embeddings of text, not speech. `aqa` is
 # there from ESPnet 202611 on.
@@ -50,7 +52,8 @@ def register() -> None:
     And ``model: ensemble`` in its ASR task; the data type ``feature_cache`` in its data sets;
     checks of the options before training, from features and of an experiment that was begun;
     what :mod:`.ctc_only` mends, and :mod:`.help_texts`; a check of archives before they are
-    unpacked; and archives that work on any machine where ESPnet's ``pack`` makes them.
+    unpacked; and archives that work on any machine where ESPnet's ``pack`` makes them. The
+    same in ESPnet3, see :mod:`espnet_ensemble.integrations.espnet3`.
 
     A module that is already imported gets them now, any other at the moment it is
     imported: importing all tasks takes long and needs packages that one task alone does
@@ -70,6 +73,8 @@ def register() -> None:
     for hook, module in MENDED:
         # By its name: it is imported when it is needed.
         wrapt.register_post_import_hook(f"{__package__}.{hook}", module)
+    for hook, module in espnet3.HOOKS:
+        wrapt.register_post_import_hook(f"{espnet3.__name__}.{hook}", module)
 
 
 def _add_data_type(dataset: ModuleType) -> None:
@@ -130,6 +135,19 @@ def _init_lightning(init, lit_model, args, kwargs):
 
 
 def _add_choices(task: ModuleType) -> None:
+    add_choices(task, task.__name__.rpartition(".")[2])
+
+
+def add_choices(task: ModuleType, name: str) -> None:
+    """Offer our classes in a module that defines choices as ESPnet's tasks do.
+
+    Args:
+        task: The module.
+        name: Which of ESPnet2's tasks it is, or is a copy of.
+
+    Raises:
+        RuntimeError: As :func:`register`.
+    """
     from espnet_ensemble.integrations.espnet2.encoder import IdentityEncoder
     from espnet_ensemble.integrations.espnet2.frontend import EnsembleFrontend
     from espnet_ensemble.integrations.espnet2.packed_config import (
@@ -138,7 +156,6 @@ def _add_choices(task: ModuleType) -> None:
 
     for frontend in ("ensemble", ENSEMBLE_WITH_ADVICE):
         _add(task, "frontend_choices", frontend, EnsembleFrontend)
-    name = task.__name__.rpartition(".")[2]
     if name not in TASKS_WITH_IDENTITY:
         _add(task, "encoder_choices", "identity", IdentityEncoder)
     if name == "asr":
