@@ -14,6 +14,7 @@ import numpy as np
 from espnet3.components.data.base_dataset import BaseDataset
 from espnet3.components.data.dataset_builder import DatasetBuilder
 from espnet3.contract import KINDS, Field, Kind, register_kind
+from espnet3.contract.kinds import AudioKind
 
 from espnet_ensemble.data.audio import AudioError, open_audio, read_audio
 from espnet_ensemble.data.tables import DataError, read_table
@@ -24,7 +25,12 @@ from espnet_ensemble.integrations.espnet2.checks import check_utterances
 
 
 class FeaturesKind(Kind):
-    """ESPnet3's kind ``features``: of all upstreams, (frames, features)."""
+    """ESPnet3's kind ``features``: of all upstreams, (frames, features).
+
+    Options of ``audio``, which ESPnet3's template gives to ``speech``, mean nothing here.
+    """
+
+    option_names = AudioKind.option_names
 
     def check(self, value: Any, field: Field, model: Any, *, output: bool) -> Any:
         """Return the value.

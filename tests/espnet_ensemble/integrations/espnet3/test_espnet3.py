@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import yaml
 from espnet3_recipe import TASK, UTT_IDS, run, write_recipe
 from omegaconf import OmegaConf
 
-from espnet_ensemble import EnsembleError
+from espnet_ensemble import EnsembleError, EnsembleFrontend
 from espnet_ensemble.data.tables import read_table
 from espnet_ensemble.feature_cache import CacheError
 
@@ -68,6 +69,40 @@ def test_stages(task, tmp_path, monkeypatch, tiny_wavlm, tiny_hubert):
     assert model(wav)["text"] == expected["f"]
 
 
+def decode_audio_and_features(folder):
+    """Whether both give the same; in the folder of a recipe that was trained."""
+    path = folder / "conf" / "inference.yaml"
+    config = yaml.safe_load(path.read_text())
+    run(["infer"], "training", "inference")
+    texts = [(trained(folder) / "inference/test/text.scp").read_text()]
+    shutil.rmtree(trained(folder) / "inference")
+    (features,) = folder.glob("feats/combinations/*/train/members.yaml")
+    (entry,) = config["dataset"]["test"]
+    entry["data_src"] = "espnet_ensemble.integrations.espnet3.feature_cache"
+    entry["data_src_args"] = {"path": str(features), "numbered": True}
+    config["contract"] = {
+        "imports": ["espnet_ensemble.integrations.espnet3.datasets"],
+        "inputs": {"speech": {"kind": "features", "channels": None}},
+    }
+    path.write_text(yaml.safe_dump(config))
+    run(["infer"], "training", "inference")
+    texts += [(trained(folder) / "inference/test/text.scp").read_text()]
+    return texts[0] == texts[1] and len(texts[0].splitlines()) == len(UTT_IDS)
+
+
+def test_freeze_param_takes_the_names_of_upstreams_that_train(tiny_wavlm, tiny_hubert):
+    from espnet3.components.modeling.lightning_module import ESPnetLightningModule
+
+    model = torch.nn.Module()
+    upstreams = [tiny_wavlm, tiny_hubert]
+    model.frontend = EnsembleFrontend(upstreams=upstreams, frozen=False)
+    config = OmegaConf.create({"model": {"freeze_param": ["frontend.upstreams.0"]}})
+    module = SimpleNamespace(model=model, config=config)
+    ESPnetLightningModule._freeze_parameters(module)
+    trains = {n.split(".")[2] for n, p in model.named_parameters() if p.requires_grad}
+    assert trains == {"1"}
+
+
 @pytest.mark.slow
 def test_training_from_features_is_training_from_audio(
     tmp_path, monkeypatch, tiny_wavlm, tiny_hubert
@@ -82,6 +117,7 @@ def test_training_from_features_is_training_from_audio(
         last = torch.load(trained(folder) / "last.ckpt", weights_only=False)
         weights.append(last["state_dict"]["ctc.ctc_lo.weight"])
     assert torch.allclose(*weights, atol=1e-5)
+    assert decode_audio_and_features(folder)
 
     path = folder / "conf" / "training.yaml"
     config = yaml.safe_load(path.read_text())

@@ -1,0 +1,1 @@
+../../../mini_synth/esp2_asr/src/app.py
