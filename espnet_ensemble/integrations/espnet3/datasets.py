@@ -6,7 +6,7 @@ counts items and looks for ``utt_id`` in them.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +16,9 @@ from espnet3.components.data.dataset_builder import DatasetBuilder
 from espnet3.contract import KINDS, Field, Kind, register_kind
 from espnet3.contract.kinds import AudioKind
 
-from espnet_ensemble.data.audio import AudioError, open_audio, read_audio
+from espnet_ensemble.data.audio import AudioConf, AudioError, open_audio, read_audio
+from espnet_ensemble.data.formatting import format_audio
+from espnet_ensemble.data.length import filter_lengths
 from espnet_ensemble.data.tables import DataError, read_table
 from espnet_ensemble.errors import EnsembleError, name_keys
 from espnet_ensemble.feature_cache.dataset import FeatureCache
@@ -180,6 +182,42 @@ class FeatureCacheDataset(TranscribedDataset):
 
     def _read(self, utt_id: str) -> np.ndarray:
         return self.cache[utt_id]
+
+
+def format_sets(
+    source: PathLike,
+    dest: PathLike,
+    sets: Collection[str],
+    training: Collection[str],
+    fs: int,
+    audio_format: str = "flac",
+    nj: int = 1,
+    max_wav_duration: float = 20.0,
+) -> None:
+    """Make data directories as training reads them: stages 3 and 4 of ESPnet2's recipes.
+
+    Args:
+        source: The parent of those that a corpus's preparation has made.
+        dest: The parent of those to make; of training sets, also in its folder ``org``, with
+            all utterances.
+        sets: Their names.
+        training: Those of which long and short utterances are left out.
+        fs: Sample rate of the audio, in Hz.
+        audio_format: flac or wav. Files that are so already are named where they are.
+        nj: Files worked on at a time.
+        max_wav_duration: Seconds that utterances for training must be shorter than.
+
+    Raises:
+        EnsembleError: If a data directory is not valid, or audio cannot be read.
+    """
+    source, dest = Path(source), Path(dest)
+    for name in sets:
+        formatted = dest / "org" / name if name in training else dest / name
+        format_audio(source / name, formatted, AudioConf(fs, audio_format), nj)
+        if name in training:
+            filter_lengths(
+                formatted, dest / name, fs, max_wav_duration=max_wav_duration
+            )
 
 
 class NothingToBuild(DatasetBuilder):

@@ -4,9 +4,7 @@ from pathlib import Path
 
 from espnet3.components.data.dataset_builder import DatasetBuilder
 
-from espnet_ensemble.data.audio import AudioConf
-from espnet_ensemble.data.formatting import format_audio
-from espnet_ensemble.data.length import filter_lengths
+from espnet_ensemble.integrations.espnet3.datasets import format_sets
 from espnet_ensemble.recipes.corpora.download import DOWNLOADS, find_corpus
 from espnet_ensemble.recipes.corpora.librispeech import (
     PARTS,
@@ -51,13 +49,15 @@ class LibriSpeech100Builder(DatasetBuilder):
         data = Path(recipe_dir) / "data"
         corpus_dir = self._corpus_dir(recipe_dir, librispeech)
         prepare_librispeech(corpus_dir, data / "local", SETS, nj, partial)
-        for name in (*SETS, "dev"):
-            formatted = data / ("org" if name in TRAINING else "") / name
-            format_audio(data / "local" / name, formatted, AudioConf(FS), nj)
-            if name in TRAINING:
-                filter_lengths(
-                    formatted, data / name, FS, max_wav_duration=MAX_WAV_DURATION
-                )
+        format_sets(
+            data / "local",
+            data,
+            (*SETS, "dev"),
+            TRAINING,
+            FS,
+            nj=nj,
+            max_wav_duration=MAX_WAV_DURATION,
+        )
 
     def _corpus_dir(self, recipe_dir, librispeech: str) -> Path:
         folders = [PARTS[name].name for name in SETS]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from espnet3.components.data.dataset_builder import DatasetBuilder
 
+from espnet_ensemble.integrations.espnet3.datasets import format_sets
 from espnet_ensemble.recipes.corpora.mini_synth.prepare import (
     MINUTES,
     prepare_mini_synth,
@@ -39,11 +40,10 @@ class MiniSynthBuilder(DatasetBuilder):
             seed: Another one makes another corpus.
             kwargs: Not ours.
         """
-        recipe = Path(recipe_dir)
-        prepare_mini_synth(
-            recipe / "downloads" / "mini_synth",
-            recipe / "data",
-            {**MINUTES, **(minutes or {})},
-            seed,
-            nj or len(os.sched_getaffinity(0)),
-        )
+        recipe, nj = Path(recipe_dir), nj or len(os.sched_getaffinity(0))
+        data = recipe / "data"
+        minutes = {**MINUTES, **(minutes or {})}
+        corpus = recipe / "downloads" / "mini_synth"
+        prepare_mini_synth(corpus, data / "local", minutes, seed, nj)
+        # The recordings are at 16 kHz, and stay where they are.
+        format_sets(data / "local", data, minutes, ("train", "dev"), 16000, "wav", nj)
