@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import wrapt
 from omegaconf import DictConfig, OmegaConf
@@ -48,21 +48,27 @@ def check_training(model: Module, config: DictConfig, datasets: list[Any]) -> No
     Args:
         model: The model.
         config: The training configuration.
-        datasets: What it is trained and validated on. Without a dataset of the feature
-            cache among them, nothing is checked.
+        datasets: What it is trained and validated on.
 
     Raises:
         CacheError: If an option needs the waveform, the features are not those of the
-            model's upstreams, or the audio has changed since.
+            model's upstreams, or the audio has changed since; or if features are asked for
+            in ESPnet2's way.
     """
     # Imports ESPnet3, which may be about to import this.
     from espnet_ensemble.integrations.espnet3.datasets import FeatureCacheDataset
 
     sources = [x for x in datasets if isinstance(x, FeatureCacheDataset)]
+    frontends = [x for x in model.modules() if isinstance(x, EnsembleFrontend)]
+    if any(x.conf.feature_cache for x in frontends):
+        raise CacheError(
+            "frontend_conf: feature_cache is for ESPnet2's training; ESPnet3's trains from "
+            "features where the training configuration has a section feature_cache (with "
+            "EnsembleASRSystem), or a dataset of them: see docs/espnet3.md"
+        )
     if not sources:
         return
     first = sources[0].path
-    frontends = [x for x in model.modules() if isinstance(x, EnsembleFrontend)]
     if not frontends:
         found = type(getattr(model, "frontend", None)).__name__
         raise CacheError(other_frontend(first, found))
@@ -79,7 +85,7 @@ def _preprocessors(config: DictConfig) -> Iterator[Mapping[str, Any]]:
     preprocessor = config.dataset.get("preprocessor")
     if not OmegaConf.is_dict(preprocessor):
         return
-    options = OmegaConf.to_container(preprocessor, resolve=True)
-    assert isinstance(options, dict)
+    plain = OmegaConf.to_container(preprocessor, resolve=True)
+    options = cast("dict[str, Any]", plain)
     yield options
     yield from (value for value in options.values() if isinstance(value, dict))

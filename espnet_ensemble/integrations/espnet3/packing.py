@@ -8,7 +8,7 @@ tokens and statistics, which may not be in the bundle.
 import shutil
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import wrapt
 from omegaconf import DictConfig, OmegaConf
@@ -47,7 +47,7 @@ def allow_decoding(inference_model: ModuleType) -> None:
     """
     from espnet_ensemble.integrations.espnet3.inference import TARGETS
 
-    inference_model._ALLOWED_TARGET_PREFIXES += (TARGETS,)
+    vars(inference_model)["_ALLOWED_TARGET_PREFIXES"] += (TARGETS,)
 
 
 def _pack_model(pack, system, args, kwargs):
@@ -75,8 +75,8 @@ def complete_bundle(
             trained over.
     """
     out_dir = Path(out_dir)
-    conf = OmegaConf.to_container(training.model.frontend_conf, resolve=True)
-    assert isinstance(conf, dict)
+    plain = OmegaConf.to_container(training.model.frontend_conf, resolve=True)
+    conf = cast("dict[str, Any]", plain)
     packed = dict(conf)
     download_dir = packed.pop("download_dir", None)
     contents = Contents()
@@ -121,7 +121,7 @@ def _portable(config: dict[str, Any], contents: Contents) -> dict[str, Any]:
     for option, file in files_of(config).items():
         check_given([(option, file)])
         contents.add(file)
-    renamed = {
+    renamed: dict[str, Any] = {
         key: contents.rename(config[key])
         for key in ("bpemodel", "non_linguistic_symbols", "normalize_conf")
         if key in config

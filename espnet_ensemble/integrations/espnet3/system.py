@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from espnet2.bin import tokenize_text
 from espnet3.components.data.dataset_module import instantiate_dataset_reference
@@ -122,8 +122,7 @@ class EnsembleASRSystem(ASRSystem):
             return None
         if not OmegaConf.is_dict(section):
             raise EnsembleError(f"feature_cache: expected options, found {section!r}")
-        conf = OmegaConf.to_container(section, resolve=True)
-        assert isinstance(conf, dict)
+        conf = _plain(section)
         check_keys("feature_cache", conf, ["cache_dir"], _EXTRACT_OPTIONS)
         return conf
 
@@ -138,10 +137,7 @@ class EnsembleASRSystem(ASRSystem):
             for split in ("train", "valid")
             for _, data_dir in self._entries(split)
         }
-        frontend_conf = OmegaConf.to_container(
-            self.training_config.model.frontend_conf, resolve=True
-        )
-        assert isinstance(frontend_conf, dict)
+        frontend_conf = _plain(self.training_config.model.frontend_conf)
         extract_conf = ExtractConf(workers=Workers(**workers), **conf)
         paths = extract_sets([*data_dirs], frontend_conf, cache_dir, extract_conf)
         return dict(zip(data_dirs, paths, strict=True))
@@ -164,6 +160,10 @@ class EnsembleASRSystem(ASRSystem):
         return entries
 
 
+def _plain(conf: DictConfig) -> dict[str, Any]:
+    return cast("dict[str, Any]", OmegaConf.to_container(conf, resolve=True))
+
+
 def _is_char(conf: DictConfig) -> bool:
     return conf.get("token_type") == "char"
 
@@ -171,7 +171,7 @@ def _is_char(conf: DictConfig) -> bool:
 def _cached(entry: DictConfig, path: Path, data_dir: Path) -> dict[str, Any]:
     """The entry of the same dataset, from features."""
     return {
-        **entry,
+        **_plain(OmegaConf.create(entry)),
         "data_src": _FEATURE_CACHE,
         "data_src_args": {"path": str(path), "data_dir": str(data_dir)},
     }

@@ -68,6 +68,11 @@ def test_upstreams_that_train(cached, tiny_wavlm):
         check(cached, tiny_wavlm, frozen=False)
 
 
+def test_features_asked_for_in_the_way_of_espnet2(cached, tiny_wavlm):
+    with pytest.raises(CacheError, match="feature_cache is for ESPnet2's training"):
+        check(cached, tiny_wavlm, feature_cache="feats")
+
+
 @pytest.mark.parametrize(
     "preprocessor",
     [
