@@ -26,7 +26,8 @@ def test_the_model_is_that_of_the_recipe_for_espnet2():
     assert config["trainer"]["max_epochs"] == expected["max_epoch"]
     assert config["trainer"]["gradient_clip_val"] == expected["grad_clip"]
     assert config["optimizer"]["lr"] == expected["optim_conf"]["lr"]
-    assert config["scheduler"]["warmup_steps"] == 300
+    warmup = config["scheduler"]["warmup_steps"]
+    assert warmup == expected["scheduler_conf"]["warmup_steps"]
 
 
 @pytest.mark.slow
