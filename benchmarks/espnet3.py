@@ -95,6 +95,7 @@ def espnet2_config(config):
     batches = config["dataloader"]["train"]["iter_factory"]["batches"]
     return {
         **model,
+        "token_type": "char",
         "batch_type": batches["type"],
         "batch_bins": batches["batch_bins"],
         "seed": config["seed"],
