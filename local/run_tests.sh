@@ -13,7 +13,7 @@ command -v shellcheck pytest > /dev/null || {
     exit 1
 }
 shellcheck --external-sources --source-path=SCRIPTDIR \
-    .ci/run local/*.sh egs2/*/*/*.sh egs2/*/*/utils/*.pl egs2/*/*/local/*.sh \
+    .ci/run local/*.sh egs2/*/*/*.sh egs3/*/*/*.sh egs2/*/*/utils/*.pl egs2/*/*/local/*.sh \
     espnet_ensemble/recipes/starter/template/{db,run,local/data}.sh
 # One test on each core, each keeping to its own; more than 4 take more memory than they
 # save time.
