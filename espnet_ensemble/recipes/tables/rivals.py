@@ -1,5 +1,6 @@
 """The cheap rivals of fused features: the outputs of the single systems, combined."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ from espnet_ensemble.recipes.tables.measures import (
     sets_without_posteriors,
 )
 from espnet_ensemble.recipes.tables.systems import Rates
+
+# Of speech without words; the unknown letter's is an error.
+_SYMBOL = re.compile("<[^<>]+>")
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Rival:
 def combined_rates(rival: Rival, members: Sequence[Experiment]) -> Rates:
     """Word error rates of the members' outputs, combined as ``espnet-ensemble combine`` does.
 
-    Symbols in angle brackets, such as WSJ's noises, do not count.
+    Symbols in angle brackets, such as WSJ's noises, do not count, as in scoring.
 
     Args:
         rival: How.
@@ -66,7 +70,9 @@ def combined_rates(rival: Rival, members: Sequence[Experiment]) -> Rates:
 def _rate(hyp: Mapping[str, Sequence[str]], decoding: Path, folder: str) -> float:
     """The word error rate, by the references that a decoding was scored with."""
     spoken = {
-        utt_id: [word for word in words if not word.startswith("<")]
+        utt_id: [
+            word for word in words if word == "<unk>" or not _SYMBOL.fullmatch(word)
+        ]
         for utt_id, words in hyp.items()
     }
     (system,) = read_systems([decoding], folder)

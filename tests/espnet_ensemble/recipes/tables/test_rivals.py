@@ -92,6 +92,14 @@ def test_noises_do_not_count(members, decode):
     assert combined_rates(ROVER, members[:2]) == in_all_sets(members, 0.0)
 
 
+@pytest.mark.parametrize("word", ["<unk>", "s<unk>t", "<unk>sat"])
+def test_letters_that_are_not_known_do(word, members, decode):
+    for member in members[:2]:
+        decode(member, f"the cat {word} on the mat")
+    rate = pytest.approx(100 / 6)
+    assert combined_rates(ROVER, members[:2]) == in_all_sets(members, rate)
+
+
 def test_nothing_is_known_before_all_are_decoded(members, decode):
     assert combined_rates(ROVER, members) == {}
     decode(members[0], "the cat")
