@@ -7,12 +7,27 @@ from espnet_ensemble.upstream.errors import UpstreamError
 
 if TYPE_CHECKING:
     from espnet_ensemble.upstream.base import Upstream
-    from espnet_ensemble.upstream.registry import UpstreamConf, load_upstream
+    from espnet_ensemble.upstream.registry import (
+        UpstreamConf,
+        load_upstream,
+        register_upstream,
+    )
 
-__all__ = ["Upstream", "UpstreamConf", "UpstreamError", "load_upstream"]
+__all__ = [
+    "Upstream",
+    "UpstreamConf",
+    "UpstreamError",
+    "load_upstream",
+    "register_upstream",
+]
 
 # Imported on first use: who only reads what a configuration says need not wait for torch.
-_LAZY = {"Upstream": "base", "UpstreamConf": "registry", "load_upstream": "registry"}
+_LAZY = {
+    "Upstream": "base",
+    "UpstreamConf": "registry",
+    "load_upstream": "registry",
+    "register_upstream": "registry",
+}
 
 
 def __getattr__(name):

@@ -22,7 +22,7 @@ def hub_id(conf: UpstreamConf) -> str | None:
         >>> hub_id(UpstreamConf("./exp/wavlm")) is None
         True
     """
-    if conf.local_option is not None:
+    if conf.local_option is not None or conf.is_registered:
         return None
     if not conf.uses_s3prl:
         return conf.name
@@ -110,6 +110,11 @@ def local_copy(conf: UpstreamConf, download_dir: str | None = None) -> UpstreamC
     """
     if conf.local_option is not None:
         return conf
+    if conf.is_registered:
+        raise UpstreamError(
+            f"upstream {conf.name!r}: a registered upstream is code, which no archive carries; "
+            "pack without bundling"
+        )
     snapshot = find_snapshot(conf, download_dir)
     if snapshot is not None and conf.uses_s3prl:
         return replace(conf, path_or_url=str(snapshot))

@@ -2,8 +2,10 @@
 
 import difflib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from functools import partial
+from functools import lru_cache, partial
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from espnet_ensemble.errors import EnsembleError
@@ -16,18 +18,102 @@ from espnet_ensemble.upstream.s3prl_hub import hub_entries, is_installed
 if TYPE_CHECKING:
     from espnet_ensemble.upstream.base import Upstream
 
+#: Packages say under this name of ``[project.entry-points]`` which module registers what.
+ENTRY_POINTS = "espnet_ensemble.upstreams"
+
+Make = Callable[["UpstreamConf", str | None], "Upstream"]
+_registered: dict[str, Make] = {}
+
+
+def register_upstream(name: str) -> Callable[[Make], Make]:
+    """Give an upstream of one's own a name that ``upstreams`` of ``frontend_conf`` takes.
+
+    A module that does this has to be imported in every process. A package sees to that with
+    an entry point of its own, which is imported where the name is asked for:
+
+    .. code-block:: toml
+
+        [project.entry-points."espnet_ensemble.upstreams"]
+        frame_energy = "my_package.my_module"
+
+    Args:
+        name: The name: without a slash, none of S3PRL's hub, and not registered before.
+
+    Returns:
+        A decorator of what makes the upstream of its :class:`UpstreamConf`, and of the folder
+        for downloads (None: any): a subclass of :class:`~.base.Upstream`, or a function.
+        Its options are in ``extra_conf``, its checkpoint is ``path_or_url``.
+
+    Raises:
+        UpstreamError: If it cannot have that name.
+
+    Example:
+        >>> import torch
+        >>> from espnet_ensemble import FrontendConf
+        >>> from espnet_ensemble.layers import layer_indices
+        >>> from espnet_ensemble.upstream import Upstream, register_upstream
+        >>> from espnet_ensemble.upstream.fingerprint import fingerprint
+        >>> @register_upstream("frame_energy")
+        ... class FrameEnergy(Upstream):
+        ...     def __init__(self, conf, download_dir):
+        ...         options = {"hop_length": 320, **(conf.extra_conf or {})}
+        ...         super().__init__(
+        ...             name=conf.name,
+        ...             fs=16000,
+        ...             hop_length=options["hop_length"],
+        ...             feature_size=1,
+        ...             layers=layer_indices(conf.layer, num_layers=0),
+        ...             fingerprint=fingerprint({}),
+        ...         )
+        ...
+        ...     def forward(self, wavs, lengths):
+        ...         hop = self.hop_length
+        ...         wavs = torch.nn.functional.pad(wavs, (0, -wavs.size(1) % hop))
+        ...         energy = wavs.unfold(1, hop, hop).square().mean(dim=2, keepdim=True)
+        ...         return [energy], (lengths + hop - 1) // hop
+        >>> ensemble = FrontendConf.parse({"upstreams": ["frame_energy"]}).build()
+        >>> feats, feats_lens = ensemble(torch.rand(2, 800), torch.tensor([800, 500]))
+        >>> feats.shape, feats_lens.tolist()
+        (torch.Size([2, 3, 1]), [3, 2])
+    """
+    if "/" in name or name in _registered or (is_installed() and name in hub_entries()):
+        raise UpstreamError(
+            f"register_upstream: expected a new name, without a slash, that S3PRL's hub does "
+            f"not have; found {name!r}"
+        )
+
+    def register(make: Make) -> Make:
+        _registered[name] = make
+        return make
+
+    return register
+
+
+@lru_cache
+def _import_entry_point(name: str) -> None:
+    for entry_point in entry_points(group=ENTRY_POINTS, name=name):
+        entry_point.load()
+
+
+def _find_registered(name: str) -> Make | None:
+    if "/" in name:
+        return None
+    if name not in _registered:
+        _import_entry_point(name)
+    return _registered.get(name)
+
 
 @dataclass(frozen=True)
 class UpstreamConf:
     """One entry of ``upstreams`` in ``frontend_conf``.
 
     Attributes:
-        name: A name of S3PRL's hub; or, for transformers, a hub id (with a slash) or a
-            local folder.
+        name: A name of S3PRL's hub, or of :func:`register_upstream`; or, for transformers, a
+            hub id (with a slash) or a local folder.
         layer: "last", an index, "weighted_sum" over all layers, or a list of indices for
             the weighted sum over those.
-        path_or_url: Checkpoint, for the S3PRL names that need one.
-        extra_conf: Further arguments of the S3PRL name.
+        path_or_url: Checkpoint, for the names that need one.
+        extra_conf: Further arguments of the S3PRL name, or options of the registered one.
         revision: Commit, tag or branch of a hub id; None: what its main branch has.
     """
 
@@ -62,18 +148,23 @@ class UpstreamConf:
 
     @property
     def uses_s3prl(self) -> bool:
-        """Whether S3PRL loads it; if not, transformers does.
+        """Whether S3PRL loads it; if not, transformers does, or who registered the name.
 
         Raises:
             UpstreamError: If the name is neither of S3PRL's hub nor an id nor a folder.
         """
-        if "/" in self.name:
+        if "/" in self.name or self.is_registered:
             return False
         if self._is_hub_name:
             return True
         if not os.path.isdir(self.name):
             raise UpstreamError(_unknown(self.name))
         return False
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether it is one of :func:`register_upstream`."""
+        return _find_registered(self.name) is not None
 
     @property
     def _is_hub_name(self) -> bool:
@@ -101,7 +192,7 @@ class UpstreamConf:
             is_remote = is_published or self.path_or_url.startswith("http")
             return None if is_remote else "path_or_url"
         if "/" not in self.name:
-            return None if self._is_hub_name else "name"
+            return None if self.is_registered or self._is_hub_name else "name"
         is_path = self.name.startswith((".", "/")) or self.name.count("/") > 1
         return "name" if is_path or os.path.isdir(self.name) else None
 
@@ -135,6 +226,9 @@ def load_upstream(conf: UpstreamConf, download_dir: str | None = None) -> "Upstr
 
 
 def _load(conf: UpstreamConf, download_dir: str | None) -> "Upstream":
+    make = _find_registered(conf.name)
+    if make is not None:
+        return make(conf, download_dir)
     # Each loader is imported where it is used: transformers takes seconds, and so do
     # S3PRL's modules.
     if conf.uses_s3prl:
@@ -159,12 +253,13 @@ def check_upstream(conf: UpstreamConf, download_dir: str | None = None) -> None:
         UpstreamError: If its name is unknown, what is local is not there, or an option is
             for others.
     """
-    if conf.revision is not None and (conf.local_option or conf.uses_s3prl):
+    is_id = not (conf.local_option or conf.uses_s3prl or conf.is_registered)
+    if conf.revision is not None and not is_id:
         raise UpstreamError(
             f"upstream {conf.name!r}: revision {conf.revision!r} is for ids of the Hugging "
-            "Face hub; what is local, and names of S3PRL's hub, have none"
+            "Face hub; what is local, and names of S3PRL's hub or registered ones, have none"
         )
-    if conf.uses_s3prl:
+    if conf.uses_s3prl or conf.is_registered:
         path = conf.path_or_url or ""
         if conf.local_option == "path_or_url" and _is_missing(path, download_dir):
             raise UpstreamError(
@@ -216,7 +311,7 @@ def _close(path: str) -> str:
 
 
 def _unknown(name: str) -> str:
-    close = difflib.get_close_matches(name, list(hub_entries()), n=5)
+    close = difflib.get_close_matches(name, [*_registered, *hub_entries()], n=5)
     ids = [checkpoint.huggingface for checkpoint in CHECKPOINTS]
     close += [i for i in ids if difflib.get_close_matches(name, [i.split("/")[1]])]
     close_names = f" Close names: {', '.join(close)}." if close else ""
