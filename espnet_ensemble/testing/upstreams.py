@@ -63,7 +63,8 @@ def save_encoder(folder, family: str) -> str:
     make_config, model_class, make_extractor = ENCODERS[family]
     torch.manual_seed(0)
     model = getattr(transformers, model_class)(make_config(transformers))
-    randomize(model, seed=1).save_pretrained(folder)
+    randomize(model, seed=1)
+    model.save_pretrained(folder)
     make_extractor(transformers).save_pretrained(folder)
     return str(folder)
 

@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -97,8 +98,9 @@ class ExtractedUpstream(HuggingFaceUpstream):
         if mask is not None:
             arguments[mask] = ~padding_mask(valid, padded.size(1))
         states = self._hidden_states(**arguments)
-        if mask is not None and hasattr(self.model, "_get_subsampling_output_length"):
-            num_frames = self.model._get_subsampling_output_length(valid).long()
+        model: Any = self.model
+        if mask is not None and hasattr(model, "_get_subsampling_output_length"):
+            num_frames = model._get_subsampling_output_length(valid).long()
             states = [h[:, : int(num_frames.max())] for h in states]
         else:
             num_frames = torch.full_like(valid, states[0].size(1))

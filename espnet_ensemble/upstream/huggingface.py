@@ -88,7 +88,7 @@ def load_huggingface(
 
 def _unsupported(name: str, model_type: str) -> UpstreamError:
     close = difflib.get_close_matches(model_type, FAMILIES, n=1)
-    nearest = NEAREST.get(model_type, *close[:1] or [None])
+    nearest = NEAREST.get(model_type) or next(iter(close), None)
     advice = f" The nearest of these is {nearest!r}." if nearest else ""
     return UpstreamError(
         f"upstream {name!r} is a {model_type!r} model; expected one of "

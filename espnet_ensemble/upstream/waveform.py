@@ -123,7 +123,8 @@ class SqueezedUpstream(HuggingFaceUpstream):
             )
         ]
         return [
-            pad_sequence(layer, batch_first=True) for layer in zip(*alone, strict=True)
+            pad_sequence(list(layer), batch_first=True)
+            for layer in zip(*alone, strict=True)
         ], num_frames
 
     def _encode(self, wav: Tensor, num_frames: int) -> list[Tensor]:
