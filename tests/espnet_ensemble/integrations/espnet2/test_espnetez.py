@@ -12,6 +12,7 @@ import soundfile
 import torch
 from repository import REPOSITORY
 
+pytestmark = pytest.mark.slow
 pytest.importorskip("espnetez", reason="needs ESPnet 202511, and six")
 
 # What is too large for a test.
