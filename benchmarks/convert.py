@@ -161,10 +161,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="for all files")
     parser.add_argument("--layers", choices=("last", "weighted_sum"), default="last")
-    parser.add_argument("--num_train", type=int, default=32, help="utterances")
-    parser.add_argument("--num_test", type=int, default=16, help="utterances")
+    parser.add_argument("--num_train", type=int, default=8, help="utterances")
+    parser.add_argument("--num_test", type=int, default=8, help="utterances")
     parser.add_argument("--batch_size", type=int, default=8)
-    parser.add_argument("--max_epoch", type=int, default=2)
+    parser.add_argument("--max_epoch", type=int, default=1)
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     minutes = {"train": 3.0, "dev": 1.0, "test": 2.0}
