@@ -40,7 +40,6 @@ class Family:
         weights: Regular expression of what the names of the encoder's weights begin with in
             a checkpoint of the whole model.
         num_layers: What the encoder's configuration calls the number of its layers.
-        batched: Whether utterances are encoded together; if not, one at a time.
         options: Further arguments of ``upstream``.
     """
 
@@ -49,7 +48,6 @@ class Family:
     config: str = ""
     weights: str = ""
     num_layers: str = "num_hidden_layers"
-    batched: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def encoder_config(self, config: Any) -> Any:
@@ -180,12 +178,9 @@ FAMILIES: dict[str, Family] = {
             stack="wrapped_encoder.layers",
         ),
     ),
-    "sew": Family(
-        SqueezedUpstream, batched=False, options=dict(tail=("encoder.upsample",))
-    ),
+    "sew": Family(SqueezedUpstream, options=dict(tail=("encoder.upsample",))),
     "sew-d": Family(
         SqueezedUpstream,
-        batched=False,
         options=dict(stack="encoder.encoder.layer", tail=("encoder.upsample",)),
     ),
     "seamless_m4t": _seamless("seamless_m4t.SeamlessM4TSpeechEncoder"),
@@ -213,7 +208,6 @@ FAMILIES: dict[str, Family] = {
         encoder="moonshine.MoonshineEncoder",
         weights=r"(model\.)?encoder\.",
         num_layers="encoder_num_hidden_layers",
-        batched=False,
         options=dict(
             hop_length=384,
             shortest=895,
@@ -227,7 +221,6 @@ FAMILIES: dict[str, Family] = {
         ExtractedUpstream,
         encoder="speech_to_text.Speech2TextEncoder",
         weights=r"(model\.)?encoder\.",
-        batched=False,
         options=dict(
             hop_length=640, shortest=560, stack="layers", tail=("layer_norm",)
         ),
@@ -238,7 +231,6 @@ FAMILIES: dict[str, Family] = {
         config="encoder_config",
         weights=r"(model\.)?encoder\.",
         num_layers="num_layers",
-        batched=False,
         options=dict(
             hop_length=320,
             shortest=560,
