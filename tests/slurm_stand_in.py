@@ -24,8 +24,9 @@ NO_ARRAY = "-"
 class Slurm:
     """A cluster in a folder, for a test to look at and to break.
 
-    Files by which it is told: ``refuse`` (jobs), ``hold`` (them in the queue), ``silent``
-    (squeue does not answer), ``forgetful`` (squeue knows no job that has ended).
+    Files by which it is told: ``refuse`` (jobs), ``idle`` (jobs succeed at once, without
+    doing anything), ``hold`` (them in the queue), ``silent`` (squeue does not answer),
+    ``forgetful`` (squeue knows no job that has ended).
     """
 
     def __init__(self, folder):
@@ -41,6 +42,10 @@ class Slurm:
 
     def untell(self, name):
         (self.folder / name).unlink()
+
+    def was_asked(self):
+        """Whether squeue was called."""
+        return (self.folder / "asked").exists()
 
     def submitted(self):
         """The arguments of each sbatch."""
@@ -80,8 +85,15 @@ def sbatch(folder, args):
         sys.exit("sbatch: error: invalid partition specified: cpu")
     (folder / f"{number}.args").write_text(json.dumps(args))
     shutil.copy(args[-1], folder / f"{number}.sh")  # the real one keeps it, too
+    idle = (folder / "idle").exists()
     for task in tasks(args):
-        write(folder / f"{number}_{task}.state", "PENDING")
+        write(folder / f"{number}_{task}.state", "COMPLETED" if idle else "PENDING")
+        if idle:
+            output = Path(option(args, "--output").replace("%a", str(task)))
+            output.with_suffix(".exit").write_text("0\n")
+    print(number if "--parsable" in args else f"Submitted batch job {number}")
+    if idle:
+        return
     subprocess.Popen(
         [sys.executable, __file__, "controller", str(folder), str(number)],
         stdin=subprocess.DEVNULL,
@@ -89,7 +101,6 @@ def sbatch(folder, args):
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    print(number if "--parsable" in args else f"Submitted batch job {number}")
 
 
 def tasks(args):

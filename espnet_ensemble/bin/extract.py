@@ -12,6 +12,8 @@ that is in --cache_dir is compared with its checksums.
 import argparse
 import logging
 import os
+import signal
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +26,7 @@ from espnet_ensemble.feature_cache.extract import ExtractConf, extract_sets
 from espnet_ensemble.feature_cache.verify import verify
 from espnet_ensemble.feature_cache.workers import Workers
 from espnet_ensemble.files import read_yaml
+from espnet_ensemble.recipes.jobs.slurm_conf import SlurmConf
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -78,21 +81,32 @@ def get_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--ngpu",
         type=int,
-        default=torch.cuda.device_count(),
-        help="GPUs; if not 0, there is one process for each, whatever --nj is "
-        "(default: %(default)s, all)",
+        help="GPUs of this machine; if not 0, there is one process for each, whatever "
+        "--nj is (default: all). With --cmd, or --dask slurm: 1 if each job is to have "
+        "one (default: 0)",
+    )
+    group.add_argument(
+        "--cmd",
+        metavar="COMMAND",
+        help="extract in --nj jobs of a cluster, which this command submits: 'slurm.pl', "
+        "as asr.sh does, or another one that takes what Kaldi's run.pl takes",
     )
     group.add_argument(
         "--dask",
         metavar="local|slurm|ADDRESS",
         help="extract on a Dask cluster: 'local' starts --nj workers here, 'slurm' --nj "
-        "jobs as dask-jobqueue's configuration says; or that of a scheduler, "
-        "tcp://host:8786",
+        "jobs; or that of a scheduler, tcp://host:8786",
+    )
+    group.add_argument(
+        "--slurm_conf",
+        type=Path,
+        default=Path("conf/slurm.conf"),
+        help="with --dask slurm: how jobs are submitted (default: %(default)s)",
     )
     group.add_argument(
         "--batch_seconds",
         type=float,
-        default=60,
+        default=60.0,
         help="seconds of speech that an upstream gets at once (default: %(default)s)",
     )
     return parser
@@ -118,11 +132,25 @@ def _work(args: argparse.Namespace) -> None:
         shard_utts=args.shard_utts,
         batch_seconds=args.batch_seconds,
         skip=args.on_error == "skip",
-        workers=Workers(args.nj, args.ngpu, args.dask),
+        workers=_workers(args),
     )
     frontend_conf = _read_frontend_conf(args.frontend_conf)
     for path in extract_sets(args.data_dir, frontend_conf, args.cache_dir, conf):
         print(path)
+
+
+def _workers(args: argparse.Namespace) -> Workers:
+    ngpu, sbatch = args.ngpu, []
+    if ngpu is None:
+        of_jobs = args.cmd or args.dask == "slurm"
+        ngpu = 0 if of_jobs else torch.cuda.device_count()
+    if args.cmd:
+        # Who ends this process ends its jobs.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if args.dask == "slurm":
+        conf = SlurmConf.read(args.slurm_conf)
+        sbatch = [*conf.command, *conf.arguments({"gpu": str(ngpu)})]
+    return Workers(args.nj, ngpu, args.dask, tuple(sbatch), args.cmd)
 
 
 def _read_frontend_conf(value: str) -> dict[str, Any]:

@@ -37,6 +37,7 @@ RECIPE_VERBS = {
     "asr_names": "what asr.sh calls its folders and files",
     "data_dir": "check, repair, combine and divide data directories",
     "download_model": "make an experiment of a published model, to decode with",
+    "extract_shards": "do a job's part of the extraction",
     "filter_lengths": "leave out utterances that are too short or too long",
     "format_wav_scp": "make the audio files of a data directory",
     "ngram_train": "train an n-gram language model",

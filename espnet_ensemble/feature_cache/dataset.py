@@ -1,5 +1,6 @@
 """Training from the feature cache: ESPnet's data type ``feature_cache``."""
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from espnet_ensemble.feature_cache.member import (
 from espnet_ensemble.files import PathLike, read_yaml, remove_unfinished, write_yaml
 from espnet_ensemble.frames import FrameGrid
 
+#: The longest name of a combination's folder; file systems take 255.
+MAX_NAME_BYTES = 200
 # What to do about damage that training finds.
 _MEND = "run the same extraction again, which mends it"
 
@@ -180,8 +183,22 @@ def write_combination(
 
 
 def combination_path(cache_dir: Path, members: Sequence[str], data_set: str) -> Path:
-    """Name the ``members.yaml`` of members of a data set, by their names."""
-    return cache_dir / "combinations" / "+".join(members) / data_set / "members.yaml"
+    """Name the ``members.yaml`` of members of a data set.
+
+    Its folder is named after them; where that is longer than a file system may take, by how
+    many they are, and a hash.
+
+    Example:
+        >>> str(combination_path(Path("feats"), ["a-float16", "b-float16"], "train"))
+        'feats/combinations/a-float16+b-float16/train/members.yaml'
+        >>> str(combination_path(Path("feats"), 10 * ["wavlm_base-float16"], "train"))
+        'feats/combinations/10_members-72a597be/train/members.yaml'
+    """
+    name = "+".join(members)
+    if len(name.encode()) > MAX_NAME_BYTES:
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        name = f"{len(members)}_members-{digest[:8]}"
+    return cache_dir / "combinations" / name / data_set / "members.yaml"
 
 
 def read_combination(path: PathLike) -> Combination:

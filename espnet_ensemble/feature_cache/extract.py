@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from espnet_ensemble.feature_cache.archive import DEFAULT_STORAGE, STORAGES
 from espnet_ensemble.feature_cache.dataset import write_combination
 from espnet_ensemble.feature_cache.identity import DataSet, FeatureIdentity
 from espnet_ensemble.feature_cache.member import Contents, Member, MemberInfo
-from espnet_ensemble.feature_cache.shard import Shard, ShardConf, plan_shards
+from espnet_ensemble.feature_cache.shard import Shard, ShardConf, Work, plan_shards
 from espnet_ensemble.feature_cache.workers import Workers
-from espnet_ensemble.files import PathLike
+from espnet_ensemble.files import PathLike, remove_unfinished
 from espnet_ensemble.frontend_conf import FrontendConf
 
 _log = logging.getLogger(__name__)
@@ -128,16 +128,15 @@ def extract_sets(
         [Member.of(cache_dir, info, data) for info in infos] for data in data_sets
     ]
     # All are checked before the first is extracted, which may take days.
-    todo = []
-    for data, of_set in zip(data_sets, members, strict=True):
-        for member, frontend in zip(of_set, frontends, strict=True):
-            if not _is_there(member, data, conf):
-                todo.append((member, frontend, data))
-    for member, frontend, data in todo:
-        with member.lock():
-            # By now, another process may have made it.
-            if not member.is_complete(data, conf.skip):
-                _extract_member(member, frontend, data, conf)
+    todo = [
+        _Task(member, frontend, data)
+        for data, of_set in zip(data_sets, members, strict=True)
+        for member, frontend in zip(of_set, frontends, strict=True)
+        if not _is_there(member, data, conf)
+    ]
+    # Jobs wait in a queue: once for all.
+    for tasks in [todo] if conf.workers.are_jobs else [[task] for task in todo]:
+        _extract_members(tasks, conf)
     return [
         _combine(cache_dir, of_set, data)
         for of_set, data in zip(members, data_sets, strict=True)
@@ -167,20 +166,57 @@ def _combine(cache_dir: Path, members: Sequence[Member], data: DataSet) -> Path:
         return write_combination(cache_dir, members, data.data_dir)
 
 
-def _extract_member(
-    member: Member, frontend: FrontendConf, data: DataSet, conf: ExtractConf
-) -> None:
-    shard_conf = ShardConf(frontend, conf.storage, conf.batch_seconds, conf.skip)
-    for damage in Contents.read(member.folder).damages:
-        _log.warning("%s; this is mended now", damage)
-    with member.being_made():
-        shards = plan_shards(member.shards, data, frontend.fs, conf.shard_utts)
-        _remove_others(member.shards, shards)
-        todo = [shard for shard in shards if not shard.is_complete(conf.skip)]
+@dataclass(frozen=True)
+class _Task:
+    """A member to be made."""
+
+    member: Member
+    frontend: FrontendConf
+    data: DataSet
+
+    @property
+    def name(self) -> str:
+        return f"{self.member.name} {self.data.name}"
+
+    def plan(self, conf: ExtractConf) -> list[Shard]:
+        return plan_shards(
+            self.member.shards, self.data, self.frontend.fs, conf.shard_utts
+        )
+
+
+def _extract_members(tasks: list[_Task], conf: ExtractConf) -> None:
+    with ExitStack() as stack:
+        # In one order: two extractions never wait for each other.
+        for task in sorted(tasks, key=lambda task: task.member.folder):
+            stack.enter_context(task.member.lock())
+        # By now, another process may have made some.
+        tasks = [t for t in tasks if not t.member.is_complete(t.data, conf.skip)]
+        if tasks:
+            _make_members(tasks, conf)
+
+
+def _make_members(tasks: list[_Task], conf: ExtractConf) -> None:
+    planned = [(task, task.plan(conf)) for task in tasks]
+    log_dir = tasks[0].member.folder / "logdir"
+    with ExitStack() as stack:
+        todo = []
+        for task, shards in planned:
+            for damage in Contents.read(task.member.folder).damages:
+                _log.warning("%s; this is mended now", damage)
+            stack.enter_context(task.member.being_made())
+            # Jobs that an earlier run has submitted may be at work.
+            if not conf.workers.are_jobs:
+                remove_unfinished(task.member.folder)
+                _remove_others(task.member.shards, shards)
+            missing = [s for s in shards if not s.is_complete(conf.skip)]
+            shard_conf = ShardConf(
+                task.frontend, conf.storage, conf.batch_seconds, conf.skip
+            )
+            todo.append(Work(shard_conf, missing))
         try:
             with (
-                _progress(f"{member.name} {data.name}", shards, todo) as progress,
-                closing(conf.workers.make(todo, shard_conf)) as made,
+                _progress(planned, todo) as progress,
+                closing(conf.workers.make(todo, log_dir)) as made,
             ):
                 for seconds in made:
                     progress.update(seconds)
@@ -189,13 +225,19 @@ def _extract_member(
                 "interrupted: archives that are complete are kept; run it again, and it "
                 "goes on from there"
             )
-            _remove_others(member.shards, shards)
+            for task, shards in planned:
+                _remove_others(task.member.shards, shards)
             raise
-        _remove_others(member.shards, shards)
+        for task, shards in planned:
+            _remove_others(task.member.shards, shards)
 
 
-def _progress(name: str, shards: list[Shard], todo: list[Shard]) -> tqdm:
-    total, missing = (sum(s.seconds for s in part) for part in (shards, todo))
+def _progress(planned: list[tuple[_Task, list[Shard]]], todo: list[Work]) -> tqdm:
+    total = sum(shard.seconds for _, shards in planned for shard in shards)
+    missing = sum(shard.seconds for work in todo for shard in work.shards)
+    name = planned[0][0].name
+    if len(planned) > 1:
+        name = f"{len(planned)} members"
     return tqdm(
         total=total,
         initial=total - missing,

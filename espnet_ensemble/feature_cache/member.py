@@ -32,7 +32,6 @@ from espnet_ensemble.files import (
     PathLike,
     check_keys,
     read_yaml,
-    remove_unfinished,
     write_yaml,
 )
 from espnet_ensemble.upstream.fingerprint import PROBE_SIZE
@@ -226,7 +225,6 @@ class Member:
         If the block fails, the archives stay, and the member is not complete.
         """
         self.shards.mkdir(exist_ok=True)
-        remove_unfinished(self.folder)
         self.info.write(self.folder / UNFINISHED_INFO)
         (self.folder / INFO).unlink(missing_ok=True)
         yield

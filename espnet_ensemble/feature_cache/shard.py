@@ -9,6 +9,7 @@ The way of the data, each a generator over what the one before it gives:
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from os.path import abspath
 from pathlib import Path
@@ -152,6 +153,30 @@ class ShardConf:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {**asdict(self), "frontend": self.frontend.to_dict()}
+
+
+@dataclass(frozen=True)
+class Work:
+    """Archives of a member that are to be made.
+
+    Attributes:
+        conf: How.
+        shards: What they are of.
+    """
+
+    conf: ShardConf
+    shards: list[Shard]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread: sums depend on the number of threads."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 @dataclass(frozen=True)

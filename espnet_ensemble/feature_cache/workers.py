@@ -1,7 +1,5 @@
-"""Who makes the archives: this process, several on this machine, or a Dask cluster."""
+"""Who makes the archives: this process, several on this machine, or a cluster."""
 
-import json
-import logging
 import multiprocessing
 import os
 import signal
@@ -9,25 +7,28 @@ import threading
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import (
     FIRST_EXCEPTION,
-    CancelledError,
     Future,
     ProcessPoolExecutor,
     wait,
 )
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 
-from espnet_ensemble.extras import import_extra
 from espnet_ensemble.feature_cache import CacheError
-from espnet_ensemble.feature_cache.shard import Shard, ShardConf, ShardExtractor
-
-if TYPE_CHECKING:
-    from distributed import Client
+from espnet_ensemble.feature_cache.dask_cluster import make_on_dask
+from espnet_ensemble.feature_cache.jobs import make_in_jobs
+from espnet_ensemble.feature_cache.shard import (
+    Shard,
+    ShardConf,
+    ShardExtractor,
+    Work,
+    one_thread,
+)
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,14 @@ class Workers:
     same to the bit whatever the number of processes is.
 
     Attributes:
-        nj: Number of processes on CPUs; of Dask's workers, where this starts them.
-        ngpu: Number of GPUs; if there are any, there is one process for each, and
-            ``nj`` does not matter.
-        dask: Where Dask's workers are, if they do it: "local", "slurm" (as dask-jobqueue's
-            configuration says), or the address of a scheduler, "tcp://host:8786".
+        nj: Number of processes on CPUs; of Dask's workers, where this starts them; of jobs.
+        ngpu: Number of GPUs here; if there are any, there is one process for each, and
+            ``nj`` does not matter. Of jobs of a cluster, 1 if each is to have one.
+        dask: Where Dask's workers are, if they do it: "local", "slurm" (jobs that
+            ``sbatch`` submits), or the address of a scheduler, "tcp://host:8786".
+        sbatch: For "slurm": the command, with what it is given.
+        cmd: What runs jobs, if they do it, such as "slurm.pl --mem 4G": it takes what
+            Kaldi's ``run.pl`` takes.
 
     Raises:
         CacheError: If one of them is wrong.
@@ -51,10 +55,25 @@ class Workers:
     nj: int = 1
     ngpu: int = 0
     dask: str | None = None
+    sbatch: tuple[str, ...] = ()
+    cmd: str | None = None
 
     def __post_init__(self):
         if self.nj < 1:
             raise CacheError(f"nj: expected a number above 0, found {self.nj}")
+        if self.dask and self.cmd:
+            raise CacheError(
+                f"expected dask or cmd, found both: {self.dask!r} and {self.cmd!r}"
+            )
+        if self.cmd or self.dask == "slurm":
+            if self.ngpu not in (0, 1):
+                raise CacheError(
+                    f"ngpu: expected 0 or 1, the GPUs of each job, found {self.ngpu}; "
+                    "nj is the number of jobs"
+                )
+        # Dask's workers take the GPUs that they have.
+        if self.cmd or self.dask:
+            return
         # CUDA is asked only by who wants it: it takes time, and memory of each GPU.
         if self.ngpu and not 0 < self.ngpu <= torch.cuda.device_count():
             raise CacheError(
@@ -62,14 +81,19 @@ class Workers:
                 f"here, found {self.ngpu}"
             )
 
-    def make(self, shards: list[Shard], conf: ShardConf) -> Generator[float]:
+    @property
+    def are_jobs(self) -> bool:
+        """Whether they go on when this process is lost, and may be at work already."""
+        return self.cmd is not None
+
+    def make(self, todo: list[Work], log_dir: Path) -> Generator[float]:
         """Make archives.
 
         Closed, or interrupted, it stops within a batch; what is complete stays.
 
         Args:
-            shards: What they are of.
-            conf: How they are made.
+            todo: What is to be made.
+            log_dir: For logs of jobs, and what they are told.
 
         Yields:
             How many more seconds of speech are done.
@@ -77,10 +101,16 @@ class Workers:
         Raises:
             CacheError: If one cannot be made; those that are complete stay.
         """
-        if not shards:
+        todo = [work for work in todo if work.shards]
+        if self.cmd is not None and todo:
+            yield from make_in_jobs(todo, self.cmd, self.nj, self.ngpu, log_dir)
             return
+        for work in todo:
+            yield from self._make(work.shards, work.conf)
+
+    def _make(self, shards: list[Shard], conf: ShardConf) -> Iterator[float]:
         if self.dask:
-            yield from _make_on_dask(shards, conf, self)
+            yield from make_on_dask(shards, conf, self.dask, self.nj, self.sbatch)
         elif max(self.nj, self.ngpu) == 1 or len(shards) == 1:
             yield from _make_here(shards, conf, "cuda:0" if self.ngpu else "cpu")
         else:
@@ -88,20 +118,10 @@ class Workers:
 
 
 def _make_here(shards: list[Shard], conf: ShardConf, device: str) -> Iterator[float]:
-    with _one_thread():
+    with one_thread():
         extractor = ShardExtractor(conf, device)
         for shard in shards:
             yield from extractor.make(shard)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(num_threads)
 
 
 def _watch(futures: Iterable[Future]) -> Iterator[set[Future]]:
@@ -189,81 +209,3 @@ def _exit_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
-
-
-# A Dask cluster.
-
-#: What Dask logs from which level on: a lost scheduler, or its end, would be tracebacks.
-_DASK_LOGS = {"distributed": logging.WARNING, "distributed.client": logging.CRITICAL}
-
-
-def _make_on_dask(
-    shards: list[Shard], conf: ShardConf, workers: Workers
-) -> Iterator[float]:
-    # Its workers may have another working directory.
-    conf = replace(conf, frontend=conf.frontend.absolute())
-    conf_json = json.dumps(conf.to_dict())
-    with _dask_client(workers) as client:
-        from distributed.scheduler import KilledWorker
-
-        executor = client.get_executor(pure=False)
-        futures = {
-            executor.submit(_make_in_dask_worker, conf_json, shard.absolute()): shard
-            for shard in shards
-        }
-        try:
-            for done in _watch(futures):
-                yield sum(futures[future].seconds for future in done)
-        except KilledWorker as error:
-            raise CacheError(
-                "Dask's workers were lost over and over, maybe as they have too little "
-                f"memory; a smaller --batch_seconds takes less: {error}"
-            ) from error
-        except CancelledError as error:
-            raise CacheError(
-                f"--dask {workers.dask}: its scheduler was lost; archives that are complete "
-                "are kept: with a scheduler, the next run goes on"
-            ) from error
-        finally:
-            executor.shutdown(wait=False)
-
-
-@contextmanager
-def _dask_client(workers: Workers) -> Iterator["Client"]:
-    dask = import_extra("distributed", "dask")
-    with ExitStack() as stack:
-        for name, level in _DASK_LOGS.items():
-            log = logging.getLogger(name)
-            stack.callback(log.setLevel, log.level)
-            log.setLevel(level)
-        address = workers.dask
-        if address == "local":
-            address = stack.enter_context(
-                dask.LocalCluster(
-                    workers.nj, threads_per_worker=1, dashboard_address=":0"
-                )
-            )
-        elif address == "slurm":
-            jobqueue = import_extra("dask_jobqueue", "dask")
-            address = stack.enter_context(jobqueue.SLURMCluster())
-            address.scale(jobs=workers.nj)
-        try:
-            yield stack.enter_context(dask.Client(address))
-        except OSError as error:
-            raise CacheError(f"--dask {workers.dask}: {error}") from error
-
-
-# A worker may have several threads: they take turns.
-_turn = threading.Lock()
-
-
-def _make_in_dask_worker(conf_json: str, shard: Shard) -> None:
-    with _turn, _one_thread():
-        for _ in _load_extractor(conf_json).make(shard):
-            pass
-
-
-@lru_cache(maxsize=1)
-def _load_extractor(conf_json: str) -> ShardExtractor:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return ShardExtractor(ShardConf.parse(json.loads(conf_json)), device)

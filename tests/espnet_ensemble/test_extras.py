@@ -7,7 +7,7 @@ from repository import REPOSITORY
 
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.extras import import_extra
-from espnet_ensemble.feature_cache.workers import Workers, _dask_client
+from espnet_ensemble.feature_cache.dask_cluster import _client
 
 PYPROJECT = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
 CALL = r'import_extra\("([\w.]+)", "(\w+)"(?:, package="([\w-]+)")?\)'
@@ -56,5 +56,5 @@ def test_dask_is_missed_by_its_name(module, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
     package = module.replace("_", "-")
     with pytest.raises(EnsembleError, match=f"{module} is not .* install {package}`"):
-        with _dask_client(Workers(1, dask="slurm")):
+        with _client("slurm", 1, ["sbatch"]):
             raise AssertionError

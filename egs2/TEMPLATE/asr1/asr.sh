@@ -524,13 +524,22 @@ collect_stats() {
 num_cores() { env -u OMP_NUM_THREADS nproc; }
 
 # cache ON_ERROR DATA...: extract the features of the frozen upstreams where there are none
-# yet, once in a run, and note in cached[DATA] where they are.
+# yet, once in a run, and note in cached[DATA] where they are. On a cluster, jobs do it.
 declare -A cached
 cache() {
-    local on_error=$1 data dir sets paths cores gpu=()
+    local on_error=$1 data dir sets paths cores cmd=${train_cmd} workers=(--ngpu 0)
     shift
     cores=$(num_cores)
-    [ "${ngpu}" != 0 ] || gpu=(--ngpu 0)
+    [ "${ngpu}" = 0 ] || cmd=${cuda_cmd} workers=()
+    case " ${cache_opts_words[*]} " in
+        *" --dask"[\ =]"slurm "*) cmd= ;;
+        *" --dask"*) cmd=run.pl ;;
+    esac
+    if [[ ${cmd} == run.pl* ]]; then
+        workers+=(--nj "$((nj < cores ? nj : cores))")
+    else
+        workers=(--nj "${nj}" --ngpu "$((ngpu > 0))" ${cmd:+--cmd "${cmd}"})
+    fi
     # A set before and after stage 4 has one name.
     for dir in "${feats_dir}" "${feats_dir}_org"; do
         sets=()
@@ -539,7 +548,7 @@ cache() {
         done
         [ "${#sets[@]}" != 0 ] || continue
         paths=$("${python}" -m espnet_ensemble.bin.extract \
-            --nj "$((nj < cores ? nj : cores))" "${gpu[@]}" --data_dir "${sets[@]}" \
+            "${workers[@]}" --data_dir "${sets[@]}" \
             --frontend_conf "${asr_config}" --cache_dir "${dir}" --on_error "${on_error}" \
             "${cache_opts_words[@]}" | tail -n "${#sets[@]}")
         for data in "${sets[@]}"; do

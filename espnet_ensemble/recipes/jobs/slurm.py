@@ -40,6 +40,8 @@ _SCRIPT = """\
 #!/usr/bin/env bash
 # Submitted with: {submitted}
 cd {folder} || exit 1
+# From SLURM 22.05 on, srun does not ask for the cores that sbatch was asked for.
+[ -z "${{SLURM_CPUS_PER_TASK:-}}" ] || export SRUN_CPUS_PER_TASK=${{SLURM_CPUS_PER_TASK}}
 if [ -f path.sh ]; then
     . ./path.sh
 fi

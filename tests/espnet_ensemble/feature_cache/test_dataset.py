@@ -208,6 +208,21 @@ def test_combination_may_be_moved(tmp_path):
     assert read_combination(path).members == expected
 
 
+def test_combination_of_many_members_has_a_short_name(tmp_path):
+    names = [f"wavlm_base_plus_hd-layer{n}-0123abcd-float16" for n in range(12)]
+    members = [Member(tmp_path / "feats" / name / "train", None) for name in names]
+    paths = [
+        write_combination(tmp_path / "feats", chosen, tmp_path / "raw")
+        for chosen in (members, members[::-1], members[:11])
+    ]
+    folders = [path.parent.parent.name for path in paths]
+    assert [name.partition("-")[0] for name in folders] == [
+        *("12_members", "12_members", "11_members")
+    ]
+    assert len(set(folders)) == 3 and max(map(len, folders)) < 20
+    assert read_combination(paths[0]).members == [m.folder for m in members]
+
+
 def test_combination_of_version_0_1_says_no_data_directory(tmp_path):
     (tmp_path / "members.yaml").write_text("members:\n- one\n")
     expected = Combination([tmp_path / "one"], None)

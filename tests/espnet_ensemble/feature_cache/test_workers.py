@@ -1,6 +1,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,11 +14,15 @@ import pytest
 import soundfile
 import torch
 from cache_runs import everything, fork, strip
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
+from slurm_stand_in import Slurm
 
-from espnet_ensemble.feature_cache import CacheError
+from espnet_ensemble.feature_cache import CacheError, dask_cluster
+from espnet_ensemble.feature_cache.dask_cluster import make_on_dask
 from espnet_ensemble.feature_cache.extract import ExtractConf, extract
+from espnet_ensemble.feature_cache.shard import Shard, ShardConf
 from espnet_ensemble.feature_cache.workers import Workers
+from espnet_ensemble.frontend_conf import FrontendConf
 
 
 @pytest.fixture
@@ -147,29 +152,85 @@ def test_no_scheduler(data, conf, tmp_path):
 
 @pytest.mark.slow
 def test_slurm(data, conf, tmp_path, expected, monkeypatch):
-    """With stand-ins for sbatch and scancel, as there is no cluster here."""
-    folder = tmp_path / "slurm"
-    folder.mkdir()
-    # The file that sbatch gets is gone when it returns.
-    copy = f"{folder}/job"
-    scripts = {
-        "sbatch": f'cp "$1" {copy}; bash {copy} > {copy}.log 2>&1 & echo "job $!"',
-        "scancel": 'kill "$1"',
-    }
-    for name, script in scripts.items():
-        (folder / name).write_text(f"#!/bin/bash\n{script}\n")
-        (folder / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
-    options = {
-        "cores": 1,
-        "memory": "4GB",
-        "queue": "cpu",
-        "local-directory": str(folder),
-    }
-    with dask.config.set({f"jobqueue.slurm.{k}": v for k, v in options.items()}):
-        extract(data, conf, tmp_path / "feats", on(Workers(1, dask="slurm")))
+    """Workers are jobs like others: as sbatch is told, in the working directory."""
+    slurm = Slurm(tmp_path / "slurm")
+    monkeypatch.setenv("PATH", str(slurm.bin), prepend=os.pathsep)
+    sbatch = ("sbatch", "--export=ALL", "-p", "cpu", "--comment", "a b")
+    with dask.config.set({"jobqueue.slurm.local-directory": str(tmp_path)}):
+        workers = Workers(1, dask="slurm", sbatch=sbatch)
+        extract(data, conf, tmp_path / "feats", on(workers))
     assert strip(everything(tmp_path / "feats"), tmp_path / "feats") == expected
-    assert "#SBATCH -p cpu" in (folder / "job").read_text()
+    (submitted,) = slurm.submitted()
+    assert submitted[:-1] == list(sbatch[1:])
+    script = (slurm.folder / "4242.sh").read_text()
+    assert "#SBATCH" not in script and f"cd {os.getcwd()} || exit 1\n" in script
+    assert slurm.cancelled() == ["4242"]
+    slurm.close()
+
+
+def work_of(num_shards, tmp_path):
+    """Archives of nothing: Dask's own time and memory, and the order of things."""
+    frontend = FrontendConf.parse({"upstreams": ["wavlm_base"]})
+    shards = [
+        Shard(tmp_path / f"{n}.ark", {}, {"a": 16000}, 16000) for n in range(num_shards)
+    ]
+    return shards, ShardConf(frontend, "float16", 60.0, False)
+
+
+def nothing(_conf_json, shard):
+    assert shard.ark.is_absolute()
+
+
+def messages(caplog):
+    """What this project has said; Dask says more."""
+    records = [log for log in caplog.records if log.name.startswith("espnet_ensemble")]
+    return [log.getMessage() for log in records]
+
+
+@pytest.mark.slow
+class TestDask:
+    def test_few_archives_are_in_flight(self, cluster, tmp_path, monkeypatch):
+        monkeypatch.setattr(dask_cluster, "_make", nothing)
+        monkeypatch.setattr(dask_cluster, "IN_FLIGHT", 5)
+        address, most = cluster.scheduler_address, 0
+        shards, conf = work_of(60, tmp_path)
+        for _ in (made := make_on_dask(shards, conf, address, 1)):
+            most = max(most, len(cluster.scheduler.tasks))
+        assert 0 < most <= 5
+        assert sum(make_on_dask(shards, conf, address, 1)) == 60
+        assert list(made) == []
+
+    def test_a_client_that_does_not_close_does_no_harm(
+        self, cluster, tmp_path, monkeypatch, caplog
+    ):
+        monkeypatch.setattr(dask_cluster, "_make", nothing)
+        close = Client.close
+
+        def close_late(self, *args, **options):
+            close(self, *args, **options)
+            raise TimeoutError("after 30 s")
+
+        monkeypatch.setattr(Client, "close", close_late)
+        made = make_on_dask(*work_of(3, tmp_path), cluster.scheduler_address, 1)
+        assert sum(made) == 3
+        (said,) = messages(caplog)
+        assert said.startswith("Dask's Client did not close (TimeoutError: after 30 s)")
+
+    def test_no_worker_is_said(self, tmp_path, monkeypatch, caplog):
+        monkeypatch.setattr(dask_cluster, "_make", nothing)
+        monkeypatch.setattr(dask_cluster, "NOTICE", 0.5)
+        with LocalCluster(0, dashboard_address=None, processes=False) as empty:
+            address = empty.scheduler_address
+            made = make_on_dask(*work_of(1, tmp_path), address, 1)
+            while not (said := messages(caplog)):
+                assert next(made) == 0
+            assert re.fullmatch(
+                f"--dask {address}: no worker for [0-9]+ s; waiting until there is one "
+                rf"\(to start one: dask worker {address}\), or Ctrl-C",
+                said[0],
+            )
+            empty.scale(1)
+            assert sum(made) == 1
 
 
 @pytest.mark.parametrize(

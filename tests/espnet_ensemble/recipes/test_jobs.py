@@ -193,6 +193,12 @@ class TestSlurm:
         assert submitted[1:3] == ["-p", "cpu"]
         assert not any(word.startswith("--array") for word in submitted)
 
+    def test_srun_gets_the_cores_of_the_job(self, cluster, monkeypatch):
+        monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")  # as it is in a job
+        command = ["bash", "-c", "echo $SRUN_CPUS_PER_TASK"]
+        run_slurm(Submission("x.log", command), SlurmConf.read(CONF), {})
+        assert body("x.log") == ["8"]
+
     def test_failed_jobs_are_named(self, cluster):
         command = ["bash", "-c", "echo this is JOB; exit $((JOB == 2 ? 5 : 0))"]
         submission = Submission("JOB.log", command, JobArray("JOB", 1, 3))
@@ -266,7 +272,7 @@ class TestSlurm:
         cluster.tell("silent")
 
         def recover():
-            wait_for((cluster.folder / "asked").exists)
+            wait_for(cluster.was_asked)
             time.sleep(0.2)  # for the answer
             cluster.untell("silent")
             cluster.untell("hold")

@@ -1,0 +1,27 @@
+#!/usr/bin/env python3
+"""Do a job's part of the extraction, which extract --cmd has submitted."""
+
+import argparse
+import logging
+
+from espnet_ensemble.bin.command import make_parser, run
+from espnet_ensemble.feature_cache.jobs import make_planned
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Options of ``extract_shards``."""
+    parser = make_parser("extract_shards", __doc__)
+    parser.add_argument("plan", help="file that says which archives it makes, and how")
+    parser.add_argument("--ngpu", type=int, choices=(0, 1), default=0, help="GPUs")
+    return parser
+
+
+def main(cmd: list[str] | None = None) -> None:
+    """Make the archives, and log each."""
+    logging.basicConfig(format="%(asctime)s %(message)s")
+    logging.getLogger("espnet_ensemble").setLevel(logging.INFO)
+    run(get_parser(), lambda args: make_planned(args.plan, args.ngpu), cmd)
+
+
+if __name__ == "__main__":
+    main()
