@@ -159,7 +159,7 @@ def _client(where: str, nj: int, sbatch: Sequence[str]) -> Iterator["Client"]:
         address: Any = where
         if where == "local":
             address = dask.LocalCluster(
-                nj, threads_per_worker=1, dashboard_address=":0"
+                n_workers=nj, threads_per_worker=1, dashboard_address=":0"
             )
         elif where == "slurm":
             address = _slurm_cluster(sbatch)
