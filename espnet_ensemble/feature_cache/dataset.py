@@ -191,8 +191,8 @@ def combination_path(cache_dir: Path, members: Sequence[str], data_set: str) -> 
     Example:
         >>> str(combination_path(Path("feats"), ["a-float16", "b-float16"], "train"))
         'feats/combinations/a-float16+b-float16/train/members.yaml'
-        >>> str(combination_path(Path("feats"), 10 * ["wavlm_base-float16"], "train"))
-        'feats/combinations/10_members-72a597be/train/members.yaml'
+        >>> str(combination_path(Path("feats"), 12 * ["wavlm_base-float16"], "train"))
+        'feats/combinations/12_members-ae6e9b17/train/members.yaml'
     """
     name = "+".join(members)
     if len(name.encode()) > MAX_NAME_BYTES:
