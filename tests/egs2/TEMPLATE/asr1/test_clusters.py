@@ -61,6 +61,7 @@ def recipe(tmp_path, monkeypatch):
         (folder / name).symlink_to(TEMPLATE / name)
     (folder / "train.yaml").write_text(
         "frontend: ensemble\nfrontend_conf: {upstreams: [wavlm_base]}\n"
+        "best_model_criterion: [[valid, cer_ctc, min]]\n"
     )
     for dset in ("train", "dev", "test"):
         data = folder / "dump" / "raw" / dset
