@@ -187,6 +187,102 @@ def cer_rapidfuzz(folder: Path) -> Work:
     return work
 
 
+# Data directories.
+
+
+def make_data_dir(folder: Path, utterances: int) -> None:
+    """A directory like ESPnet's dump/raw, of audio files that are not there."""
+    data_dir = folder / "data"
+    data_dir.mkdir()
+    names = ("text", "utt2spk", "utt2num_samples", "wav.scp", "spk2utt")
+    files = {name: open(data_dir / name, "w") for name in names}
+    for first in range(0, utterances, 100):
+        spk = f"{first // 100:06}"
+        ids = [f"{spk}-{n:08}" for n in range(first, min(first + 100, utterances))]
+        print(spk, *ids, file=files["spk2utt"])
+        for utt_id in ids:
+            print(utt_id, "THE CAT SAT ON THE MAT " * 8, file=files["text"])
+            print(utt_id, spk, file=files["utt2spk"])
+            print(utt_id, 196_000, file=files["utt2num_samples"])
+            print(utt_id, f"dump/raw/{spk}/{utt_id}.flac", file=files["wav.scp"])
+    for file in files.values():
+        file.close()
+
+
+@step(make_data_dir)
+def validate(folder: Path) -> Work:
+    """data_dir validate."""
+    from espnet_ensemble.data import datadir
+
+    return lambda: datadir.validate(folder / "data")
+
+
+@step(make_data_dir)
+def fix(folder: Path) -> Work:
+    """data_dir fix, where nothing is wrong."""
+    from espnet_ensemble.data import datadir
+
+    return lambda: datadir.fix(folder / "data")
+
+
+@step(make_data_dir)
+def filter_lengths(folder: Path) -> Work:
+    """filter_lengths, where all fit."""
+    from espnet_ensemble.data import length
+
+    return lambda: length.filter_lengths(folder / "data", folder / "kept", 16000)
+
+
+# The feature cache.
+
+
+def make_cache(folder: Path, utterances: int) -> None:
+    """A cache of two members, whose archives are not there: only they are large."""
+    from espnet_ensemble.data.tables import write_table
+    from espnet_ensemble.feature_cache.archive import Entry
+    from espnet_ensemble.feature_cache.dataset import write_combination
+    from espnet_ensemble.feature_cache.identity import AudioIdentity, FeatureIdentity
+    from espnet_ensemble.feature_cache.index import make_index
+    from espnet_ensemble.feature_cache.member import INDEXED, Member, MemberInfo
+
+    audio, members = AudioIdentity.parse("57bdcbc54ded15f4ea1f185f310eed66 60 17"), []
+    for name in ("wavlm_base", "hubert_base"):
+        features = FeatureIdentity(
+            upstream=name, layer="last", layers=[12], extra_conf=None,
+            fingerprint="0123456789abcdef", feature_size=768, fs=16000,
+            hop_length=320, speech_fs=16000, dtype="float32",
+        )  # fmt: skip
+        member = Member(
+            folder / "feats" / name / "train", MemberInfo(features, "float16")
+        )
+        member.shards.mkdir(parents=True)
+        member.info.write(member.folder / "cache.yaml")
+        entries = {
+            f"{row // 100:06}-{row:08}": (
+                f"{row // 200:04}.ark", Entry(row % 200 * 940_000, 940_000, 0, 612, audio)
+            )
+            for row in range(utterances)
+        }  # fmt: skip
+        scp = {
+            u: f"{member.shards}/{ark}:{e.offset}" for u, (ark, e) in entries.items()
+        }
+        write_table(member.folder / "feats.scp", scp)
+        frames = {utt_id: str(e.num_frames) for utt_id, (_, e) in entries.items()}
+        write_table(member.folder / "utt2num_frames", frames)
+        make_index(member.folder, entries, INDEXED)
+        members.append(member)
+    write_combination(folder / "feats", members, folder / "data")
+
+
+@step(make_cache)
+def open_cache(folder: Path) -> Work:
+    """FeatureCache, as training and each of its data loader's workers has it."""
+    from espnet_ensemble.feature_cache.dataset import FeatureCache
+
+    (path,) = folder.glob("feats/combinations/*/train/members.yaml")
+    return lambda: FeatureCache(path)
+
+
 # Running them.
 
 
@@ -199,7 +295,7 @@ class Cost:
 
 
 def _memory(name: str) -> float:
-    """VmRSS or VmHWM of this process, in MB."""
+    """VmRSS, VmHWM or RssAnon of this process, in MB."""
     for line in open("/proc/self/status"):
         if line.startswith(name):
             return int(line.split()[1]) / 1000
@@ -209,9 +305,16 @@ def _memory(name: str) -> float:
 def run_here(name: str, folder: Path) -> Cost:
     """Run a step in this process, for once."""
     work = STEPS[name].prepare(folder)
-    memory, start = _memory("VmRSS"), sum(os.times()[:4])
-    work()
-    return Cost(sum(os.times()[:4]) - start, max(0, _memory("VmHWM") - memory))
+    own, memory, start = _memory("RssAnon"), _memory("VmRSS"), sum(os.times()[:4])
+    result = work()
+    seconds = sum(os.times()[:4]) - start
+    if STEPS[name].make is make_cache:
+        # What is mapped is shared, and the system takes it back when it likes.
+        megabytes = _memory("RssAnon") - own
+    else:
+        megabytes = _memory("VmHWM") - memory
+    del result
+    return Cost(seconds, max(0, megabytes))
 
 
 def measure(name: str, folder: Path, checkout: Path) -> Cost:

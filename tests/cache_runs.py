@@ -57,9 +57,11 @@ def everything(folder):
 
 
 def strip(files, folder):
-    """The same without the folder's name, which feats.scp has."""
+    """The same without the folder's name, which feats.scp has, and its checksum."""
     return {
-        path: content.replace(bytes(folder), b"") for path, content in files.items()
+        path: content.replace(bytes(folder), b"")
+        for path, content in files.items()
+        if not path.endswith("index/crc32.json")
     }
 
 

@@ -7,8 +7,14 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Future,
+    ThreadPoolExecutor,
+    as_completed,
+    wait,
+)
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -26,7 +32,15 @@ from espnet_ensemble.data.audio import (
     write_audio,
 )
 from espnet_ensemble.data.tables import Segment
-from espnet_ensemble.files import FileState, PathLike, remove_unfinished, write_text
+from espnet_ensemble.files import (
+    FileState,
+    PathLike,
+    atomic_write,
+    remove_unfinished,
+)
+
+# Recordings that are submitted at a time, for each thread: the others wait unread.
+_IN_FLIGHT = 4
 
 
 @dataclass(frozen=True)
@@ -132,10 +146,14 @@ def write_cuts(
     """
     folder = Path(folder)
     record = folder / "record"
-    writer = _CutWriter(folder, conf, _source_digests(recordings, conf))
+    writer = _CutWriter(folder, conf)
+    recorded = {file.utt_id: file for file in _read_record(record)}
     files = {
-        file.utt_id: file for file in _read_record(record) if writer.is_finished(file)
+        file.utt_id: file
+        for recording in recordings
+        for file in writer.find_finished(recording, recorded)
     }
+    del recorded
     failures = []
     folder.mkdir(parents=True, exist_ok=True)
     remove_unfinished(folder)
@@ -158,14 +176,12 @@ def write_cuts(
 
 
 def _without(
-    recordings: Sequence[Recording], finished: dict[str, AudioFile]
-) -> list[Recording]:
-    left = []
+    recordings: Iterable[Recording], finished: dict[str, AudioFile]
+) -> Iterator[Recording]:
     for recording in recordings:
         cuts = tuple(cut for cut in recording.cuts if cut.utt_id not in finished)
         if cuts:
-            left.append(replace(recording, cuts=cuts))
-    return left
+            yield replace(recording, cuts=cuts)
 
 
 @dataclass(frozen=True)
@@ -174,45 +190,62 @@ class _CutWriter:
 
     folder: Path
     conf: AudioConf
-    source_digests: dict[str, str]
 
-    def is_finished(self, file: AudioFile) -> bool:
-        """Whether a file is there and was made of what it would be made of today."""
-        try:
-            is_there = os.path.getsize(file.path) == file.num_bytes
-        except OSError:
-            return False
-        return is_there and file.source_digest == self.source_digests.get(file.utt_id)
+    def find_finished(
+        self, recording: Recording, recorded: dict[str, AudioFile]
+    ) -> Iterator[AudioFile]:
+        """Files that are there and were made of what they would be made of today."""
+        cuts = [cut for cut in recording.cuts if cut.utt_id in recorded]
+        for cut, digest in self._digests(replace(recording, cuts=tuple(cuts))):
+            file = recorded[cut.utt_id]
+            if file.source_digest == digest and _has_size(file.path, file.num_bytes):
+                yield file
 
     def write(self, recording: Recording) -> list[AudioFile | FailedUtterance]:
         """Open a recording once, and write all its cuts."""
         entry = recording.entry
         try:
+            cuts = self._digests(recording)
             with open_audio(entry) as sound:
-                return [self._try_cut(entry, cut, sound) for cut in recording.cuts]
+                return [self._try_cut(entry, cut, key, sound) for cut, key in cuts]
         except (AudioError, OSError) as error:
             return [_failure(entry, cut, error) for cut in recording.cuts]
 
+    def _digests(self, recording: Recording) -> list[tuple[Cut, str]]:
+        """What each cut is made of and how, in a form to compare."""
+        entry = recording.entry
+        if not recording.cuts:
+            return []
+        state = FileState.of(entry) if os.path.isfile(entry) else None
+        sources = [repr((entry, state, cut, self.conf)) for cut in recording.cuts]
+        digests = [hashlib.sha256(source.encode()).hexdigest() for source in sources]
+        return list(zip(recording.cuts, digests, strict=True))
+
     def _try_cut(
-        self, entry: str, cut: Cut, sound: soundfile.SoundFile
+        self, entry: str, cut: Cut, digest: str, sound: soundfile.SoundFile
     ) -> AudioFile | FailedUtterance:
         try:
-            return self._write_cut(entry, cut, sound)
+            path, num_samples = self._write_cut(entry, cut, sound)
+            num_bytes = os.path.getsize(path)
+            return AudioFile(cut.utt_id, path, num_samples, num_bytes, digest)
         except (AudioError, OSError, soundfile.SoundFileError) as error:
             return _failure(entry, cut, error)
 
-    def _write_cut(self, entry: str, cut: Cut, sound: soundfile.SoundFile) -> AudioFile:
+    def _write_cut(
+        self, entry: str, cut: Cut, sound: soundfile.SoundFile
+    ) -> tuple[str, int]:
+        """Write a file, unless the recording is one; its path and number of samples."""
         samples = read_audio(sound, cut.segment, self.conf.ref_channel)
         fs = self.conf.fs or sound.samplerate
         if cut.is_whole and self._is_as_asked(entry, sound, fs):
-            return self._describe(cut, entry, len(samples))
+            return entry, len(samples)
         samples = change_speed(samples, sound.samplerate, fs, cut.speed)
         if not len(samples):
             raise AudioError(f"too short: nothing is left of it at {fs} Hz")
         path = self._path(cut.utt_id)
         path.parent.mkdir(exist_ok=True)
         write_audio(path, samples, fs, self.conf.audio_format)
-        return self._describe(cut, str(path), len(samples))
+        return str(path), len(samples)
 
     def _is_as_asked(self, entry: str, sound: soundfile.SoundFile, fs: int) -> bool:
         return not entry.endswith("|") and (
@@ -226,48 +259,50 @@ class _CutWriter:
         subfolder = f"{zlib.crc32(utt_id.encode()) % 256:02x}"
         return self.folder / subfolder / f"{utt_id}.{self.conf.audio_format}"
 
-    def _describe(self, cut: Cut, path: str, num_samples: int) -> AudioFile:
-        digest = self.source_digests[cut.utt_id]
-        return AudioFile(cut.utt_id, path, num_samples, os.path.getsize(path), digest)
-
 
 def _write_all(
-    writer: _CutWriter, recordings: Sequence[Recording], nj: int
+    writer: _CutWriter, recordings: Iterable[Recording], nj: int
 ) -> Iterator[AudioFile | FailedUtterance]:
     pool = ThreadPoolExecutor(nj)  # soundfile and soxr release the GIL
+    pending: set[Future] = set()
     try:
-        futures = [pool.submit(writer.write, recording) for recording in recordings]
-        for future in as_completed(futures):
+        for recording in recordings:
+            pending.add(pool.submit(writer.write, recording))
+            if len(pending) >= _IN_FLIGHT * nj:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield from future.result()
+        for future in as_completed(pending):
             yield from future.result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _source_digests(recordings: Sequence[Recording], conf: AudioConf) -> dict[str, str]:
-    """What each utterance is made of and how, in a form to compare."""
-    digests = {}
-    for recording in recordings:
-        entry = recording.entry
-        state = FileState.of(entry) if os.path.isfile(entry) else None
-        for cut in recording.cuts:
-            source = repr((entry, state, cut, conf))
-            digests[cut.utt_id] = hashlib.sha256(source.encode()).hexdigest()
-    return digests
+def _has_size(path: str, num_bytes: int) -> bool:
+    try:
+        return os.path.getsize(path) == num_bytes
+    except OSError:
+        return False
 
 
 def _read_record(path: Path) -> Iterator[AudioFile]:
     if not path.exists():
         return
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            yield AudioFile(**json.loads(line))
-        except (ValueError, TypeError):
-            # Half-written by a killed run, or by version 0.1: made anew.
-            continue
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                yield AudioFile(**json.loads(line))
+            except (ValueError, TypeError):
+                # Half-written by a killed run, or by version 0.1: made anew.
+                continue
 
 
 def _write_record(path: Path, files: dict[str, AudioFile]) -> None:
-    write_text(path, "".join(_line(files[utt_id]) for utt_id in sorted(files)))
+    with (
+        atomic_write(path) as part,
+        open(part, "w", encoding="utf-8", newline="\n") as lines,
+    ):
+        lines.writelines(_line(files[utt_id]) for utt_id in sorted(files))
 
 
 def _line(file: AudioFile) -> str:

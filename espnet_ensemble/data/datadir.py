@@ -13,9 +13,9 @@ from espnet_ensemble.data.tables import (
     Table,
     Tables,
     at,
+    is_written,
     read_repeated,
     read_table,
-    render,
     write_table,
 )
 from espnet_ensemble.errors import name_keys
@@ -421,7 +421,7 @@ def _back_up(data_dir: Path, tables: Tables) -> None:
     """Copy the files that writing these tables will change to ``.backup``."""
     for name, table in {**tables, "spk2utt": _spk2utt(tables["utt2spk"])}.items():
         path = data_dir / name
-        if path.exists() and path.read_bytes() != render(table).encode("utf-8"):
+        if path.exists() and not is_written(path, table):
             (data_dir / ".backup").mkdir(exist_ok=True)
             shutil.copy2(path, data_dir / ".backup" / name)
 

@@ -6,11 +6,13 @@ In memory a file is a dictionary, and a directory a dictionary of those by file 
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from espnet_ensemble.errors import EnsembleError
-from espnet_ensemble.files import PathLike, write_text
+from espnet_ensemble.files import PathLike, atomic_write
 
 Table = dict[str, str]
 Tables = dict[str, Table]
@@ -117,14 +119,21 @@ def read_table(path: PathLike) -> Table:
     return table
 
 
-def render(table: Table) -> str:
-    """The text of a file."""
-    return "".join(f"{key} {table[key]}".rstrip() + "\n" for key in sorted(table))
-
-
 def write_table(path: PathLike, table: Table) -> None:
     """Write a file of keys and values, sorted, all of it or nothing."""
-    write_text(path, render(table))
+    with atomic_write(path) as part, open(part, "wb") as file:
+        file.writelines(_lines(table))
+
+
+def is_written(path: PathLike, table: Table) -> bool:
+    """Whether a file is, to the byte, what :func:`write_table` makes of a table."""
+    with open(path, "rb") as file:
+        return all(found == line for found, line in zip_longest(file, _lines(table)))
+
+
+def _lines(table: Table) -> Iterator[bytes]:
+    for key in sorted(table):
+        yield f"{key} {table[key]}".rstrip().encode() + b"\n"
 
 
 def read_repeated(path: Path) -> Table:
@@ -146,23 +155,24 @@ def at(path: Path, table: Table, key: str) -> str:
     return f"{path}:{_line(table, key)}: {key!r}:"
 
 
-def _read_lines(path: PathLike) -> list[tuple[str, str]]:
+def _read_lines(path: PathLike) -> Iterator[tuple[str, str]]:
     """Keys and values, both "" in an empty line."""
     try:
-        content = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                yield _parse_line(path, number, line)
     except OSError as error:
         raise DataError(f"{path}: expected a file, found {error.strerror}") from error
-    lines = []
-    for number, line in enumerate(content.removesuffix(b"\n").split(b"\n"), start=1):
-        try:
-            words = line.decode("utf-8").strip().split(maxsplit=1)
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{path}:{number}: expected UTF-8, found {line!r}"
-            ) from error
-        key, value = [*words, "", ""][:2]
-        lines.append((key, value))
-    return lines if content else []
+
+
+def _parse_line(path: PathLike, number: int, line: bytes) -> tuple[str, str]:
+    try:
+        words = line.decode("utf-8").strip().split(maxsplit=1)
+    except UnicodeDecodeError as error:
+        line = line.removesuffix(b"\n")
+        raise DataError(f"{path}:{number}: expected UTF-8, found {line!r}") from error
+    key, value = [*words, "", ""][:2]
+    return key, value
 
 
 def _line(table: Table, key: str) -> int:

@@ -14,8 +14,10 @@ from espnet_ensemble.data.tables import read_table
 from espnet_ensemble.errors import name_keys
 from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.feature_cache.archive import STORAGES, read_feats, read_values
+from espnet_ensemble.feature_cache.index import Index, Place, is_current
 from espnet_ensemble.feature_cache.member import (
     FEATS,
+    INDEXED,
     INFO,
     NUM_FRAMES,
     READ_ONLY,
@@ -38,7 +40,9 @@ class FeatureCache(Mapping):
     :meth:`espnet_ensemble.ensemble.Ensemble.extract` does, so training from them
     is training from audio.
 
-    No file stays open, so this can be used in several processes.
+    No file stays open, so this can be used in several processes. Where features are is mapped
+    into memory, which processes share (:mod:`espnet_ensemble.feature_cache.index`); a cache of
+    version 0.2 or older has no such index, and its tables are read into each.
 
     Args:
         path: The ``members.yaml`` that extraction wrote.
@@ -60,7 +64,6 @@ class FeatureCache(Mapping):
         self._grid = FrameGrid.common(
             [member.info.features.hop_length for member in self.members]
         )
-        self._utt_ids = dict.fromkeys(self._readers[0].places)
         for reader in self._readers[1:]:
             _check_utterances(reader, self._readers[0])
             _check_utterances(self._readers[0], reader)
@@ -83,10 +86,13 @@ class FeatureCache(Mapping):
         return torch.cat([x[:num_frames] for x in feats], dim=1).numpy()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._utt_ids)
+        return iter(self._readers[0].places)
+
+    def __contains__(self, utt_id: object) -> bool:
+        return utt_id in self._readers[0].places
 
     def __len__(self) -> int:
-        return len(self._utt_ids)
+        return len(self._readers[0].places)
 
 
 class _Reader:
@@ -100,28 +106,59 @@ class _Reader:
                 f"{member.folder / INFO}: storage: expected {', '.join(STORAGES)}, found "
                 f"{self._storage!r}; is it of a later version?"
             )
-        self.places = read_table(member.folder / FEATS)
-        path = member.folder / NUM_FRAMES
+        self.places: Mapping[str, Place] = (
+            Index(member.folder)
+            if is_current(member.folder, INDEXED)
+            else _Tables(member.folder)
+        )
+
+    def read(self, utt_id: str) -> np.ndarray:
+        place = self.places[utt_id]
+        ark = self.member.shards / place.ark
+        shape = (place.num_frames, self.member.info.features.feature_size)
+        return read_feats(ark, place.offset, utt_id, shape, self._storage)
+
+
+class _Tables(Mapping):
+    """utterance's id -> place, from tables that are read whole."""
+
+    def __init__(self, folder: Path):
+        self._path = folder / FEATS
+        self._places = read_table(self._path)
+        path = folder / NUM_FRAMES
         self._num_frames = read_values(path, int, "numbers of frames")
-        if self._num_frames.keys() != self.places.keys():
+        if self._num_frames.keys() != self._places.keys():
             raise CacheError(
                 f"{path}: expected the utterances of {FEATS}, found others; {_MEND}"
             )
 
-    def read(self, utt_id: str) -> np.ndarray:
-        written, _, offset = self.places[utt_id].rpartition(":")
+    def __getitem__(self, utt_id: str) -> Place:
+        written, _, offset = self._places[utt_id].rpartition(":")
         if not offset.isdecimal():
             raise CacheError(
-                f"{self.member.folder / FEATS}: expected the place of {utt_id!r} in an "
-                f"archive, found {self.places[utt_id]!r}; {_MEND}"
+                f"{self._path}: expected the place of {utt_id!r} in an archive, found "
+                f"{self._places[utt_id]!r}; {_MEND}"
             )
         # Where the archive was written is in feats.scp; the cache may have been moved.
-        ark = self.member.shards / Path(written).name
-        shape = (self._num_frames[utt_id], self.member.info.features.feature_size)
-        return read_feats(ark, int(offset), utt_id, shape, self._storage)
+        return Place(Path(written).name, int(offset), self._num_frames[utt_id])
+
+    def __contains__(self, utt_id: object) -> bool:
+        return utt_id in self._places
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 def _check_utterances(reader: _Reader, other: _Reader) -> None:
+    if (
+        isinstance(reader.places, Index)
+        and isinstance(other.places, Index)
+        and reader.places.has_same_keys(other.places)
+    ):
+        return
     missing: list[str] = sorted(set(other.places).difference(reader.places))
     if missing:
         reason = reader.member.skipped().get(missing[0], _MEND)

@@ -28,6 +28,7 @@ from espnet_ensemble.feature_cache.identity import (
     DataSet,
     FeatureIdentity,
 )
+from espnet_ensemble.feature_cache.index import index_damage, make_index
 from espnet_ensemble.files import (
     PathLike,
     check_keys,
@@ -42,6 +43,8 @@ UNFINISHED_INFO = "cache.yaml.part"
 AUDIO = "utt2audio"
 NUM_FRAMES = "utt2num_frames"
 FEATS = "feats.scp"
+#: Tables of which the index says the same.
+INDEXED = [FEATS, NUM_FRAMES]
 SKIPPED = "skipped"
 #: Errors of a file system, or a folder, that cannot be written.
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -235,6 +238,7 @@ class Member:
         contents = Contents.read(self.folder)
         for name, table in contents.tables(self.shards).items():
             write_table(self.folder / name, table)
+        make_index(self.folder, contents.entries, INDEXED)
         write_skipped(self.folder / SKIPPED, contents.skipped)
         if contents.skipped:
             _log.warning(
@@ -341,6 +345,9 @@ class Contents:
             self.damages.append(f"{ark}: expected the records of {index}, found others")
 
     def _compare_tables(self, folder: Path) -> None:
+        damage = index_damage(folder, INDEXED)
+        if damage:
+            self.damages.append(damage)
         for name, expected in self.tables(Path()).items():
             try:
                 found = read_table(folder / name)

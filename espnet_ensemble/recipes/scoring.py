@@ -54,12 +54,9 @@ class Pair(NamedTuple):
 
 
 class Edit(NamedTuple):
-    """An error: what turns a reference into a hypothesis.
+    """A substitution, deletion or insertion, and where in the reference and the hypothesis.
 
-    Attributes:
-        kind: Substitution, deletion or insertion.
-        ref: Position of the token in the reference; of an insertion: of the token after it.
-        hyp: Position of the token in the hypothesis; of a deletion: of the token after it.
+    On the side that has no token, it is where the next one is.
     """
 
     kind: Literal["S", "D", "I"]

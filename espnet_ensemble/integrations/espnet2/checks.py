@@ -231,7 +231,7 @@ def check_utterances(
     Raises:
         CacheError: If some have none. It says why.
     """
-    missing = sorted(set(utt_ids).difference(cache))
+    missing = sorted(utt_id for utt_id in utt_ids if utt_id not in cache)
     if missing:
         skipped = cache.members[0].skipped()
         reason = skipped.get(missing[0], "the extraction was of other data")

@@ -120,6 +120,16 @@ def test_moved_cache(cache, tmp_path):
     assert np.array_equal(FeatureCache(cache)["a"], expected)
 
 
+def test_cache_without_an_index(cache):
+    """As by version 0.2 and earlier: its tables are read."""
+    expected = dict(FeatureCache(cache))
+    for member in members(cache):
+        shutil.rmtree(member / "index")
+        found = FeatureCache(cache)
+        assert list(found) == list(expected)
+        assert all(np.array_equal(found[key], x) for key, x in expected.items())
+
+
 def test_unknown_utterance(cache):
     assert "nobody" not in FeatureCache(cache)
     with pytest.raises(KeyError, match="nobody"):
