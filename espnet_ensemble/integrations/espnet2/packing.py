@@ -244,7 +244,7 @@ def find_fingerprints(weights: PathLike | None, number: int) -> list[str | None]
         number: Of its upstreams.
 
     Returns:
-        Hexadecimal; None: of upstreams that trained with the model.
+        Hexadecimal, or None where upstreams trained with the model.
 
     Raises:
         EnsembleError: If it was trained over another number of upstreams.

@@ -142,7 +142,7 @@ def make_search(model: Any, options: Mapping[str, Any]) -> BeamSearch | None:
         options: Of :data:`espnet_ensemble.decoding.beam_search.SEARCH_OPTIONS`.
 
     Returns:
-        A beam search; None: the best path is asked for.
+        A beam search, or None where the best path is asked for.
 
     Raises:
         EnsembleError: If an option is wrong.

@@ -1,7 +1,7 @@
 """ESPnet3: registration, its Dask workers, checks before training, features, packing.
 
 :data:`HOOKS` says what is done to which of its modules right after that is imported, by
-the names of functions here; :func:`espnet_ensemble.register` sets them up.
+the names of functions here; ``espnet_ensemble.register()`` sets them up.
 """
 
 #: What is done, and to which module of ESPnet3.
