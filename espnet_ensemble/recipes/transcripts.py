@@ -108,8 +108,8 @@ def tokenize(table: Table, tokenizer, cleaner: str | None = None) -> Tokens:
         cleaner: One of :data:`CLEANERS`.
 
     Returns:
-        The tokens of each, made when they are asked for: of many utterances, they take much
-        more memory than the transcripts.
+        The tokens of each, made when they are asked for, as they take much more memory than
+        the transcripts.
 
     Raises:
         EnsembleError: If a library that the cleaner needs is not installed.
