@@ -39,6 +39,8 @@ MENDED = (
     ("ctc_only:decode_by_ctc", "espnet2.legacy.nets.beam_search"),
     ("ctc_only:report_true_cer", "espnet2.asr.espnet_model"),
     ("help_texts:print_percent_signs", "espnet2.bin.asr_inference"),
+    ("saving:save_whole_files", "espnet2.main_funcs.average_nbest_models"),
+    ("saving:save_whole_files", "espnet2.train.trainer"),
     ("packing:pack_ensembles", "espnet2.main_funcs.pack_funcs"),
     ("unpacking:check_before_unpacking", "espnet2.main_funcs.pack_funcs"),
     ("unpacking:use_checked_unpack", "espnet_model_zoo.downloader"),
@@ -51,9 +53,9 @@ def register() -> None:
 
     And ``model: ensemble`` in its ASR task; the data type ``feature_cache`` in its data sets;
     checks of the options before training, from features and of an experiment that was begun;
-    what :mod:`.ctc_only` mends, and :mod:`.help_texts`; a check of archives before they are
-    unpacked; and archives that work on any machine where ESPnet's ``pack`` makes them. The
-    same in ESPnet3, see :mod:`espnet_ensemble.integrations.espnet3`.
+    what :mod:`.ctc_only` mends, :mod:`.help_texts` and :mod:`.saving`; a check of archives
+    before they are unpacked; and archives that work on any machine where ESPnet's ``pack``
+    makes them. The same in ESPnet3, see :mod:`espnet_ensemble.integrations.espnet3`.
 
     A module that is already imported gets them now, any other at the moment it is
     imported: importing all tasks takes long and needs packages that one task alone does
