@@ -5,7 +5,7 @@ Without dropout and without masks, as the two seed these in other ways (--random
 Prints the losses of each epoch, word error rates on the test set, and times. Needs ESPnet
 202611 and the extra espnet3:
 
-    python benchmarks/espnet3.py /tmp/work --train_minutes 10 --test_minutes 5 --epochs 8
+    python benchmarks/against_espnet2.py /tmp/work --train_minutes 10 --test_minutes 5 --epochs 8
 """
 
 import argparse
