@@ -8,7 +8,6 @@ them so in the configurations, and let ESPnet pack them there. What ESPnet does 
 is an entry for a folder, without which the name of a folder is not rewritten.
 """
 
-import importlib
 import inspect
 import os
 import zipfile
@@ -17,10 +16,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import ModuleType
 from typing import Any
-
-import wrapt
 
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import (
@@ -159,7 +155,7 @@ def _write_archive(
         for name, document in documents.items():
             _write(root / name, document)
         with working_directory(root), redirect_stdout(None):
-            # Not what pack_ensembles has put in its place.
+            # Not what recipes.packing has put in its place.
             inspect.unwrap(pack_funcs.pack)(
                 yaml_files=yaml_files,
                 files=files,
@@ -278,30 +274,3 @@ def _write(path: Path, document: Mapping[str, Any] | str) -> None:
         write_text(path, document)
     else:
         write_yaml(path, document)
-
-
-def pack_ensembles(module: ModuleType) -> None:
-    """Let ESPnet's ``pack`` pack models with the frontend ``ensemble`` as recipes do.
-
-    Args:
-        module: :mod:`espnet2.main_funcs.pack_funcs`.
-    """
-    wrapt.wrap_function_wrapper(module, "pack", _pack)
-
-
-def _pack(espnet_pack, instance, args, kwargs):
-    given = inspect.signature(espnet_pack).bind(*args, **kwargs)
-    given.apply_defaults()
-    configs = [read_yaml(path) for path in given.arguments["yaml_files"].values()]
-    if not any(config.get("frontend") == "ensemble" for config in configs):
-        return espnet_pack(*args, **kwargs)
-    # Stage 14 of ESPnet's asr.sh names the folder of curves also where none were drawn, with
-    # use_matplotlib: false.
-    given.arguments["option"] = [
-        path
-        for path in given.arguments["option"]
-        if Path(path).name != "images" or Path(path).exists()
-    ]
-    # By its name: what makes model cards of what recipes leave is above this room.
-    publishing = importlib.import_module("espnet_ensemble.recipes.publishing")
-    publishing.pack_with_card(**given.arguments)

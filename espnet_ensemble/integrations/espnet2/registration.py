@@ -41,7 +41,6 @@ MENDED = (
     ("help_texts:print_percent_signs", "espnet2.bin.asr_inference"),
     ("saving:save_whole_files", "espnet2.main_funcs.average_nbest_models"),
     ("saving:save_whole_files", "espnet2.train.trainer"),
-    ("packing:pack_ensembles", "espnet2.main_funcs.pack_funcs"),
     ("unpacking:check_before_unpacking", "espnet2.main_funcs.pack_funcs"),
     ("unpacking:use_checked_unpack", "espnet_model_zoo.downloader"),
 )
@@ -75,6 +74,11 @@ def register() -> None:
     for hook, module in MENDED:
         # By its name: it is imported when it is needed.
         wrapt.register_post_import_hook(f"{__package__}.{hook}", module)
+    # Above this room, as it makes cards of what recipes leave; by its name, too.
+    wrapt.register_post_import_hook(
+        "espnet_ensemble.recipes.packing:pack_ensembles",
+        "espnet2.main_funcs.pack_funcs",
+    )
     for hook, module in espnet3.HOOKS:
         wrapt.register_post_import_hook(f"{espnet3.__name__}.{hook}", module)
 
