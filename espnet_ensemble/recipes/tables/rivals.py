@@ -76,10 +76,7 @@ def _rate(hyp: Mapping[str, Sequence[str]], decoding: Path, folder: str) -> floa
         for utt_id, words in hyp.items()
     }
     (system,) = read_systems([decoding], folder)
-    ref = {
-        utterance.utt_id: [pair.ref for pair in utterance.pairs if pair.ref is not None]
-        for utterance in system.score.utterances
-    }
+    ref = {utterance.utt_id: utterance.ref for utterance in system.score.utterances}
     counts = score_tokens(ref, spoken, dict.fromkeys(ref, "all")).counts
     return 100 * counts.errors / counts.words
 
