@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Train WavLM+HuBERT with 2 transformer layers and CTC on speech made on the spot, decode
-# voices and sentences it has not heard, and score: ESPnet3's stages, of which --stages names
-# some, such as ./run.sh --stages infer measure
+# From the corpus to error rates, by ESPnet3's stages; --stages names some, such as
+# ./run.sh --stages infer measure. Where conf/tuning has other systems:
+# training_config=conf/tuning/training_large_wavlm_hubert.yaml ./run.sh
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
