@@ -58,6 +58,15 @@ def get_parser() -> argparse.ArgumentParser:
         help="type of the numbers (default: %(default)s)",
     )
     group.add_argument(
+        "--layers",
+        nargs="+",
+        type=_layer,
+        metavar="all|N",
+        help="store these hidden states of each upstream, all or some indices, each as a "
+        "member of its own, of one pass; what is printed is what 'layer: weighted_sum', "
+        "or a list, trains from (default: what frontend_conf's 'layer' says)",
+    )
+    group.add_argument(
         "--shard_utts",
         type=int,
         default=200,
@@ -133,10 +142,23 @@ def _work(args: argparse.Namespace) -> None:
         batch_seconds=args.batch_seconds,
         skip=args.on_error == "skip",
         workers=_workers(args),
+        layers=_layers(args.layers),
     )
     frontend_conf = _read_frontend_conf(args.frontend_conf)
     for path in extract_sets(args.data_dir, frontend_conf, args.cache_dir, conf):
         print(path)
+
+
+def _layer(word: str) -> str | int:
+    return word if word == "all" else int(word)
+
+
+def _layers(words: list[str | int] | None) -> str | list[int] | None:
+    if words == ["all"]:
+        return "all"
+    if words and "all" in words:
+        get_parser().error("--layers: expected 'all' or indices, found both")
+    return words  # type: ignore[return-value]
 
 
 def _workers(args: argparse.Namespace) -> Workers:

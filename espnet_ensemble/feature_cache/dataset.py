@@ -182,7 +182,10 @@ class Combination:
 
 
 def write_combination(
-    cache_dir: Path, members: Sequence[Member], data_dir: Path
+    cache_dir: Path,
+    members: Sequence[Member],
+    data_dir: Path,
+    names: Sequence[str] | None = None,
 ) -> Path:
     """Write which members' features, one after the other, a frontend takes.
 
@@ -192,13 +195,14 @@ def write_combination(
         cache_dir: The cache.
         members: Of one data set.
         data_dir: The data directory that they were extracted from.
+        names: What the combination is called after; None: the members' names. Where each
+            layer of an upstream is a member, it is the name of one that has them all.
 
     Returns:
         Path of the ``members.yaml``, for training.
     """
-    path = combination_path(
-        cache_dir, [member.name for member in members], members[0].folder.name
-    )
+    names = names or [member.name for member in members]
+    path = combination_path(cache_dir, names, members[0].folder.name)
     folders = [member.folder for member in members]
     # Relative to the file: the cache may be moved.
     content = {

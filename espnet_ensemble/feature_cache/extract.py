@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.feature_cache.archive import DEFAULT_STORAGE, STORAGES
 from espnet_ensemble.feature_cache.dataset import write_combination
 from espnet_ensemble.feature_cache.identity import DataSet, FeatureIdentity
-from espnet_ensemble.feature_cache.member import Contents, Member, MemberInfo
+from espnet_ensemble.feature_cache.member import INFO, Contents, Member, MemberInfo
 from espnet_ensemble.feature_cache.shard import Shard, ShardConf, Work, plan_shards
 from espnet_ensemble.feature_cache.workers import Workers
 from espnet_ensemble.files import PathLike, remove_unfinished
 from espnet_ensemble.frontend_conf import FrontendConf
+from espnet_ensemble.layers import Layer
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +36,9 @@ class ExtractConf:
             unless an utterance is longer.
         skip: Whether to leave out utterances whose features cannot be had, and list them,
             instead of raising an error.
+        layers: Hidden states to store, each as a member of its own, whatever ``layer`` the
+            frontend has: "all", or indices as of ``layer``. None: those of ``layer``, in
+            one member, unless each is there already as one of its own.
         workers: The processes that do it.
 
     Raises:
@@ -46,8 +50,11 @@ class ExtractConf:
     batch_seconds: float = 60.0
     skip: bool = False
     workers: Workers = field(default_factory=Workers)
+    layers: str | Sequence[int] | None = None
 
     def __post_init__(self):
+        if isinstance(self.layers, str) and self.layers != "all":
+            raise CacheError(f"layers: expected all or indices, found {self.layers!r}")
         if self.storage not in STORAGES:
             raise CacheError(
                 f"storage: expected {', '.join(STORAGES)}, found {self.storage!r}"
@@ -121,26 +128,76 @@ def extract_sets(
     cache_dir, data_sets = Path(cache_dir), [DataSet.read(path) for path in data_dirs]
     _check_names(data_sets)
     frontends = FrontendConf.parse(frontend_conf).members()
-    features = [FeatureIdentity.load(frontend) for frontend in frontends]
-    check_sample_rates([f.upstream for f in features], [f.fs for f in features])
-    infos = [MemberInfo(f, conf.storage) for f in features]
+    if conf.layers is not None:
+        layer: Layer = "weighted_sum" if conf.layers == "all" else conf.layers
+        frontends = [_with_layer(frontend, layer) for frontend in frontends]
+    sources = [_Source.load(frontend) for frontend in frontends]
+    check_sample_rates(
+        [s.whole.upstream for s in sources], [s.whole.fs for s in sources]
+    )
     members = [
-        [Member.of(cache_dir, info, data) for info in infos] for data in data_sets
+        [source.members(cache_dir, data, conf) for source in sources]
+        for data in data_sets
     ]
     # All are checked before the first is extracted, which may take days.
-    todo = [
-        _Task(member, frontend, data)
-        for data, of_set in zip(data_sets, members, strict=True)
-        for member, frontend in zip(of_set, frontends, strict=True)
-        if not _is_there(member, data, conf)
-    ]
+    todo = []
+    for data, of_set in zip(data_sets, members, strict=True):
+        for source, of_source in zip(sources, of_set, strict=True):
+            missing = [m for m in of_source if not _is_there(m, data, conf)]
+            if missing:
+                todo.append(_Task(missing, source.frontend, data))
     # Jobs wait in a queue: once for all.
     for tasks in [todo] if conf.workers.are_jobs else [[task] for task in todo]:
         _extract_members(tasks, conf)
+    names = [f"{source.whole.tag}-{conf.storage}" for source in sources]
     return [
-        _combine(cache_dir, of_set, data)
+        _combine(cache_dir, names, [m for found in of_set for m in found], data)
         for of_set, data in zip(members, data_sets, strict=True)
     ]
+
+
+def _with_layer(frontend: FrontendConf, layer: Layer) -> FrontendConf:
+    """The frontend of one upstream with other layers of it."""
+    (upstream,) = frontend.upstreams
+    return replace(frontend, upstreams=(replace(upstream, layer=layer),))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """An upstream whose features are wanted.
+
+    Attributes:
+        frontend: A frontend with it alone.
+        whole: What the features of all its layers are, side by side.
+        parts: What those of each layer are.
+    """
+
+    frontend: FrontendConf
+    whole: FeatureIdentity
+    parts: list[FeatureIdentity]
+
+    @classmethod
+    def load(cls, frontend: FrontendConf) -> "_Source":
+        """Load the upstream to see.
+
+        Raises:
+            EnsembleError: As :meth:`FeatureIdentity.load`.
+        """
+        whole, parts = FeatureIdentity.load(frontend)
+        return cls(frontend, whole, parts)
+
+    def members(
+        self, cache_dir: Path, data: DataSet, conf: ExtractConf
+    ) -> list[Member]:
+        """Where its features are, or will be: in one member, or in one for each layer."""
+        whole, *parts = (
+            Member.of(cache_dir, MemberInfo(features, conf.storage), data)
+            for features in (self.whole, *self.parts)
+        )
+        if conf.layers is not None:
+            return parts
+        is_made_of_parts = all((part.folder / INFO).exists() for part in parts)
+        return parts if is_made_of_parts and len(parts) > 1 else [whole]
 
 
 def _check_names(data_sets: Sequence[DataSet]) -> None:
@@ -160,59 +217,74 @@ def _is_there(member: Member, data: DataSet, conf: ExtractConf) -> bool:
         return member.is_complete(data, conf.skip)
 
 
-def _combine(cache_dir: Path, members: Sequence[Member], data: DataSet) -> Path:
+def _combine(
+    cache_dir: Path, names: Sequence[str], members: Sequence[Member], data: DataSet
+) -> Path:
     # Who writes the same combination has the same first member.
     with members[0].lock():
-        return write_combination(cache_dir, members, data.data_dir)
+        return write_combination(cache_dir, members, data.data_dir, names)
 
 
 @dataclass(frozen=True)
 class _Task:
-    """A member to be made."""
+    """Members to be made: one, or those of several layers of one upstream."""
 
-    member: Member
+    members: list[Member]
     frontend: FrontendConf
     data: DataSet
 
     @property
     def name(self) -> str:
-        return f"{self.member.name} {self.data.name}"
+        more = f" and {len(self.members) - 1} layers" if len(self.members) > 1 else ""
+        return f"{self.members[0].name}{more} {self.data.name}"
+
+    def missing(self, conf: ExtractConf) -> "_Task | None":
+        """Its members that are not complete, if there are any."""
+        members = [m for m in self.members if not m.is_complete(self.data, conf.skip)]
+        return replace(self, members=members) if members else None
 
     def plan(self, conf: ExtractConf) -> list[Shard]:
-        return plan_shards(
-            self.member.shards, self.data, self.frontend.fs, conf.shard_utts
+        first, *others = (member.shards for member in self.members)
+        return plan_shards(first, self.data, self.frontend.fs, conf.shard_utts, others)
+
+    def shard_conf(self, conf: ExtractConf) -> ShardConf:
+        layers = [x for m in self.members for x in m.info.features.layers]
+        return ShardConf(
+            _with_layer(self.frontend, layers),
+            conf.storage,
+            conf.batch_seconds,
+            conf.skip,
         )
 
 
 def _extract_members(tasks: list[_Task], conf: ExtractConf) -> None:
     with ExitStack() as stack:
         # In one order: two extractions never wait for each other.
-        for task in sorted(tasks, key=lambda task: task.member.folder):
-            stack.enter_context(task.member.lock())
+        members = [member for task in tasks for member in task.members]
+        for member in sorted(members, key=lambda member: member.folder):
+            stack.enter_context(member.lock())
         # By now, another process may have made some.
-        tasks = [t for t in tasks if not t.member.is_complete(t.data, conf.skip)]
-        if tasks:
-            _make_members(tasks, conf)
+        missing = [found for task in tasks if (found := task.missing(conf))]
+        if missing:
+            _make_members(missing, conf)
 
 
 def _make_members(tasks: list[_Task], conf: ExtractConf) -> None:
     planned = [(task, task.plan(conf)) for task in tasks]
-    log_dir = tasks[0].member.folder / "logdir"
+    log_dir = tasks[0].members[0].folder / "logdir"
     with ExitStack() as stack:
         todo = []
         for task, shards in planned:
-            for damage in Contents.read(task.member.folder).damages:
-                _log.warning("%s; this is mended now", damage)
-            stack.enter_context(task.member.being_made())
-            # Jobs that an earlier run has submitted may be at work.
-            if not conf.workers.are_jobs:
-                remove_unfinished(task.member.folder)
-                _remove_others(task.member.shards, shards)
+            for member in task.members:
+                for damage in Contents.read(member.folder).damages:
+                    _log.warning("%s; this is mended now", damage)
+                stack.enter_context(member.being_made())
+                # Jobs that an earlier run has submitted may be at work.
+                if not conf.workers.are_jobs:
+                    remove_unfinished(member.folder)
+                    _remove_others(member, shards)
             missing = [s for s in shards if not s.is_complete(conf.skip)]
-            shard_conf = ShardConf(
-                task.frontend, conf.storage, conf.batch_seconds, conf.skip
-            )
-            todo.append(Work(shard_conf, missing))
+            todo.append(Work(task.shard_conf(conf), missing))
         try:
             with (
                 _progress(planned, todo) as progress,
@@ -225,11 +297,9 @@ def _make_members(tasks: list[_Task], conf: ExtractConf) -> None:
                 "interrupted: archives that are complete are kept; run it again, and it "
                 "goes on from there"
             )
-            for task, shards in planned:
-                _remove_others(task.member.shards, shards)
+            _remove_all_others(planned)
             raise
-        for task, shards in planned:
-            _remove_others(task.member.shards, shards)
+        _remove_all_others(planned)
 
 
 def _progress(planned: list[tuple[_Task, list[Shard]]], todo: list[Work]) -> tqdm:
@@ -249,9 +319,16 @@ def _progress(planned: list[tuple[_Task, list[Shard]]], todo: list[Work]) -> tqd
     )
 
 
-def _remove_others(folder: Path, shards: list[Shard]) -> None:
+def _remove_all_others(planned: list[tuple[_Task, list[Shard]]]) -> None:
+    for task, shards in planned:
+        for member in task.members:
+            _remove_others(member, shards)
+
+
+def _remove_others(member: Member, shards: list[Shard]) -> None:
     """Remove what a worker that was killed left, or a run that had other options."""
+    # Of each layer they are called the same.
     planned = {p.name for s in shards for p in (s.ark, s.index, s.skipped)}
-    for path in folder.iterdir():
+    for path in member.shards.iterdir():
         if path.name not in planned:
             path.unlink()

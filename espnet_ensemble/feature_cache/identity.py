@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,10 @@ class FeatureIdentity:
     probe: list[float] | None = field(default=None, compare=False)
 
     @classmethod
-    def load(cls, conf: FrontendConf) -> "FeatureIdentity":
-        """Load an upstream to see what its features are.
+    def load(
+        cls, conf: FrontendConf
+    ) -> "tuple[FeatureIdentity, list[FeatureIdentity]]":
+        """Load an upstream to see what its features are, and those of each layer alone.
 
         Args:
             conf: A frontend with this upstream alone.
@@ -81,7 +83,7 @@ class FeatureIdentity:
         """
         check_frozen(conf)
         (upstream,) = conf.load_parts()["upstreams"]
-        return cls.of(upstream, conf)
+        return cls.of(upstream, conf), cls.of_layers(upstream, conf)
 
     @classmethod
     def of(cls, upstream: Upstream, conf: FrontendConf) -> "FeatureIdentity":
@@ -103,8 +105,35 @@ class FeatureIdentity:
             hop_length=upstream.hop_length,
             speech_fs=conf.fs,
             dtype=conf.dtype,
-            probe=[float(f"{x:.6g}") for x in upstream.probe().tolist()],
+            probe=_round(upstream.probe()),
         )
+
+    @classmethod
+    def of_layers(
+        cls, upstream: Upstream, conf: FrontendConf
+    ) -> "list[FeatureIdentity]":
+        """Say what the features of each of an upstream's layers are.
+
+        Args:
+            upstream: The upstream, as ``conf`` loads it.
+            conf: A frontend with this upstream alone.
+
+        Returns:
+            For each hidden state what :meth:`of` says where it is the only one.
+        """
+        (upstream_conf,) = conf.upstreams
+        whole = cls.of(upstream, conf)
+        all_layers = upstream_conf.layer == "weighted_sum"
+        return [
+            replace(
+                whole,
+                layer="last" if all_layers and layer == max(whole.layers) else layer,
+                layers=[layer],
+                feature_size=upstream.feature_size,
+                probe=_round(probe),
+            )
+            for layer, probe in zip(whole.layers, upstream.layer_probes(), strict=True)
+        ]
 
     @property
     def tag(self) -> str:
@@ -132,6 +161,10 @@ class FeatureIdentity:
             "configuration (config.json, extra_conf) or preprocessing (do_normalize) of "
             f"{self.upstream} has changed since"
         )
+
+
+def _round(probe: torch.Tensor) -> list[float]:
+    return [float(f"{x:.6g}") for x in probe.tolist()]
 
 
 @dataclass(frozen=True)

@@ -155,12 +155,18 @@ def _write(plans: list[list[Work]], log_dir: Path) -> str:
 
 
 def _unparse(work: Work) -> dict[str, Any]:
-    shards = [{**asdict(shard), "ark": str(shard.ark)} for shard in work.shards]
+    shards = [
+        {**asdict(s), "ark": str(s.ark), "more": [str(ark) for ark in s.more]}
+        for s in work.shards
+    ]
     return {"conf": work.conf.to_dict(), "shards": shards}
 
 
 def _parse(content: dict[str, Any]) -> Work:
-    shards = [Shard(**{**s, "ark": Path(s["ark"])}) for s in content["shards"]]
+    shards = [
+        Shard(**{**s, "ark": Path(s["ark"]), "more": tuple(map(Path, s["more"]))})
+        for s in content["shards"]
+    ]
     return Work(ShardConf.parse(content["conf"]), shards)
 
 

@@ -7,9 +7,9 @@ The way of the data, each a generator over what the one before it gives:
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from os.path import abspath
 from pathlib import Path
@@ -52,19 +52,27 @@ _OUT_OF_MEMORY = (
 
 @dataclass(frozen=True)
 class Shard:
-    """The utterances of an archive.
+    """The utterances of an archive, or of one for each layer.
 
     Attributes:
         ark: Path of the archive.
         paths: utterance's id -> audio file.
         num_samples: utterance's id -> its number of samples.
         fs: Their rate, in Hz.
+        more: Where each layer has an archive of its own: those of the layers after the
+            first.
     """
 
     ark: Path
     paths: dict[str, str]
     num_samples: dict[str, int]
     fs: int
+    more: tuple[Path, ...] = ()
+
+    @property
+    def arks(self) -> tuple[Path, ...]:
+        """Paths of all archives."""
+        return (self.ark, *self.more)
 
     @property
     def seconds(self) -> float:
@@ -74,12 +82,12 @@ class Shard:
     @property
     def index(self) -> Path:
         """Path of the index."""
-        return self.ark.with_suffix(".index")
+        return _index(self.ark)
 
     @property
     def skipped(self) -> Path:
         """Path of the list of utterances without features."""
-        return self.ark.with_suffix(".skipped")
+        return _skipped(self.ark)
 
     def is_complete(self, skip: bool) -> bool:
         """Whether the archive is there, whole, and of the audio that is there now.
@@ -87,26 +95,44 @@ class Shard:
         Args:
             skip: Whether it may lack utterances that were skipped.
         """
-        if not self.index.exists():
+        return all(self._has(ark, skip) for ark in self.arks)
+
+    def _has(self, ark: Path, skip: bool) -> bool:
+        index = _index(ark)
+        if not index.exists():
             return False
         try:
-            entries, skipped = read_index(self.index), read_skipped(self.skipped)
+            entries, skipped = read_index(index), read_skipped(_skipped(ark))
         except ValueError:  # damaged: the member has named it
             return False
         return (
             sorted([*entries, *skipped]) == sorted(self.paths)
             and (skip or not skipped)
-            and is_whole(self.ark, entries)
+            and is_whole(ark, entries)
             and all(e.audio.is_of(self.paths[utt_id]) for utt_id, e in entries.items())
         )
 
     def absolute(self) -> "Shard":
         """The same, also in another working directory."""
-        paths = {utt_id: abspath(path) for utt_id, path in self.paths.items()}
-        return replace(self, ark=self.ark.absolute(), paths=paths)
+        return replace(
+            self,
+            ark=self.ark.absolute(),
+            paths={utt_id: abspath(path) for utt_id, path in self.paths.items()},
+            more=tuple(ark.absolute() for ark in self.more),
+        )
 
 
-def plan_shards(folder: Path, data: DataSet, fs: int, shard_utts: int) -> list[Shard]:
+def _index(ark: Path) -> Path:
+    return ark.with_suffix(".index")
+
+
+def _skipped(ark: Path) -> Path:
+    return ark.with_suffix(".skipped")
+
+
+def plan_shards(
+    folder: Path, data: DataSet, fs: int, shard_utts: int, more: Sequence[Path] = ()
+) -> list[Shard]:
     """Divide a data set among archives.
 
     Args:
@@ -114,6 +140,8 @@ def plan_shards(folder: Path, data: DataSet, fs: int, shard_utts: int) -> list[S
         data: The data set.
         fs: Sample rate of its audio, in Hz.
         shard_utts: Utterances per archive, at most.
+        more: Where each layer has archives of its own: folders of those of the layers
+            after the first.
     """
     utt_ids = list(data.paths)
     parts = [utt_ids[i : i + shard_utts] for i in range(0, len(utt_ids), shard_utts)]
@@ -123,6 +151,7 @@ def plan_shards(folder: Path, data: DataSet, fs: int, shard_utts: int) -> list[S
             {utt_id: data.paths[utt_id] for utt_id in part},
             {utt_id: data.num_samples[utt_id] for utt_id in part},
             fs,
+            tuple(other / f"{number:04}.ark" for other in more),
         )
         for number, part in enumerate(parts)
     ]
@@ -189,19 +218,19 @@ class Speech:
 
 @dataclass(frozen=True)
 class Feats:
-    """An utterance's features, (frames, features), on the CPU, and what they are of."""
+    """An utterance's features for each archive, (frames, features), on the CPU."""
 
     utt_id: str
-    feats: Tensor
+    feats: Sequence[Tensor]
     audio: AudioIdentity
 
 
 @dataclass(frozen=True)
 class Record:
-    """An utterance's features in the archive."""
+    """An utterance's features in each archive."""
 
     utt_id: str
-    entry: Entry
+    entries: Sequence[Entry]
 
 
 @dataclass(frozen=True)
@@ -226,7 +255,7 @@ class ShardExtractor:
         self._device = device
 
     def make(self, shard: Shard) -> Iterator[float]:
-        """Make an archive and its index.
+        """Make an archive and its index; or, of one pass of the upstream, each layer's.
 
         Yields:
             Seconds of speech that are done now.
@@ -235,27 +264,34 @@ class ShardExtractor:
             CacheError: If it cannot be written; also if an utterance's features cannot be
                 had, unless these are to be skipped. It names the file.
         """
-        entries: dict[str, Entry] = {}
+        entries: list[dict[str, Entry]] = [{} for _ in shard.arks]
         skipped: Table = {}
         try:
-            with atomic_write(shard.ark) as part, part.open("wb") as ark:
-                for result in self._results(shard, ark):
+            with ExitStack() as stack:
+                parts = [stack.enter_context(atomic_write(ark)) for ark in shard.arks]
+                files = [stack.enter_context(part.open("wb")) for part in parts]
+                for result in self._results(shard, files):
                     if isinstance(result, Record):
-                        entries[result.utt_id] = result.entry
+                        for of_ark, entry in zip(entries, result.entries, strict=True):
+                            of_ark[result.utt_id] = entry
                     else:
                         skipped[result.utt_id] = self._skip(result, shard)
                     yield shard.num_samples[result.utt_id] / shard.fs
-            write_skipped(shard.skipped, skipped)
-            write_index(shard.index, entries)
+            # That of the first comes last: who waits for a shard looks for it.
+            for ark, of_ark in reversed(list(zip(shard.arks, entries, strict=True))):
+                write_skipped(_skipped(ark), skipped)
+                write_index(_index(ark), of_ark)
         except OSError as error:
             raise CacheError(f"{shard.ark}: {error.strerror}") from error
 
-    def _results(self, shard: Shard, ark: BinaryIO) -> Iterator[Record | NoFeats]:
+    def _results(
+        self, shard: Shard, arks: Sequence[BinaryIO]
+    ) -> Iterator[Record | NoFeats]:
         max_samples = self._conf.batch_seconds * shard.fs
         batches = plan_batches(shard.num_samples, max_samples)
         speech = read_batches(batches, shard)
-        feats = self._run_upstream(speech)
-        return write_records(feats, ark, self._conf.storage)
+        feats = self._run_upstream(speech, apart=bool(shard.more))
+        return write_records(feats, arks, self._conf.storage)
 
     def _skip(self, failure: NoFeats, shard: Shard) -> str:
         reason = f"{shard.paths[failure.utt_id]}: {failure.reason}"
@@ -264,18 +300,19 @@ class ShardExtractor:
         return reason
 
     def _run_upstream(
-        self, batches: Iterable[list[Speech | NoFeats]]
+        self, batches: Iterable[list[Speech | NoFeats]], apart: bool
     ) -> Iterator[Feats | NoFeats]:
         for batch in batches:
             yield from (x for x in batch if isinstance(x, NoFeats))
-            yield from self._run_batch([x for x in batch if isinstance(x, Speech)])
+            speech = [x for x in batch if isinstance(x, Speech)]
+            yield from self._run_batch(speech, apart)
 
-    def _run_batch(self, batch: list[Speech]) -> Iterator[Feats | NoFeats]:
+    def _run_batch(self, batch: list[Speech], apart: bool) -> Iterator[Feats | NoFeats]:
         """Run the upstream; on half of the batch at a time if the memory is too small."""
         if not batch:
             return
         try:
-            feats = self._run(batch)
+            feats = self._run(batch, apart)
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -286,8 +323,8 @@ class ShardExtractor:
         # Here, the error is gone, and with it the tensors that it held.
         if len(batch) > 1:
             half = len(batch) // 2
-            yield from self._run_batch(batch[:half])
-            yield from self._run_batch(batch[half:])
+            yield from self._run_batch(batch[:half], apart)
+            yield from self._run_batch(batch[half:], apart)
             return
         (speech,) = batch
         yield NoFeats(
@@ -297,17 +334,22 @@ class ShardExtractor:
             f"segments, or extract with fewer processes (--nj): {found}",
         )
 
-    def _run(self, batch: list[Speech]) -> list[Feats]:
+    def _run(self, batch: list[Speech], apart: bool) -> list[Feats]:
         wavs = [torch.from_numpy(speech.wav.samples) for speech in batch]
         lengths = torch.tensor(list(map(len, wavs)))
         hidden_states, num_frames = self._ensemble.extract(
             pad_sequence(wavs, batch_first=True).to(self._device),
             lengths.to(self._device),
         )
-        feats = torch.cat(hidden_states[0], dim=2).cpu()
+        (layers,) = hidden_states
+        if not apart:
+            layers = [torch.cat(layers, dim=2)]
+        layers = [layer.cpu() for layer in layers]
         return [
-            Feats(speech.utt_id, x[:n], speech.wav.identity)
-            for speech, x, n in zip(batch, feats, num_frames.tolist(), strict=True)
+            Feats(speech.utt_id, [x[item, :n] for x in layers], speech.wav.identity)
+            for item, (speech, n) in enumerate(
+                zip(batch, num_frames.tolist(), strict=True)
+            )
         ]
 
 
@@ -361,21 +403,27 @@ def read_ahead(
 
 
 def write_records(
-    items: Iterable[Feats | NoFeats], ark: BinaryIO, storage: str
+    items: Iterable[Feats | NoFeats], arks: Sequence[BinaryIO], storage: str
 ) -> Iterator[Record | NoFeats]:
-    """Write features to an archive; what has none passes as it is."""
+    """Write features to the archives; what has none passes as it is."""
     for item in items:
         if isinstance(item, NoFeats):
             yield item
             continue
+        ends = [ark.tell() for ark in arks]
         try:
-            entry = append_feats(
-                ark, item.utt_id, item.feats.numpy(), item.audio, storage
-            )
+            entries = [
+                append_feats(ark, item.utt_id, feats.numpy(), item.audio, storage)
+                for ark, feats in zip(arks, item.feats, strict=True)
+            ]
         except CacheError as error:
+            # One layer cannot be stored: it is in the archive of none.
+            for ark, end in zip(arks, ends, strict=True):
+                ark.seek(end)
+                ark.truncate()
             yield NoFeats(item.utt_id, str(error))
         else:
-            yield Record(item.utt_id, entry)
+            yield Record(item.utt_id, entries)
 
 
 def _read(utt_id: str, shard: Shard) -> Speech | NoFeats:

@@ -81,6 +81,7 @@ class Upstream(Module, ABC):
         self.layers = tuple(layers)
         self.fingerprint = fingerprint
         self._probe: Tensor | None = None
+        self._layer_probes: Tensor | None = None
         #: Loads it once more, for pickles; None: it is pickled like any module.
         self.load_again: Callable[[], Upstream] | None = None
 
@@ -88,7 +89,12 @@ class Upstream(Module, ABC):
         # Parametrizations of torch, and functions inside functions of S3PRL, cannot be.
         if self.load_again is None:
             return super().__reduce_ex__(protocol)
-        state = (self.state_dict(), self.training, self._probe)
+        state = (
+            self.state_dict(),
+            self.training,
+            self._probe,
+            self._layer_probes,
+        )
         return _restore, (self.load_again, *state)
 
     def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
@@ -96,7 +102,6 @@ class Upstream(Module, ABC):
         vars(result).update(copy.deepcopy(vars(self), memo))
         return result
 
-    @torch.no_grad()
     def probe(self) -> Tensor:
         """Summarise the hidden states of a fixed signal, in evaluation mode.
 
@@ -107,12 +112,30 @@ class Upstream(Module, ABC):
             float32, (:data:`~espnet_ensemble.upstream.fingerprint.PROBE_SIZE`,)
         """
         if self._probe is None:
-            wavs = probe_signal(self.fs)
-            device = next((p.device for p in self.parameters()), wavs.device)
-            lengths = torch.tensor([wavs.size(1)], device=device)
-            hidden_states, num_frames = self(wavs.to(device), lengths)
-            self._probe = summarize([h[0, : int(num_frames)] for h in hidden_states])
+            self._run_probe()
+        assert self._probe is not None
         return self._probe
+
+    def layer_probes(self) -> Tensor:
+        """Summarise each hidden state by itself, as :meth:`probe` does all of them.
+
+        Returns:
+            float32, (layers, :data:`~espnet_ensemble.upstream.fingerprint.PROBE_SIZE`)
+        """
+        if self._layer_probes is None:
+            self._run_probe()
+        assert self._layer_probes is not None
+        return self._layer_probes
+
+    @torch.no_grad()
+    def _run_probe(self) -> None:
+        wavs = probe_signal(self.fs)
+        device = next((p.device for p in self.parameters()), wavs.device)
+        lengths = torch.tensor([wavs.size(1)], device=device)
+        hidden_states, num_frames = self(wavs.to(device), lengths)
+        states = [h[0, : int(num_frames)] for h in hidden_states]
+        self._probe = summarize(states)
+        self._layer_probes = torch.stack([summarize([state]) for state in states])
 
     @abstractmethod
     def forward(self, wavs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -136,9 +159,10 @@ def _restore(
     weights: Mapping[str, Tensor],
     training: bool,
     probe: Tensor | None,
+    layer_probes: Tensor | None,
 ) -> Upstream:
     upstream = load_again()
-    upstream._probe = probe
+    upstream._probe, upstream._layer_probes = probe, layer_probes
     # Their device and type come with them.
     upstream.load_state_dict(weights, assign=True)
     return upstream.train(training)

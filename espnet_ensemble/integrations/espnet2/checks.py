@@ -22,6 +22,7 @@ from espnet_ensemble.files import PathLike
 from espnet_ensemble.frontend_conf import FrontendConf
 from espnet_ensemble.integrations.espnet2.frontend import EnsembleFrontend
 from espnet_ensemble.integrations.espnet2.packed_config import is_ensemble
+from espnet_ensemble.upstream.base import Upstream
 
 # ESPnet's options that change the waveform each time that it is read.
 WAVEFORM_OPTIONS = (
@@ -108,10 +109,25 @@ def check_features(paths: Iterable[PathLike], model: Module) -> None:
     Raises:
         CacheError: If they are not.
     """
-    expected = features_of(model)
+    whole, parts = features_of(model), layers_of(model)
     for path in map(Path, paths):
         members = [Member.open(folder) for folder in read_combination(path).members]
-        _check_members(path, members, expected)
+        _check_members(path, members, _as_stored(members, whole, parts), whole)
+
+
+def _as_stored(
+    members: list[Member],
+    whole: list[FeatureIdentity],
+    parts: list[list[FeatureIdentity]],
+) -> list[FeatureIdentity]:
+    """Of each upstream one, or one for each layer, as the members have it."""
+    expected: list[FeatureIdentity] = []
+    for of_all, of_layers in zip(whole, parts, strict=True):
+        found = members[len(expected) :][: len(of_layers)]
+        layers = [member.info.features.layers for member in found]
+        is_apart = layers == [features.layers for features in of_layers]
+        expected += of_layers if is_apart else [of_all]
+    return expected
 
 
 @dataclass(frozen=True)
@@ -164,23 +180,40 @@ def features_of(model: Module) -> list[FeatureIdentity]:
     Args:
         model: A model with the frontend ``ensemble``.
     """
-    (frontend,) = (m for m in model.modules() if isinstance(m, EnsembleFrontend))
     return [
-        FeatureIdentity.of(upstream, conf)
-        for upstream, conf in zip(
-            frontend.upstreams, frontend.conf.members(), strict=True
-        )
+        FeatureIdentity.of(upstream, conf) for upstream, conf in _upstreams_of(model)
     ]
 
 
+def layers_of(model: Module) -> list[list[FeatureIdentity]]:
+    """What the features of each layer of a model's upstreams are by themselves.
+
+    Args:
+        model: A model with the frontend ``ensemble``.
+    """
+    return [
+        FeatureIdentity.of_layers(upstream, conf)
+        for upstream, conf in _upstreams_of(model)
+    ]
+
+
+def _upstreams_of(model: Module) -> Iterator[tuple[Upstream, FrontendConf]]:
+    """The upstreams of a model, each with a frontend that has it alone."""
+    (frontend,) = (m for m in model.modules() if isinstance(m, EnsembleFrontend))
+    return zip(frontend.upstreams, frontend.conf.members(), strict=True)
+
+
 def _check_members(
-    path: Path, members: list[Member], expected: list[FeatureIdentity]
+    path: Path,
+    members: list[Member],
+    expected: list[FeatureIdentity],
+    whole: list[FeatureIdentity],
 ) -> None:
     difference = _difference(members, expected)
     if difference is None:
         return
     cache_dir, storage = path.parents[3], members[0].info.storage
-    names = [f"{features.tag}-{storage}" for features in expected]
+    names = [f"{features.tag}-{storage}" for features in whole]
     right = combination_path(cache_dir, names, path.parent.name)
     advice = f"those of this frontend_conf are in {right}"
     if right == path or not right.exists():

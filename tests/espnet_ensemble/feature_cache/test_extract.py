@@ -607,3 +607,101 @@ def test_bad_options(options, message):
 def test_not_a_data_directory(tmp_path, tiny_wavlm):
     with pytest.raises(DataError, match="expected a data directory"):
         extract(tmp_path / "none", {"upstreams": [tiny_wavlm]}, tmp_path / "feats")
+
+
+# Each layer of an upstream as a member of its own.
+
+
+@pytest.mark.parametrize("storage", ["float32", "float16", "int8"])
+def test_layers_of_one_pass_are_those_of_a_pass_for_each(
+    storage, data, tmp_path, tiny_wavlm
+):
+    conf = ExtractConf(storage, shard_utts=3)
+    upstream = {"name": tiny_wavlm, "layer": "weighted_sum"}
+    one_pass = dataclasses.replace(conf, layers="all")
+    extract(data, {"upstreams": [tiny_wavlm]}, tmp_path / "feats", one_pass)
+    names = {path.parent.name for path in tmp_path.glob("feats/*/train")}
+    for layer in (0, 1, 2, "last"):
+        single = {"upstreams": [{**upstream, "layer": layer}]}
+        expected = extract(data, single, tmp_path / f"{layer}", conf)
+        members = everything(expected.parents[3])
+        assert members
+        for name, content in members.items():
+            if "shards" in name or name.endswith(("cache.yaml", "utt2audio")):
+                found = (tmp_path / "feats" / name).read_bytes()
+                assert found == content, name
+        names -= {path.parent.name for path in tmp_path.glob(f"{layer}/*/train")}
+    assert not names
+
+
+def test_layers_are_what_weighted_sum_trains_from(
+    data, tmp_path, tiny_wavlm, tiny_hubert
+):
+    conf = {"upstreams": [{"name": tiny_wavlm, "layer": "weighted_sum"}, tiny_hubert]}
+    whole = FeatureCache(extract(data, conf, tmp_path / "whole", SMALL))
+    layers = dataclasses.replace(SMALL, layers="all")
+    extract(data, {"upstreams": conf["upstreams"][:1]}, tmp_path / "feats", layers)
+    path = extract(data, conf, tmp_path / "feats", SMALL)
+    assert len(FeatureCache(path).members) == 5
+    assert not list(tmp_path.glob("feats/*-weighted_sum-*"))
+    assert path.relative_to(tmp_path / "feats") in {
+        p.relative_to(tmp_path / "whole")
+        for p in tmp_path.glob("whole/**/members.yaml")
+    }
+    for key, feats in FeatureCache(path).items():
+        assert np.allclose(feats, whole[key], atol=1e-5)
+
+
+def test_only_the_layers_that_are_missing_are_made(
+    data, tmp_path, tiny_wavlm, monkeypatch
+):
+    from espnet_ensemble.ensemble import Ensemble
+
+    conf, cache_dir = {"upstreams": [tiny_wavlm]}, tmp_path / "feats"
+    first = dataclasses.replace(SMALL, layers=[1, 0])
+    extract(data, conf, cache_dir, first)
+    before = {path: path.stat().st_mtime_ns for path in cache_dir.glob("*/train/*")}
+    sizes, run = set(), Ensemble.extract
+
+    def spy(self, speech, lengths):
+        sizes.add(self.upstreams[0].layers)
+        return run(self, speech, lengths)
+
+    monkeypatch.setattr(Ensemble, "extract", spy)
+    every = dataclasses.replace(SMALL, layers="all")
+    path = extract(data, conf, cache_dir, every)
+    assert sizes == {(2, 3)}
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    shutil.rmtree(next(cache_dir.glob("*-1-*/train")) / "shards")
+    sizes.clear()
+    assert extract(data, conf, cache_dir, every) == path
+    assert sizes == {(1,)}
+
+
+def test_a_layer_that_cannot_be_stored_is_left_out_of_all(
+    data, tmp_path, tiny_wavlm, monkeypatch
+):
+    from espnet_ensemble.ensemble import Ensemble
+
+    run = Ensemble.extract
+
+    def overflow(self, speech, lengths):
+        hidden_states, feats_lens = run(self, speech, lengths)
+        hidden_states[0][-1][lengths == 8000] = 1e6
+        return hidden_states, feats_lens
+
+    monkeypatch.setattr(Ensemble, "extract", overflow)
+    conf = ExtractConf("float16", layers="all", skip=True)
+    path = extract(data, {"upstreams": [tiny_wavlm]}, tmp_path / "feats", conf)
+    assert set(FeatureCache(path)) == set("acdefg")
+    assert verify(tmp_path / "feats") == 6 * 4
+    for folder in tmp_path.glob("feats/*/train"):
+        assert "up to 65504" in read_table(folder / "skipped")["b"]
+
+
+def test_layers_that_are_no_layers_are_refused(data, tmp_path, tiny_wavlm):
+    with pytest.raises(CacheError, match="expected all or indices, found 'last'"):
+        ExtractConf(layers="last")
+    conf = ExtractConf(layers=[7])
+    with pytest.raises(ValueError, match="7 is out of range"):
+        extract(data, {"upstreams": [tiny_wavlm]}, tmp_path / "feats", conf)

@@ -104,10 +104,18 @@ def test_other_features_of_the_same_weights_are_a_difference():
 def test_features_of_an_upstream(tiny_wavlm):
     upstream = {"name": tiny_wavlm, "layer": [1, -1]}
     conf = FrontendConf.parse({"upstreams": [upstream], "fs": 8000})
-    features = FeatureIdentity.load(conf)
+    features, parts = FeatureIdentity.load(conf)
     assert features.layers == [1, 3] and features.feature_size == 64
     assert (features.speech_fs, features.fs) == (8000, 16000)
-    assert features == FeatureIdentity.load(conf.absolute())
+    assert features == FeatureIdentity.load(conf.absolute())[0]
+    assert [part.layers for part in parts] == [[1], [3]]
+    for part in parts:
+        alone = FrontendConf.parse(
+            {"upstreams": [{**upstream, "layer": part.layers[0]}], "fs": 8000}
+        )
+        expected, _ = FeatureIdentity.load(alone)
+        assert part == expected and part.tag == expected.tag
+        assert part.probe == pytest.approx(expected.probe, rel=1e-3)
 
 
 def test_data_set(data):

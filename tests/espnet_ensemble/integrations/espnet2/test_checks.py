@@ -16,8 +16,13 @@ from espnet2.tasks.asr import ASRTask
 import espnet_ensemble  # noqa: F401
 from espnet_ensemble.data.tables import read_table, write_table
 from espnet_ensemble.feature_cache import CacheError
+from espnet_ensemble.feature_cache.dataset import FeatureCache
 from espnet_ensemble.feature_cache.extract import ExtractConf, extract
-from espnet_ensemble.integrations.espnet2.checks import check_training
+from espnet_ensemble.integrations.espnet2.checks import (
+    check_features,
+    check_training,
+)
+from espnet_ensemble.integrations.espnet2.frontend import EnsembleFrontend
 from espnet_ensemble.upstream import registry
 
 
@@ -90,6 +95,13 @@ def test_losses_equal_those_from_audio(data, texts, tmp_path, tiny_wavlm, slow_h
     found = losses(texts, conf, cache, tmp_path / "from_cache", num_workers=2)
     assert len(expected) == 4 and expected[3] < expected[1]
     assert found == pytest.approx(expected, rel=1e-4)
+    # The same with each layer as a member of its own.
+    layers, cache_dir = ExtractConf("float32", layers="all"), tmp_path / "layers"
+    extract(data, {"upstreams": [tiny_wavlm]}, cache_dir, layers)
+    path = extract(data, conf["frontend_conf"], cache_dir, extract_conf)
+    assert len(FeatureCache(path).members) == 5
+    cache = f"{path},speech,feature_cache"
+    assert found == losses(texts, conf, cache, tmp_path / "from_layers")
 
 
 @pytest.mark.slow
@@ -255,3 +267,22 @@ def test_training_is_still_what_processes_are_started_with():
     main_worker = pickle.loads(pickle.dumps(ASRTask.main_worker))
     assert main_worker == ASRTask.main_worker
     assert main_worker.checks_before_training
+
+
+def test_layers_that_are_members_are_compared_one_by_one(data, tmp_path, models):
+    ours, other = (models("Wav2Vec2", "large", flag) for flag in (False, True))
+    layers = ExtractConf(layers="all")
+    path = extract(data, {"upstreams": [ours]}, tmp_path / "feats", layers)
+
+    def check(name, layer="weighted_sum"):
+        upstream = {"name": name, "layer": layer}
+        check_features([path], EnsembleFrontend(upstreams=[upstream]))
+
+    check(ours)
+    for wrong, message in (
+        ((other,), "the weights are the same, but the features differ by"),
+        ((models("Hubert"),), "fingerprint: expected"),
+        ((ours, [0, 1, 3]), "expected the features of 1 upstreams"),
+    ):
+        with pytest.raises(CacheError, match=message):
+            check(*wrong)
