@@ -1,7 +1,8 @@
 """ESPnet-Ensemble: combine frozen self-supervised speech encoders.
 
 Importing this package registers the frontend ``ensemble`` and the encoder ``identity``
-with ESPnet's tasks, where ESPnet is installed. What is public is listed in ``__all__``.
+with ESPnet's tasks, where ESPnet is installed, and :class:`EnsembleModel` with transformers'
+``AutoModel``. What is public is listed in ``__all__``.
 
 Example:
     >>> import espnet_ensemble
@@ -24,12 +25,16 @@ if TYPE_CHECKING:
     from espnet_ensemble.integrations.espnet2.frontend import EnsembleFrontend
     from espnet_ensemble.integrations.espnet2.pretrained import pretrained
     from espnet_ensemble.integrations.espnet2.registration import register
+    from espnet_ensemble.integrations.huggingface.configuration import EnsembleConfig
+    from espnet_ensemble.integrations.huggingface.modeling import EnsembleModel
     from espnet_ensemble.upstream import Upstream, UpstreamConf, load_upstream
 
 __all__ = [
     "Ensemble",
+    "EnsembleConfig",
     "EnsembleError",
     "EnsembleFrontend",
+    "EnsembleModel",
     "FrontendConf",
     "IdentityEncoder",
     "Upstream",
@@ -44,7 +49,9 @@ __all__ = [
 # process that `espnet-ensemble-python` starts, also where torch is never needed.
 _LAZY = {
     "Ensemble": "ensemble",
+    "EnsembleConfig": "integrations.huggingface.configuration",
     "EnsembleFrontend": "integrations.espnet2.frontend",
+    "EnsembleModel": "integrations.huggingface.modeling",
     "FrontendConf": "frontend_conf",
     "IdentityEncoder": "integrations.espnet2.encoder",
     "Upstream": "upstream",
@@ -64,3 +71,10 @@ def __getattr__(name):
 
 if importlib.util.find_spec("espnet2") is not None:
     __getattr__("register")()
+if (
+    importlib.util.find_spec("wrapt") is not None
+):  # else, EnsembleModel registers itself
+    _registration = importlib.import_module(
+        "espnet_ensemble.integrations.huggingface.registration"
+    )
+    _registration.register_with_transformers()

@@ -20,6 +20,7 @@ VERBS = {
     "convert": "make a configuration or model with ESPnet's own frontends into one of ours",
     "merge": "average the weights of models trained with several seeds",
     "link": "place the recipes in a checkout of ESPnet",
+    "export": "make an encoder for transformers of a trained model's frontend",
     "extract": "compute frozen upstreams' features once, for training from disk",
     "pack": "make a model zoo archive, with a card, that works on any machine",
     "upload": "upload a packed model and its card to the Hugging Face hub",

@@ -106,8 +106,13 @@ class Contents:
         """Copy everything below a folder, under the names it has in the archive."""
         for name, file in self.files.items():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
-            # Copies, because ESPnet names what a link points to.
-            shutil.copyfile(file, root / name)
+            if not _is_same(file, root / name):
+                # Copies, because ESPnet names what a link points to.
+                shutil.copyfile(file, root / name)
+
+
+def _is_same(file: Path, other: Path) -> bool:
+    return other.exists() and file.samefile(other)
 
 
 def _name(path: PathLike) -> str:

@@ -132,11 +132,16 @@ def _upstreams(config: Mapping[str, Any], names: Collection[str]) -> Iterator[st
         if getattr(conf, option) is not None:
             yield f"frontend_conf: {option}: found {getattr(conf, option)!r}, of a machine"
     for upstream in conf.upstreams:
-        yield from _upstream(upstream, names)
+        yield from check_packed_upstream(upstream, names)
 
 
-def _upstream(conf: UpstreamConf, names: Collection[str]) -> Iterator[str]:
-    """What is wrong with one: it must be in the archive, or published."""
+def check_packed_upstream(conf: UpstreamConf, names: Collection[str]) -> Iterator[str]:
+    """Say what is wrong with an upstream that comes with somebody's model.
+
+    Args:
+        conf: It must be published, or come along.
+        names: Files and folders that come along.
+    """
     path = conf.path_or_url
     known = conf.name if path is None else path
     is_published = not _is_path(known) if path is None else _is_remote(path)
