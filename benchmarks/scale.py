@@ -214,7 +214,9 @@ def validate(folder: Path) -> Work:
     """data_dir validate."""
     from espnet_ensemble.data import datadir
 
-    return lambda: datadir.validate(folder / "data")
+    # The first versions had one function, which also gave the tables.
+    check = getattr(datadir, "check", datadir.validate)
+    return lambda: check(folder / "data")
 
 
 @step(make_data_dir)

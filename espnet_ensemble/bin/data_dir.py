@@ -5,7 +5,8 @@ import argparse
 
 from espnet_ensemble.bin.command import make_parser, run
 from espnet_ensemble.data import datadir
-from espnet_ensemble.data.tables import read_table
+from espnet_ensemble.data.streams import keys_of
+from espnet_ensemble.data.tables import read_rows
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -56,8 +57,8 @@ def _work(args: argparse.Namespace) -> None:
 
 
 def _validate(args: argparse.Namespace) -> list[str]:
-    tables = datadir.validate(args.data_dir, need_text=not args.no_text)
-    return [f"{args.data_dir}: {len(tables['utt2spk'])} utterances, valid"]
+    size = datadir.check(args.data_dir, need_text=not args.no_text)
+    return [f"{args.data_dir}: {size} utterances, valid"]
 
 
 def _fix(args: argparse.Namespace) -> list[str]:
@@ -74,9 +75,9 @@ def _combine(args: argparse.Namespace) -> list[str]:
 
 
 def _subset(args: argparse.Namespace) -> list[str]:
-    utt_ids = read_table(args.utt_list) if args.utt_list else None
-    chosen = datadir.subset(args.src, args.dest, utt_ids, args.first, args.per_spk)
-    return [f"{args.dest}: {len(chosen)} utterances"]
+    utt_ids = keys_of(read_rows(args.utt_list)) if args.utt_list else None
+    size = datadir.subset(args.src, args.dest, utt_ids, args.first, args.per_spk)
+    return [f"{args.dest}: {size} utterances"]
 
 
 def _split(args: argparse.Namespace) -> list[str]:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import (
     FIRST_COMPLETED,
     Future,
@@ -15,9 +15,12 @@ from concurrent.futures import (
     as_completed,
     wait,
 )
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
+from typing import IO
 
 import soundfile
 from tqdm import tqdm
@@ -31,6 +34,7 @@ from espnet_ensemble.data.audio import (
     read_audio,
     write_audio,
 )
+from espnet_ensemble.data.streams import SortedRows, match
 from espnet_ensemble.data.tables import Segment
 from espnet_ensemble.files import (
     FileState,
@@ -119,16 +123,26 @@ class WrittenCuts:
     """What became of cuts.
 
     Attributes:
-        files: What was made, now or before, by the utterance's id.
+        record: The file that lists what was made, now or before.
+        size: How many that are.
         failures: The others, sorted by id.
     """
 
-    files: dict[str, AudioFile]
+    record: Path
+    size: int
     failures: list[FailedUtterance]
+
+    def files(self) -> Iterator[AudioFile]:
+        """What was made, sorted by id."""
+        return _read_record(self.record)
 
 
 def write_cuts(
-    folder: PathLike, recordings: Sequence[Recording], conf: AudioConf, nj: int = 1
+    folder: PathLike,
+    recordings: Iterable[Recording],
+    conf: AudioConf,
+    nj: int = 1,
+    total: int | None = None,
 ) -> WrittenCuts:
     """Write an audio file for each utterance.
 
@@ -138,50 +152,91 @@ def write_cuts(
     complete, and its line after that, so whatever the record has is complete. Utterances
     whose source and options are as recorded are not made again.
 
+    Memory does not grow with the number of recordings: few are in flight at a time.
+
     Args:
         folder: Where to write them. One process at a time may do that.
-        recordings: What to cut.
+        recordings: What to cut; read twice where there is a record.
         conf: How audio is written.
         nj: How many recordings are worked on at a time.
+        total: How many utterances there are, for the progress bar.
     """
     folder = Path(folder)
-    record = folder / "record"
-    writer = _CutWriter(folder, conf)
-    recorded = {file.utt_id: file for file in _read_record(record)}
-    files = {
-        file.utt_id: file
-        for recording in recordings
-        for file in writer.find_finished(recording, recorded)
-    }
-    del recorded
-    failures = []
     folder.mkdir(parents=True, exist_ok=True)
     remove_unfinished(folder)
-    # This also ends a line that a killed run left half-written.
-    _write_record(record, files)
-    results = _write_all(writer, _without(recordings, files), nj)
-    total = sum(len(recording.cuts) for recording in recordings) - len(files)
+    record = folder / "record"
+    writer, failures = _CutWriter(folder, conf), list[FailedUtterance]()
     progress = tqdm(
-        results, desc=str(folder.parent), total=total, unit="utt", disable=None
-    )
+        _write_all(writer, _with_recorded(record, recordings), nj),
+        desc=str(folder.parent), total=total, unit="utt", disable=None,
+    )  # fmt: skip
     with record.open("a", encoding="utf-8", buffering=1) as lines:
-        for result in progress:
-            if isinstance(result, FailedUtterance):
-                failures.append(result)
-            else:
-                files[result.utt_id] = result
-                lines.write(_line(result))
-    _write_record(record, files)
-    return WrittenCuts(files, sorted(failures, key=lambda failed: failed.utt_id))
+        if not _ends_whole(record):
+            lines.write("\n")  # a killed run left half a line
+        made = SortedRows(_note(progress, lines, failures))
+    with (
+        atomic_write(record) as part,
+        open(part, "w", encoding="utf-8", newline="\n") as sorted_lines,
+    ):
+        sorted_lines.writelines(line for _, line in made)
+    failures.sort(key=lambda failed: failed.utt_id)
+    return WrittenCuts(record, len(made), failures)
 
 
-def _without(
-    recordings: Iterable[Recording], finished: dict[str, AudioFile]
-) -> Iterator[Recording]:
-    for recording in recordings:
-        cuts = tuple(cut for cut in recording.cuts if cut.utt_id not in finished)
-        if cuts:
-            yield replace(recording, cuts=cuts)
+def _note(
+    results: Iterable["_Finished | AudioFile | FailedUtterance"],
+    lines: IO[str],
+    failures: list[FailedUtterance],
+) -> Iterator[tuple[str, str]]:
+    """Note what was made, as soon as it is; its id and its line."""
+    for result in results:
+        if isinstance(result, FailedUtterance):
+            failures.append(result)
+            continue
+        file = result.file if isinstance(result, _Finished) else result
+        line = _line(file)
+        if file is result:
+            lines.write(line)
+        yield file.utt_id, line
+
+
+def _with_recorded(
+    record: Path, recordings: Iterable[Recording]
+) -> Iterator[tuple[Recording, dict[str, AudioFile]]]:
+    """Recordings, and what a record has of their cuts."""
+    lines = SortedRows(
+        (file.utt_id, number, _line(file))
+        for number, file in enumerate(_read_record(record))
+    )
+    if not lines:
+        yield from ((recording, {}) for recording in recordings)
+        return
+    # Of an utterance that was made anew, the last line counts.
+    last = (
+        (utt_id, [*group][-1][2]) for utt_id, group in groupby(lines, itemgetter(0))
+    )
+    cuts = SortedRows(
+        (cut.utt_id, number)
+        for number, recording in enumerate(recordings)
+        for cut in recording.cuts
+    )
+    known = SortedRows((number, line) for _, number, line in match(cuts, last))
+    groups = groupby(known, itemgetter(0))
+    at, group = next(groups, (-1, iter(())))
+    for number, recording in enumerate(recordings):
+        recorded = {}
+        if number == at:
+            files = (AudioFile(**json.loads(line)) for _, line in group)
+            recorded = {file.utt_id: file for file in files}
+            at, group = next(groups, (-1, iter(())))
+        yield recording, recorded
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """A file that was there already."""
+
+    file: AudioFile
 
 
 @dataclass(frozen=True)
@@ -191,31 +246,37 @@ class _CutWriter:
     folder: Path
     conf: AudioConf
 
-    def find_finished(
+    def write(
         self, recording: Recording, recorded: dict[str, AudioFile]
-    ) -> Iterator[AudioFile]:
-        """Files that are there and were made of what they would be made of today."""
-        cuts = [cut for cut in recording.cuts if cut.utt_id in recorded]
-        for cut, digest in self._digests(replace(recording, cuts=tuple(cuts))):
-            file = recorded[cut.utt_id]
-            if file.source_digest == digest and _has_size(file.path, file.num_bytes):
-                yield file
-
-    def write(self, recording: Recording) -> list[AudioFile | FailedUtterance]:
-        """Open a recording once, and write all its cuts."""
+    ) -> list[_Finished | AudioFile | FailedUtterance]:
+        """Open a recording once, and write its cuts, save those that are finished."""
         entry = recording.entry
+        cuts = self._digests(recording)
+        finished = list(self._find_finished(cuts, recorded))
+        there = {found.file.utt_id for found in finished}
+        left = [(cut, digest) for cut, digest in cuts if cut.utt_id not in there]
+        if not left:
+            return [*finished]
         try:
-            cuts = self._digests(recording)
             with open_audio(entry) as sound:
-                return [self._try_cut(entry, cut, key, sound) for cut, key in cuts]
+                made = [self._try_cut(entry, *cut, sound) for cut in left]
         except (AudioError, OSError) as error:
-            return [_failure(entry, cut, error) for cut in recording.cuts]
+            made = [_failure(entry, cut, error) for cut, _ in left]
+        return [*finished, *made]
+
+    def _find_finished(
+        self, cuts: list[tuple[Cut, str]], recorded: dict[str, AudioFile]
+    ) -> Iterator[_Finished]:
+        """Files that are there and were made of what they would be made of today."""
+        for cut, digest in cuts:
+            file = recorded.get(cut.utt_id)
+            if file and file.source_digest == digest:
+                if _has_size(file.path, file.num_bytes):
+                    yield _Finished(file)
 
     def _digests(self, recording: Recording) -> list[tuple[Cut, str]]:
         """What each cut is made of and how, in a form to compare."""
         entry = recording.entry
-        if not recording.cuts:
-            return []
         state = FileState.of(entry) if os.path.isfile(entry) else None
         sources = [repr((entry, state, cut, self.conf)) for cut in recording.cuts]
         digests = [hashlib.sha256(source.encode()).hexdigest() for source in sources]
@@ -261,13 +322,15 @@ class _CutWriter:
 
 
 def _write_all(
-    writer: _CutWriter, recordings: Iterable[Recording], nj: int
-) -> Iterator[AudioFile | FailedUtterance]:
+    writer: _CutWriter,
+    recordings: Iterable[tuple[Recording, dict[str, AudioFile]]],
+    nj: int,
+) -> Iterator[_Finished | AudioFile | FailedUtterance]:
     pool = ThreadPoolExecutor(nj)  # soundfile and soxr release the GIL
     pending: set[Future] = set()
     try:
-        for recording in recordings:
-            pending.add(pool.submit(writer.write, recording))
+        for recording, recorded in recordings:
+            pending.add(pool.submit(writer.write, recording, recorded))
             if len(pending) >= _IN_FLIGHT * nj:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -297,12 +360,12 @@ def _read_record(path: Path) -> Iterator[AudioFile]:
                 continue
 
 
-def _write_record(path: Path, files: dict[str, AudioFile]) -> None:
-    with (
-        atomic_write(path) as part,
-        open(part, "w", encoding="utf-8", newline="\n") as lines,
-    ):
-        lines.writelines(_line(files[utt_id]) for utt_id in sorted(files))
+def _ends_whole(path: Path) -> bool:
+    """Whether a file is empty, or ends with a line's end."""
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return file.read() in (b"", b"\n")
 
 
 def _line(file: AudioFile) -> str:

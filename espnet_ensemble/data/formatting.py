@@ -4,20 +4,32 @@ Kaldi's ``wav.scp`` may name commands, and ``segments`` parts of recordings. Tra
 reads plain files. Here they are made.
 """
 
-from collections.abc import Sequence
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from espnet_ensemble.data.audio import AudioConf, AudioError
 from espnet_ensemble.data.cuts import Cut, FailedUtterance, Recording, write_cuts
 from espnet_ensemble.data.datadir import (
+    Streams,
+    check,
     check_other,
-    segments_of,
+    read_streams,
     select,
-    validate,
     write,
 )
-from espnet_ensemble.data.tables import DataError, Tables
+from espnet_ensemble.data.streams import (
+    Row,
+    SortedRows,
+    Stream,
+    itself,
+    keys_of,
+    unique,
+)
+from espnet_ensemble.data.tables import DataError, Segment
 from espnet_ensemble.files import PathLike, write_text
 
 # FLAC at each file's own rate.
@@ -139,50 +151,74 @@ def _make_dir(
     check_other(dest, src)
     if nj < 1:
         raise DataError(f"nj: expected at least 1, found {nj}")
-    tables = validate(src, need_text=False, required=["wav.scp"])
+    size = check(src, need_text=False, required=["wav.scp"]) * len(speeds)
+    tables = read_streams(src)
     described = _describe(tables, speeds)
-    if len(described["utt2spk"]) < len(tables["utt2spk"]) * len(speeds):
+    if len(speeds) > 1 and size > sum(1 for _ in unique(keys_of(described["utt2spk"]))):
         raise DataError(
             f"{src}: expected utterances at one speed, found copies of some"
         )
     # Until the new one is complete there is none.
     Path(dest, "wav.scp").unlink(missing_ok=True)
-    written = write_cuts(Path(dest, "data"), _recordings(tables, speeds), conf, nj)
-    files, failures = written.files, written.failures
-    if failures and not (ignore_errors and files):
+    recordings = Stream(_recordings, tables, speeds)
+    written = write_cuts(Path(dest, "data"), recordings, conf, nj, size)
+    failures = written.failures
+    if failures and not (ignore_errors and written.size):
         raise AudioFailures(failures)
-    described["utt2num_samples"] = {k: str(f.num_samples) for k, f in files.items()}
-    described["wav.scp"] = {utt_id: file.path for utt_id, file in files.items()}
+    described["utt2num_samples"] = Stream(
+        lambda: ((file.utt_id, str(file.num_samples)) for file in written.files())
+    )
+    described["wav.scp"] = Stream(
+        lambda: ((file.utt_id, file.path) for file in written.files())
+    )
     write_text(Path(dest, "feats_type"), "raw\n")
     write_text(Path(dest, "audio_format"), f"{conf.audio_format}\n")
-    write(dest, select(described, files))
+    made = SortedRows(file.utt_id for file in written.files())
+    write(dest, select(described, made))
     return failures
 
 
-def _recordings(tables: Tables, speeds: dict[str, Fraction]) -> list[Recording]:
-    cuts: dict[str, list[Cut]] = {recording: [] for recording in tables["wav.scp"]}
-    for utt_id, segment in segments_of(tables, tables["utt2spk"]).items():
-        for prefix, speed in speeds.items():
-            cuts[segment.recording].append(Cut(prefix + utt_id, segment, speed))
-    return [
-        Recording(entry, tuple(cuts[recording]))
-        for recording, entry in tables["wav.scp"].items()
-    ]
+def _recordings(tables: Streams, speeds: dict[str, Fraction]) -> Iterator[Recording]:
+    """Recordings with their cuts, in the order of wav.scp."""
+    if "segments" in tables:
+        parts = SortedRows(
+            (Segment.parse(value).recording, utt_id, value)
+            for utt_id, value in tables["segments"]
+        )
+        cuts = groupby(parts, itemgetter(0))
+    else:
+        whole = ((key, key, f"{key} 0 -1") for key in keys_of(tables["wav.scp"]))
+        cuts = groupby(whole, itemgetter(0))
+    for (_, entry), (_, group) in zip(tables["wav.scp"], cuts, strict=True):
+        yield Recording(
+            entry,
+            tuple(
+                Cut(prefix + utt_id, Segment.parse(value), speed)
+                for _, utt_id, value in group
+                for prefix, speed in speeds.items()
+            ),
+        )
 
 
-def _describe(tables: Tables, speeds: dict[str, Fraction]) -> Tables:
+def _describe(tables: Streams, speeds: dict[str, Fraction]) -> Streams:
     """What is still true of the utterances and speakers, with their copies."""
-    described: Tables = {}
+    described: Streams = {}
     for name in ("text", "utt2lang", "utt2spk", "utt2uniq", "spk2gender"):
         if name in tables:
-            described[name] = {
-                prefix + key: prefix + value if name == "utt2spk" else value
-                for prefix in speeds
-                for key, value in tables[name].items()
-            }
+            described[name] = Stream(_copies, tables[name], speeds, name == "utt2spk")
     if list(speeds) != [""]:
-        described.setdefault(
-            "utt2uniq",
-            {prefix + key: key for prefix in speeds for key in tables["utt2spk"]},
-        )
+        unperturbed = Stream(lambda: itself(keys_of(tables["utt2spk"])))
+        described.setdefault("utt2uniq", Stream(_copies, unperturbed, speeds, False))
     return described
+
+
+def _copies(
+    rows: Iterable[Row], prefixes: Iterable[str], with_value: bool
+) -> Iterator[Row]:
+    """Rows of all copies, in order."""
+    return heapq.merge(*(_renamed(rows, prefix, with_value) for prefix in prefixes))
+
+
+def _renamed(rows: Iterable[Row], prefix: str, with_value: bool) -> Iterator[Row]:
+    for key, value in rows:
+        yield prefix + key, (prefix + value if with_value else value)

@@ -1,14 +1,18 @@
 """Leave out the utterances that training cannot use."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from espnet_ensemble.data.datadir import (
+    Streams,
+    check,
     check_other,
     copy_constants,
+    read_streams,
     select,
-    validate,
     write,
 )
+from espnet_ensemble.data.streams import SortedRows
 from espnet_ensemble.data.tables import DataError
 from espnet_ensemble.files import PathLike
 
@@ -49,19 +53,30 @@ def filter_lengths(
         DataError: If ``src`` is not valid, or no utterance is left.
     """
     check_other(dest, src)
-    tables = validate(src, required=["utt2num_samples"])
-    shortest, longest = int(min_wav_duration * fs), int(max_wav_duration * fs)
-    lengths = {key: int(value) for key, value in tables["utt2num_samples"].items()}
-    fitting = [key for key, length in lengths.items() if shortest < length < longest]
-    kept = [key for key in fitting if tables["text"][key]]
-    left_out = LeftOut(
-        too_short=[key for key, length in lengths.items() if length <= shortest],
-        too_long=[key for key, length in lengths.items() if length >= longest],
-        empty_text=[key for key in fitting if not tables["text"][key]],
-    )
+    check(src, required=["utt2num_samples"])
+    tables = read_streams(src)
+    left_out = LeftOut([], [], [])
+    bounds = int(min_wav_duration * fs), int(max_wav_duration * fs)
+    kept = SortedRows(_fitting(tables, *bounds, left_out))
     if not kept:
         counts = ", ".join(f"{name} {len(ids)}" for name, ids in vars(left_out).items())
         raise DataError(f"{src}: no utterance is left ({counts})")
     copy_constants(dest, src)
     write(dest, select(tables, kept))
     return left_out
+
+
+def _fitting(
+    tables: Streams, shortest: int, longest: int, left_out: LeftOut
+) -> Iterator[str]:
+    """Ids of the utterances to keep; the others are noted."""
+    rows = zip(tables["utt2num_samples"], tables["text"], strict=True)
+    for (utt_id, length), (_, text) in rows:
+        if int(length) <= shortest:
+            left_out.too_short.append(utt_id)
+        elif int(length) >= longest:
+            left_out.too_long.append(utt_id)
+        elif not text:
+            left_out.empty_text.append(utt_id)
+        else:
+            yield utt_id

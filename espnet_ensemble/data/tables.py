@@ -2,15 +2,16 @@
 
 Each is a text of one line per utterance, recording or speaker: a key, a space, a value.
 Lines are in C-locale order, which is the order of Python's strings, and name a key once.
-In memory a file is a dictionary, and a directory a dictionary of those by file name.
+In memory a file is a dictionary, and a directory a dictionary of those by file name; read a
+line at a time, it is rows (:mod:`espnet_ensemble.data.streams`).
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 
+from espnet_ensemble.data.streams import Row
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import PathLike, atomic_write
 
@@ -107,7 +108,7 @@ def read_table(path: PathLike) -> Table:
         {'utt1': 'HELLO WORLD', 'utt2': ''}
     """
     table: Table = {}
-    for line, (key, value) in enumerate(_read_lines(path), start=1):
+    for line, (key, value) in enumerate(read_rows(path), start=1):
         if not key:
             raise DataError(f"{path}:{line}: expected a key and a value, found no text")
         if key in table:
@@ -119,35 +120,54 @@ def read_table(path: PathLike) -> Table:
     return table
 
 
-def write_table(path: PathLike, table: Table) -> None:
+def stream_table(path: PathLike) -> Iterator[Row]:
+    """Read a file of keys and values that is in order, a line at a time.
+
+    Yields:
+        Key and value, "" where a line has only a key.
+
+    Raises:
+        DataError: If the file is missing, not UTF-8 or not sorted, has an empty line, or
+            names a key twice.
+
+    Example:
+        >>> folder = getfixture("tmp_path")
+        >>> write_table(folder / "text", {"utt2": "", "utt1": "HELLO WORLD"})
+        >>> list(stream_table(folder / "text"))
+        [('utt1', 'HELLO WORLD'), ('utt2', '')]
+    """
+    before = ""
+    for line, row in enumerate(read_rows(path), start=1):
+        key = row[0]
+        # No key is "": this is one comparison for three mistakes.
+        if key <= before:
+            raise DataError(f"{path}:{line}: {_out_of_order(path, line, key, before)}")
+        before = key
+        yield row
+
+
+def _out_of_order(path: PathLike, line: int, key: str, before: str) -> str:
+    if not key:
+        return "expected a key and a value, found no text"
+    first = next(n for n, row in enumerate(read_rows(path), start=1) if row[0] == key)
+    if first < line:
+        return f"expected every key once, found {key!r} also in line {first}"
+    return (
+        f"{key!r}: expected C-locale order (LC_ALL=C sort), found it after {before!r}; "
+        "`data_dir fix` sorts"
+    )
+
+
+def write_table(path: PathLike, table: Mapping[str, str]) -> None:
     """Write a file of keys and values, sorted, all of it or nothing."""
-    with atomic_write(path) as part, open(part, "wb") as file:
-        file.writelines(_lines(table))
+    with atomic_write(path) as part:
+        write_rows(part, sorted(table.items()))
 
 
-def is_written(path: PathLike, table: Table) -> bool:
-    """Whether a file is, to the byte, what :func:`write_table` makes of a table."""
-    with open(path, "rb") as file:
-        return all(found == line for found, line in zip_longest(file, _lines(table)))
-
-
-def _lines(table: Table) -> Iterator[bytes]:
-    for key in sorted(table):
-        yield f"{key} {table[key]}".rstrip().encode() + b"\n"
-
-
-def read_repeated(path: Path) -> Table:
-    """Like :func:`read_table`, without the lines that say nothing new or nothing."""
-    table: Table = {}
-    for line, (key, value) in enumerate(_read_lines(path), start=1):
-        if not key or not (value or path.name in MAY_BE_EMPTY):
-            continue
-        if table.setdefault(key, value) != value:
-            raise DataError(
-                f"{path}:{line}: expected one value for {key!r}, found {value!r} and "
-                f"before it {table[key]!r}"
-            )
-    return table
+def write_rows(path: PathLike, rows: Iterable[Row]) -> None:
+    """Write keys and values as they come."""
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{key} {value}".rstrip() + "\n" for key, value in rows)
 
 
 def at(path: Path, table: Table, key: str) -> str:
@@ -155,24 +175,35 @@ def at(path: Path, table: Table, key: str) -> str:
     return f"{path}:{_line(table, key)}: {key!r}:"
 
 
-def _read_lines(path: PathLike) -> Iterator[tuple[str, str]]:
-    """Keys and values, both "" in an empty line."""
+def read_rows(path: PathLike) -> Iterator[Row]:
+    """Read keys and values, both "" in an empty line, in whatever order they are.
+
+    Raises:
+        DataError: If the file is missing or not UTF-8.
+    """
     try:
-        with open(path, "rb") as file:
-            for number, line in enumerate(file, start=1):
-                yield _parse_line(path, number, line)
+        with open(path, encoding="utf-8", newline="\n") as file:
+            for line in file:
+                words = line.split(maxsplit=1)
+                if len(words) == 2:
+                    yield words[0], words[1].rstrip()
+                else:
+                    yield (words[0], "") if words else ("", "")
     except OSError as error:
         raise DataError(f"{path}: expected a file, found {error.strerror}") from error
-
-
-def _parse_line(path: PathLike, number: int, line: bytes) -> tuple[str, str]:
-    try:
-        words = line.decode("utf-8").strip().split(maxsplit=1)
     except UnicodeDecodeError as error:
-        line = line.removesuffix(b"\n")
-        raise DataError(f"{path}:{number}: expected UTF-8, found {line!r}") from error
-    key, value = [*words, "", ""][:2]
-    return key, value
+        raise DataError(f"{path}:{_not_utf8(path)}") from error
+
+
+def _not_utf8(path: PathLike) -> str:
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                line = line.removesuffix(b"\n")
+                return f"{number}: expected UTF-8, found {line!r}"
+    return " expected UTF-8"
 
 
 def _line(table: Table, key: str) -> int:

@@ -38,6 +38,14 @@ def change_record(folder, change):
     record.write_text("".join(f"{line}\n" for line in change(lines)), encoding="utf-8")
 
 
+def cut(folder, recordings, **options):
+    """Write cuts: what was made, by its id, and what was not."""
+    written = write_cuts(folder, recordings, CONF, **options)
+    files = {file.utt_id: file for file in written.files()}
+    assert len(files) == written.size
+    return files, written.failures
+
+
 def overwrite(files):
     """Change the samples of files, but not their sizes."""
     for file in files.values():
@@ -45,15 +53,13 @@ def overwrite(files):
 
 
 def test_each_cut_is_a_file_or_a_failure(recordings, folder, tmp_path):
-    written = write_cuts(folder, recordings, CONF)
-    assert written.failures == [
-        FailedUtterance("c", f"{tmp_path}/gone.wav", "no such file")
-    ]
-    assert {utt_id: file.num_samples for utt_id, file in written.files.items()} == {
+    files, failures = cut(folder, recordings)
+    assert failures == [FailedUtterance("c", f"{tmp_path}/gone.wav", "no such file")]
+    assert {utt_id: file.num_samples for utt_id, file in files.items()} == {
         "a": 4000,
         "sp2-b": 2000,
     }
-    for utt_id, file in written.files.items():
+    for utt_id, file in files.items():
         path = Path(file.path)
         assert (file.utt_id, path.stem, path.suffix) == (utt_id, utt_id, ".flac")
         assert path.parents[1] == folder
@@ -62,14 +68,28 @@ def test_each_cut_is_a_file_or_a_failure(recordings, folder, tmp_path):
 
 
 def test_the_record_tells_what_is_finished(recordings, folder):
-    written = write_cuts(folder, recordings, CONF)
+    written = cut(folder, recordings)
     lines = (folder / "record").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["utt_id"] for line in lines] == ["a", "sp2-b"]
-    overwrite(written.files)
-    assert write_cuts(folder, recordings, CONF) == written
-    assert not any(
-        Path(f.path).read_bytes().strip(b"\0") for f in written.files.values()
+    overwrite(written[0])
+    assert cut(folder, recordings) == written
+    assert not any(Path(f.path).read_bytes().strip(b"\0") for f in written[0].values())
+
+
+def test_of_two_lines_the_last_counts(recordings, folder):
+    """As a killed run leaves them, that made something anew."""
+    files, _ = cut(folder, recordings)
+    lines = (folder / "record").read_text(encoding="utf-8")
+    change_record(
+        folder,
+        lambda lines: (
+            [line.replace('digest": "', 'digest": "x') for line in lines] + lines
+        ),
     )
+    overwrite(files)
+    assert cut(folder, recordings)[0] == files
+    assert (folder / "record").read_text(encoding="utf-8") == lines
+    assert not any(Path(f.path).read_bytes().strip(b"\0") for f in files.values())
 
 
 @pytest.mark.parametrize(
@@ -83,12 +103,12 @@ def test_the_record_tells_what_is_finished(recordings, folder):
     ],
 )
 def test_what_the_record_does_not_tell_is_made_anew(change, recordings, folder):
-    written = write_cuts(folder, recordings, CONF)
-    before = {utt: Path(f.path).read_bytes() for utt, f in written.files.items()}
+    written = cut(folder, recordings)
+    before = {utt: Path(f.path).read_bytes() for utt, f in written[0].items()}
     change_record(folder, change)
-    overwrite(written.files)
-    assert write_cuts(folder, recordings, CONF) == written
-    for utt_id, file in written.files.items():
+    overwrite(written[0])
+    assert cut(folder, recordings) == written
+    for utt_id, file in written[0].items():
         assert Path(file.path).read_bytes() == before[utt_id]
 
 
@@ -96,23 +116,23 @@ def test_an_id_may_have_any_letter_but_a_slash(recordings, folder):
     entry = recordings[0].entry
     names = ['a "b"', "ä日", "x y"]
     cuts = tuple(Cut(name, Segment("r")) for name in [*names, "x/y"])
-    written = write_cuts(folder, [Recording(entry, cuts)], CONF)
-    assert set(written.files) == set(names)
-    assert [failed.utt_id for failed in written.failures] == ["x/y"]
-    assert write_cuts(folder, [Recording(entry, cuts)], CONF) == written
+    files, failures = cut(folder, [Recording(entry, cuts)])
+    assert set(files) == set(names)
+    assert [failed.utt_id for failed in failures] == ["x/y"]
+    assert cut(folder, [Recording(entry, cuts)]) == (files, failures)
 
 
 def test_a_failure_names_the_times_of_a_part(recordings, folder):
     entry = recordings[0].entry
     cuts = (Cut("a", Segment("r", 2, 3)), Cut("b", Segment("r", 7)))
-    written = write_cuts(folder, [Recording(entry, cuts)], CONF, nj=2)
+    _, failures = cut(folder, [Recording(entry, cuts)], nj=2)
     sources = [f"{entry} from 2 s to 3 s", f"{entry} from 7 s"]
-    assert [failed.source for failed in written.failures] == sources
-    assert str(written.failures[0]).startswith(f"a: {sources[0]}: expected audio from")
+    assert [failed.source for failed in failures] == sources
+    assert str(failures[0]).startswith(f"a: {sources[0]}: expected audio from")
 
 
 @pytest.mark.parametrize(
-    "cut,expected",
+    "part,expected",
     [
         (Cut("a", Segment("r")), True),
         (Cut("a", Segment("r"), Fraction(11, 10)), False),
@@ -120,5 +140,5 @@ def test_a_failure_names_the_times_of_a_part(recordings, folder):
         (Cut("a", Segment("r", 0, 1)), False),
     ],
 )
-def test_whole(cut, expected):
-    assert cut.is_whole == expected
+def test_whole(part, expected):
+    assert part.is_whole == expected

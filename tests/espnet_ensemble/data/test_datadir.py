@@ -1,9 +1,12 @@
 import random
 import re
+import tracemalloc
 
 import pytest
 
+from espnet_ensemble.data import streams
 from espnet_ensemble.data.datadir import (
+    check,
     combine,
     fix,
     segments_of,
@@ -12,6 +15,7 @@ from espnet_ensemble.data.datadir import (
     validate,
     write,
 )
+from espnet_ensemble.data.length import filter_lengths
 from espnet_ensemble.data.tables import DataError, Segment, read_table
 
 
@@ -196,9 +200,11 @@ def test_fix_drops_what_a_file_of_speakers_or_recordings_lacks(segmented, write_
 
 
 @pytest.mark.parametrize("seed", range(150))
-def test_what_is_fixed_is_valid(seed, files, segmented, write_files):
+def test_what_is_fixed_is_valid(seed, files, segmented, write_files, monkeypatch):
     """However it was damaged; what cannot be fixed is refused."""
     rng = random.Random(seed)
+    if seed % 3 == 0:
+        monkeypatch.setattr(streams, "_IN_MEMORY", 2)
     files = segmented if seed % 2 else files
     files["utt2num_samples"] = "a1 160\na2 320\nb1 480\n"
     if seed % 2:
@@ -348,7 +354,8 @@ def test_combine_what_disagrees(files, segmented, write_files, tmp_path):
     ],
 )
 def test_subset(how, expected, segmented, write_files, tmp_path):
-    assert subset(write_files(segmented), tmp_path / "part", **how) == expected
+    chosen = subset(write_files(segmented), tmp_path / "part", **how)
+    assert chosen == len(expected)
     tables = validate(tmp_path / "part")
     assert list(tables["utt2spk"]) == expected
     assert ("two" in tables["wav.scp"]) == ("b1" in expected)
@@ -403,3 +410,53 @@ def test_wrong_split(n, files, write_files, tmp_path):
     message = f"train: expected 1 to 3 parts, as it has 3 lines, found {n}"
     with pytest.raises(DataError, match=message):
         split(write_files(files), tmp_path / "parts", n)
+
+
+def make_large(folder, size):
+    """A directory of many utterances in segments, whose speakers are in another order."""
+    ids = [f"utt{number:06}" for number in range(size)]
+    recordings = {f"{(n * 7919) % size:06}": f"/x/{n}.flac" for n in range(size)}
+    tables = {
+        "text": {utt_id: "THE CAT SAT ON THE MAT" for utt_id in ids},
+        "utt2spk": {utt_id: f"spk{n % 97:02}" for n, utt_id in enumerate(ids)},
+        "utt2num_samples": {utt_id: "16000" for utt_id in ids},
+        "segments": {
+            utt_id: f"{key} 0 -1" for utt_id, key in zip(ids, recordings, strict=True)
+        },
+        "wav.scp": recordings,
+    }
+    write(folder, tables)
+    lines = (folder / "text").read_text().splitlines(keepends=True)
+    random.Random(0).shuffle(lines)
+    (folder / "text").write_text("".join(lines))
+    return folder
+
+
+def test_tables_are_not_held_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(streams, "_IN_MEMORY", 100)
+    monkeypatch.setattr(streams, "_AT_ONCE", 10)
+    size = 1_000
+    folder = make_large(tmp_path / "data", size)
+
+    def stream():
+        assert fix(folder) == {}
+        assert check(folder) == size
+        filter_lengths(folder, tmp_path / "part", 16000)
+        assert subset(folder, tmp_path / "part", first=size // 2) == size // 2
+
+    peaks = []
+    for work in (stream, lambda: validate(folder)):
+        tracemalloc.start()
+        work()
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[0] < peaks[1] / 2
+
+
+def test_no_file_is_replaced_where_one_cannot_be_written(files, write_files):
+    folder = write_files(files)
+    before = contents(folder)
+    tables = validate(folder)
+    with pytest.raises(UnicodeEncodeError):
+        write(folder, {**tables, "text": {**tables["text"], "a2": "\udc80"}})
+    assert contents(folder) == before
