@@ -19,6 +19,7 @@ from espnet_ensemble.frontend_conf import FrontendConf
 from espnet_ensemble.layers import Layer
 from espnet_ensemble.upstream.base import Upstream
 from espnet_ensemble.upstream.fingerprint import probe_difference
+from espnet_ensemble.upstream.origin import find_snapshot
 
 
 def check_frozen(conf: FrontendConf) -> None:
@@ -54,6 +55,8 @@ class FeatureIdentity:
         dtype: Type that the upstream computed in.
         probe: What :meth:`~espnet_ensemble.upstream.base.Upstream.probe` gave; None: it is
             not known, in a cache of version 0.1.
+        revision: Commit of the hub id that was loaded; None: it is none, or not known. It is
+            for the reader: what the weights are is in ``fingerprint``.
     """
 
     upstream: str = field(compare=False)
@@ -67,6 +70,7 @@ class FeatureIdentity:
     speech_fs: int
     dtype: str
     probe: list[float] | None = field(default=None, compare=False)
+    revision: str | None = field(default=None, compare=False)
 
     @classmethod
     def load(
@@ -94,6 +98,7 @@ class FeatureIdentity:
             conf: A frontend with this upstream alone.
         """
         (upstream_conf,) = conf.upstreams
+        snapshot = find_snapshot(upstream_conf, conf.download_dir)
         return cls(
             upstream=upstream.name,
             layer=upstream_conf.layer,
@@ -106,6 +111,7 @@ class FeatureIdentity:
             speech_fs=conf.fs,
             dtype=conf.dtype,
             probe=_round(upstream.probe()),
+            revision=snapshot.name if snapshot else upstream_conf.revision,
         )
 
     @classmethod

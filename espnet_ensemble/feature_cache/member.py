@@ -75,9 +75,9 @@ class MemberInfo:
             EnsembleError: If it is not there or not what it should be.
         """
         own = ["storage", "creator"]
-        known = [f.name for f in fields(FeatureIdentity) if f.name != "probe"]
-        # Version 0.1 wrote no probe.
-        content = read_complete(path, [*known, *own], ["probe"])
+        optional = ["probe", "revision"]  # version 0.1 wrote neither
+        known = [f.name for f in fields(FeatureIdentity) if f.name not in optional]
+        content = read_complete(path, [*known, *own], optional)
         values = {key: content.pop(key) for key in own}
         probe = content.get("probe")
         if probe is not None and [type(x) for x in probe] != [float] * PROBE_SIZE:
@@ -94,8 +94,8 @@ class MemberInfo:
         """Write a ``cache.yaml``."""
         content = asdict(self)
         features = content.pop("features")
-        probe = features.pop("probe")
-        more = {} if probe is None else {"probe": probe}
+        more = {key: features.pop(key) for key in ("probe", "revision")}
+        more = {key: value for key, value in more.items() if value is not None}
         write_yaml(path, {**features, **content, **more})
 
 

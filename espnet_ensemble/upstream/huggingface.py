@@ -156,8 +156,9 @@ def _fetch(auto_class, name: str, cache_dir: str | None, **kwargs):
             raise _unknown_to_transformers(name, model_type) from e
         if "trust_remote_code" in str(e):
             raise UpstreamError(
-                f"upstream {name!r} needs code of its own, which is never run; expected a "
-                f"model of one of the families {', '.join(FAMILIES)}"
+                f"upstream {name!r} needs code of its own; expected a model of one of the "
+                f"families {', '.join(FAMILIES)}, or, for code that you have read and trust, "
+                "trust_remote_code: true and revision, the commit, in frontend_conf"
             ) from e
         raise UpstreamError(f"upstream {name!r}: {e}\n{_advice(name)}") from e
 

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Packages say under this name of ``[project.entry-points]`` which module registers what.
 ENTRY_POINTS = "espnet_ensemble.upstreams"
+
+_COMMIT = re.compile("[0-9a-f]{40}")
 
 Make = Callable[["UpstreamConf", str | None], "Upstream"]
 _registered: dict[str, Make] = {}
@@ -113,8 +116,12 @@ class UpstreamConf:
         layer: "last", an index, "weighted_sum" over all layers, or a list of indices for
             the weighted sum over those.
         path_or_url: Checkpoint, for the names that need one.
-        extra_conf: Further arguments of the S3PRL name, or options of the registered one.
+        extra_conf: Further arguments of the S3PRL name, or options of the registered one;
+            for transformers, those of :data:`~.remote_code.OPTIONS`, with
+            ``trust_remote_code``.
         revision: Commit, tag or branch of a hub id; None: what its main branch has.
+        trust_remote_code: Whether code in the repository may be run, which ``revision`` must
+            then pin.
     """
 
     name: str
@@ -122,6 +129,7 @@ class UpstreamConf:
     path_or_url: str | None = None
     extra_conf: dict[str, Any] | None = None
     revision: str | None = None
+    trust_remote_code: bool = False
 
     @classmethod
     def parse(cls, entry: str | dict[str, Any]) -> "UpstreamConf":
@@ -237,6 +245,10 @@ def _load(conf: UpstreamConf, download_dir: str | None) -> "Upstream":
         return load_s3prl(
             conf.name, conf.layer, conf.path_or_url, conf.extra_conf, download_dir
         )
+    if conf.trust_remote_code:
+        from espnet_ensemble.upstream.remote_code import load_remote_code
+
+        return load_remote_code(conf, download_dir)
     from espnet_ensemble.upstream.huggingface import load_huggingface
 
     return load_huggingface(conf.name, conf.layer, download_dir, conf.revision)
@@ -259,6 +271,8 @@ def check_upstream(conf: UpstreamConf, download_dir: str | None = None) -> None:
             f"upstream {conf.name!r}: revision {conf.revision!r} is for ids of the Hugging "
             "Face hub; what is local, and names of S3PRL's hub or registered ones, have none"
         )
+    if conf.trust_remote_code is not False:
+        _check_trust(conf, is_id)
     if conf.uses_s3prl or conf.is_registered:
         path = conf.path_or_url or ""
         if conf.local_option == "path_or_url" and _is_missing(path, download_dir):
@@ -267,6 +281,8 @@ def check_upstream(conf: UpstreamConf, download_dir: str | None = None) -> None:
             )
         return
     for option in ("path_or_url", "extra_conf"):
+        if option == "extra_conf" and conf.trust_remote_code:
+            continue
         if getattr(conf, option) is not None:
             raise UpstreamError(
                 f"upstream {conf.name!r}: {option} is for names of S3PRL's hub; here the "
@@ -277,6 +293,26 @@ def check_upstream(conf: UpstreamConf, download_dir: str | None = None) -> None:
             raise UpstreamError(
                 f"upstream {conf.name!r}: there is no such folder{_close(conf.name)}"
             )
+
+
+def _check_trust(conf: UpstreamConf, is_id: bool) -> None:
+    if conf.trust_remote_code is not True:
+        raise UpstreamError(
+            f"upstream {conf.name!r}: trust_remote_code: expected true or false, found "
+            f"{conf.trust_remote_code!r}"
+        )
+    if conf.uses_s3prl or conf.is_registered:
+        raise UpstreamError(
+            f"upstream {conf.name!r}: trust_remote_code is for ids of the Hugging Face hub, "
+            "and for folders"
+        )
+    if is_id and not _COMMIT.fullmatch(conf.revision or ""):
+        raise UpstreamError(
+            f"upstream {conf.name!r}: trust_remote_code: true runs code of this repository; "
+            "expected revision, the commit (40 hexadecimal digits) whose code you have "
+            f"read, found {conf.revision!r}; commits are listed on "
+            f"https://huggingface.co/{conf.name}/commits/main"
+        )
 
 
 def _is_missing(path: str, download_dir: str | None) -> bool:

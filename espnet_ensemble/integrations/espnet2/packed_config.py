@@ -135,13 +135,21 @@ def _upstreams(config: Mapping[str, Any], names: Collection[str]) -> Iterator[st
         yield from check_packed_upstream(upstream, names)
 
 
-def check_packed_upstream(conf: UpstreamConf, names: Collection[str]) -> Iterator[str]:
+def check_packed_upstream(
+    conf: UpstreamConf, names: Collection[str], trust_remote_code: bool = False
+) -> Iterator[str]:
     """Say what is wrong with an upstream that comes with somebody's model.
 
     Args:
         conf: It must be published, or come along.
         names: Files and folders that come along.
+        trust_remote_code: Whether who loads it lets code of the hub run.
     """
+    if conf.trust_remote_code and not trust_remote_code:
+        yield (
+            f"upstream {conf.name!r}: trust_remote_code: runs code of the hub (revision "
+            f"{conf.revision!r}), which somebody's model must not ask for"
+        )
     path = conf.path_or_url
     known = conf.name if path is None else path
     is_published = not _is_path(known) if path is None else _is_remote(path)
@@ -150,7 +158,8 @@ def check_packed_upstream(conf: UpstreamConf, names: Collection[str]) -> Iterato
             f"upstream {known!r} is not in the archive; pack the model again with "
             "espnet-ensemble, where that upstream is"
         )
-    options = conf.extra_conf or {}
+    # Of a model with code of its own, they are names of what that takes and gives.
+    options = {} if conf.trust_remote_code else conf.extra_conf or {}
     if not all(isinstance(x, (bool, int, float, type(None))) for x in options.values()):
         yield f"upstream {conf.name!r}: extra_conf: expected numbers, found {options!r}"
 

@@ -202,6 +202,13 @@ class EnsembleModel(PreTrainedModel):
     def _lay_out(self, folder: Path) -> dict[str, Any]:
         """Copy upstreams of this machine; ``frontend_conf`` as others can use it."""
         conf = FrontendConf.parse(self.config.frontend_conf)
+        for upstream in conf.upstreams:
+            if upstream.trust_remote_code and upstream.local_option:
+                raise EnsembleError(
+                    f"upstream {upstream.name!r}: a folder with code of its own is not "
+                    "handed on; publish it on the Hugging Face hub, and give its id and "
+                    "revision"
+                )
         contents = Contents()
         members = [
             Member.add(u, contents, conf.download_dir, bundle=False)
@@ -223,6 +230,7 @@ class EnsembleModel(PreTrainedModel):
         revision: str | None = None,
         token: str | bool | None = None,
         dtype: torch.dtype | str | None = None,
+        trust_remote_code: bool | None = False,
         **kwargs,
     ) -> "EnsembleModel":
         """Load what :meth:`save_pretrained` has written.
@@ -236,6 +244,8 @@ class EnsembleModel(PreTrainedModel):
             revision: Commit, tag or branch of the id.
             token: For the hub.
             dtype: Type of what was trained; that of frozen upstreams is the configuration's.
+            trust_remote_code: Whether upstreams may run code of their own from the hub, of
+                the commit that the configuration names.
             kwargs: None, but for what ``AutoModel`` adds.
 
         Raises:
@@ -255,7 +265,9 @@ class EnsembleModel(PreTrainedModel):
             )
             folder = _download(name, options)
         config = copy.deepcopy(config or EnsembleConfig.from_pretrained(folder))
-        config.frontend_conf = _resolve(config, folder, cache_dir)
+        config.frontend_conf = _resolve(
+            config, folder, cache_dir, bool(trust_remote_code)
+        )
         model = cls(config)
         try:
             weights = load_file(folder / WEIGHTS)
@@ -300,7 +312,7 @@ def _plain(conf: FrontendConf) -> dict[str, Any]:
 
 def _refuse_unknown(options: Mapping[str, Any]) -> None:
     # What AutoModel passes on of its own work.
-    own = ("_from_auto", "adapter_kwargs", "_commit_hash", "trust_remote_code")
+    own = ("_from_auto", "adapter_kwargs", "_commit_hash")
     unknown = [k for k, v in options.items() if k not in own and v is not None]
     if unknown:
         raise EnsembleError(
@@ -320,7 +332,7 @@ def _download(name: str, options: Mapping[str, Any]) -> Path:
 
 
 def _resolve(
-    config: EnsembleConfig, folder: Path, cache_dir: str | None
+    config: EnsembleConfig, folder: Path, cache_dir: str | None, trust: bool
 ) -> dict[str, Any]:
     """``frontend_conf`` with upstreams of the folder named so that they are found."""
     conf = FrontendConf.parse(config.frontend_conf or {})
@@ -328,9 +340,16 @@ def _resolve(
     names = {f"{UPSTREAMS}/{path.name}" for path in here.glob("*")}
     upstreams = []
     for upstream in conf.upstreams:
-        problems = list(check_packed_upstream(upstream, names))
+        problems = list(check_packed_upstream(upstream, names, trust))
         if problems:
-            raise EnsembleError(f"{folder}/config.json: " + "; ".join(problems))
+            advice = (
+                "; from_pretrained(..., trust_remote_code=True) lets it, of a model that "
+                "you trust"
+            )
+            raise EnsembleError(
+                f"{folder}/config.json: {'; '.join(problems)}"
+                + (advice if upstream.trust_remote_code and not trust else "")
+            )
         if upstream.name in names:
             upstream = replace(upstream, name=str(folder.absolute() / upstream.name))
         if upstream.path_or_url in names:

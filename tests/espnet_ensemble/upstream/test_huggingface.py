@@ -231,7 +231,7 @@ def test_code_of_an_unknown_family_is_neither_run_nor_asked_for(tmp_path, monkey
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "hostile.py").write_text(f"open({str(witness)!r}, 'w')")
     monkeypatch.setattr("builtins.input", lambda _: "y")
-    with pytest.raises(UpstreamError, match="code of its own, which is never run"):
+    with pytest.raises(UpstreamError, match="code of its own; expected a model of one"):
         load(str(tmp_path))
     assert not witness.exists()
 

@@ -77,7 +77,7 @@ def test_upstreams_of_the_archive_and_published_ones_are_taken(upstream):
             {"name": "hubert_base", "extra_conf": {"ckpt": "/tmp/evil.pt"}},
             "extra_conf: expected numbers",
         ),
-        ({"name": "a/b", "trust_remote_code": True}, "unknown key 'trust_remote_code'"),
+        ({"name": "a/b", "trust_remote_code": True}, "runs code of the hub"),
         (["a/b"], "expected a name, or a mapping with name"),
     ],
 )
