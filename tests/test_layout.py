@@ -33,7 +33,7 @@ LEVELS = [
     ["frontend_conf"],
     ["feature_cache"],
     ["decoding"],
-    ["serving"],
+    ["analysis", "serving"],
     ["integrations", "testing"],
     ["espnet_ensemble"],
     ["recipes"],

@@ -11,22 +11,17 @@ that is in --cache_dir is compared with its checksums.
 
 import argparse
 import logging
-import os
-import signal
-from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from espnet_ensemble.bin.command import make_parser, run
+from espnet_ensemble.bin.worker_options import add_worker_options, read_workers
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.feature_cache.archive import DEFAULT_STORAGE, STORAGES
 from espnet_ensemble.feature_cache.extract import ExtractConf, extract_sets
 from espnet_ensemble.feature_cache.verify import verify
-from espnet_ensemble.feature_cache.workers import Workers
 from espnet_ensemble.files import read_yaml
-from espnet_ensemble.recipes.jobs.slurm_conf import SlurmConf
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -80,39 +75,8 @@ def get_parser() -> argparse.ArgumentParser:
         help="what to do if the features of an utterance cannot be had: stop, or do the "
         "rest and list it in the member's file 'skipped' (default: %(default)s)",
     )
-    group = parser.add_argument_group("who does it")
-    group.add_argument(
-        "--nj",
-        type=int,
-        default=len(os.sched_getaffinity(0)),
-        help="processes on CPUs, of one thread each (default: %(default)s, the cores)",
-    )
-    group.add_argument(
-        "--ngpu",
-        type=int,
-        help="GPUs of this machine; if not 0, there is one process for each, whatever "
-        "--nj is (default: all). With --cmd, or --dask slurm: 1 if each job is to have "
-        "one (default: 0)",
-    )
-    group.add_argument(
-        "--cmd",
-        metavar="COMMAND",
-        help="extract in --nj jobs of a cluster, which this command submits: 'slurm.pl', "
-        "as asr.sh does, or another one that takes what Kaldi's run.pl takes",
-    )
-    group.add_argument(
-        "--dask",
-        metavar="local|slurm|ADDRESS",
-        help="extract on a Dask cluster: 'local' starts --nj workers here, 'slurm' --nj "
-        "jobs; or that of a scheduler, tcp://host:8786",
-    )
-    group.add_argument(
-        "--slurm_conf",
-        type=Path,
-        default=Path("conf/slurm.conf"),
-        help="with --dask slurm: how jobs are submitted (default: %(default)s)",
-    )
-    group.add_argument(
+    add_worker_options(parser)
+    parser.add_argument(
         "--batch_seconds",
         type=float,
         default=60.0,
@@ -141,7 +105,7 @@ def _work(args: argparse.Namespace) -> None:
         shard_utts=args.shard_utts,
         batch_seconds=args.batch_seconds,
         skip=args.on_error == "skip",
-        workers=_workers(args),
+        workers=read_workers(args),
         layers=_layers(args.layers),
     )
     frontend_conf = _read_frontend_conf(args.frontend_conf)
@@ -159,20 +123,6 @@ def _layers(words: list[str | int] | None) -> str | list[int] | None:
     if words and "all" in words:
         get_parser().error("--layers: expected 'all' or indices, found both")
     return words  # type: ignore[return-value]
-
-
-def _workers(args: argparse.Namespace) -> Workers:
-    ngpu, sbatch = args.ngpu, []
-    if ngpu is None:
-        of_jobs = args.cmd or args.dask == "slurm"
-        ngpu = 0 if of_jobs else torch.cuda.device_count()
-    if args.cmd:
-        # Who ends this process ends its jobs.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if args.dask == "slurm":
-        conf = SlurmConf.read(args.slurm_conf)
-        sbatch = [*conf.command, *conf.arguments({"gpu": str(ngpu)})]
-    return Workers(args.nj, ngpu, args.dask, tuple(sbatch), args.cmd)
 
 
 def _read_frontend_conf(value: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import importlib
 #: For people.
 VERBS = {
     "ablate": "decode a model without each of its members: what does each contribute?",
+    "analyze": "which upstreams and layers to combine, before anything is trained",
     "asr_train": "ESPnet's ASR training, with the plugin loaded",
     "asr_inference": "ESPnet's ASR decoding, with the plugin loaded",
     "decode": "decode with a CTC model, several data sets at once",

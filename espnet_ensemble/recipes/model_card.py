@@ -9,12 +9,12 @@ import numpy as np
 import yaml
 from tabulate import tabulate
 
+from espnet_ensemble.analysis.bootstrap import draw_rates, interval
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import PathLike, read_yaml
 from espnet_ensemble.frontend_conf import FrontendConf
 from espnet_ensemble.integrations.espnet2.manifest import Manifest, PackedUpstream
 from espnet_ensemble.recipes import sclite
-from espnet_ensemble.recipes.compare.bootstrap import draw_rates, interval
 from espnet_ensemble.recipes.names import dataset_of
 from espnet_ensemble.recipes.results import DatasetResult, read_results
 from espnet_ensemble.recipes.scoring import score_tokens

@@ -6,16 +6,16 @@ from functools import cached_property
 
 import numpy as np
 
-from espnet_ensemble.recipes.compare.alignments import (
-    Column,
-    align_systems,
-    oracle_errors,
-)
-from espnet_ensemble.recipes.compare.bootstrap import (
+from espnet_ensemble.analysis.bootstrap import (
     Interval,
     draw_rates,
     interval,
     p_value,
+)
+from espnet_ensemble.recipes.compare.alignments import (
+    Column,
+    align_systems,
+    oracle_errors,
 )
 from espnet_ensemble.recipes.compare.systems import System, differences, name_systems
 from espnet_ensemble.recipes.scoring import Counts

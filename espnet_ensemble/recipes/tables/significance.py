@@ -6,7 +6,7 @@ from statistics import stdev
 import numpy as np
 from scipy.stats import t
 
-from espnet_ensemble.recipes.compare.bootstrap import draw_rates, p_value
+from espnet_ensemble.analysis.bootstrap import draw_rates, p_value
 from espnet_ensemble.recipes.compare.systems import read_systems
 from espnet_ensemble.recipes.tables.experiments import Experiment
 from espnet_ensemble.recipes.tables.measures import scored_sets

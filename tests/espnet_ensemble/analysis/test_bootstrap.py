@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from espnet_ensemble.recipes.compare.bootstrap import draw_rates, interval, p_value
+from espnet_ensemble.analysis.bootstrap import draw_rates, interval, p_value
 
 
 @pytest.fixture

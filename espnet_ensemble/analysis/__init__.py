@@ -1,0 +1,1 @@
+"""Which upstreams and layers are worth combining, before and after training."""
