@@ -16,7 +16,7 @@ from torch.nn import Module, ModuleList
 
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.featurizer import Featurizer, LayerStack
-from espnet_ensemble.frames import FrameGrid, padding_mask
+from espnet_ensemble.frames import FrameGrid, FrameStacking, padding_mask
 from espnet_ensemble.fusion import Concat, Fusion
 from espnet_ensemble.masking import BandMask, MemberDropout
 from espnet_ensemble.normalization import find_normalization
@@ -59,10 +59,12 @@ class Ensemble(Module):
             with it: one of ``espnet_ensemble.normalization.NORMALIZATIONS``.
         feature_mask: Hides some of each upstream's features in training.
         member_dropout: Hides whole upstreams in training.
+        frame_rate: Frames per second; upstreams of fewer are repeated, of more are put side
+            by side. None: all are repeated to the lowest common multiple.
 
     Raises:
         EnsembleError: If there is no upstream, their sample rates differ, or there is no
-            such normalization.
+            such normalization or frame rate.
 
     Example:
         >>> from espnet_ensemble.upstream import UpstreamConf, load_upstream
@@ -86,6 +88,7 @@ class Ensemble(Module):
         normalize: str = "none",
         feature_mask: BandMask | None = None,
         member_dropout: MemberDropout | None = None,
+        frame_rate: float | None = None,
     ):
         super().__init__()
         if not upstreams:
@@ -110,11 +113,20 @@ class Ensemble(Module):
             tuple(upstreams) if frozen else ModuleList(upstreams)  # type: ignore[assignment]
         )
         self._grid = FrameGrid.common([upstream.hop_length for upstream in upstreams])
-        #: Samples of the speech from one frame of the features to the next.
-        self.hop_length = self._grid.hop_length * self.fs // upstreams[0].fs
+        #: Samples of the speech from one frame to the next of what :meth:`extract` gives.
+        self.extracted_hop_length = self._grid.hop_length * self.fs // upstreams[0].fs
+        self._stacking = find_stacking(upstreams, frame_rate)
+        #: The same of the features.
+        self.hop_length = self._stacking.num_grid_frames * self.extracted_hop_length
         #: Feature size of every hidden state, for each upstream: those of its layers.
         self.feature_sizes = [[u.feature_size] * len(u.layers) for u in upstreams]
-        fusion = fusion or Concat([u.feature_size for u in upstreams])
+        stacked = zip(upstreams, self._stacking.stacks, strict=True)
+        fusion = fusion or Concat([u.feature_size * stacks for u, stacks in stacked])
+        if fusion.takes_layers and max(self._stacking.stacks) > 1:
+            raise EnsembleError(
+                "frame_rate: a fusion over all layers takes each frame by itself; choose "
+                "another one, or no frame_rate"
+            )
         if layers is None:
             stacks = fusion.takes_layers
             layers = [
@@ -136,9 +148,14 @@ class Ensemble(Module):
     def projected_sizes(self) -> list[int]:
         """Features per frame of what the fusion makes of each upstream by itself."""
         with torch.no_grad():
+            parts = zip(
+                self.layers, self.feature_sizes, self._stacking.stacks, strict=True
+            )
             feats = [
-                combine([torch.zeros(1, 1, n, dtype=self._dtype) for n in sizes])
-                for combine, sizes in zip(self.layers, self.feature_sizes, strict=True)
+                combine(
+                    [torch.zeros(1, 1, n * stacks, dtype=self._dtype) for n in sizes]
+                )
+                for combine, sizes, stacks in parts
             ]
             return [x.size(-1) for x in self.fusion.project(feats)]
 
@@ -183,7 +200,11 @@ class Ensemble(Module):
             ValueError: If a shape or a length is wrong, or a sample is not finite.
         """
         hidden_states, feats_lens = self.extract(speech, speech_lengths)
-        return self.fuse(hidden_states, feats_lens), feats_lens
+        return self.fuse(hidden_states, feats_lens), self.fused_lens(feats_lens)
+
+    def fused_lens(self, feats_lens: Tensor) -> Tensor:
+        """Frames that :meth:`fuse` makes of those that :meth:`extract` gave, (batch,)."""
+        return self._stacking.num_frames(feats_lens)
 
     def extract(
         self, speech: Tensor, speech_lengths: Tensor
@@ -242,14 +263,22 @@ class Ensemble(Module):
             (batch, frames, output_size), zero at the padding, in the type of this module
         """
         feats = [
-            combine([self._normalize(s.to(self._dtype), feats_lens) for s in states])
-            for combine, states in zip(self.layers, hidden_states, strict=True)
+            combine([self._prepare(s, index, feats_lens) for s in states])
+            for index, (combine, states) in enumerate(
+                zip(self.layers, hidden_states, strict=True)
+            )
         ]
+        feats_lens = self.fused_lens(feats_lens)
         if self._feature_mask and self.training:
             feats = [self._feature_mask(x) for x in feats]
         fused = self.fusion(self._hide_members(feats), feats_lens)
         padding = padding_mask(feats_lens, fused.size(1))
         return fused.masked_fill(padding.unsqueeze(-1), 0)
+
+    def _prepare(self, state: Tensor, upstream: int, feats_lens: Tensor) -> Tensor:
+        """Bring a hidden state to its scale and frame rate."""
+        normalized = self._normalize(state.to(self._dtype), feats_lens)
+        return self._stacking.stack(normalized, upstream, feats_lens)
 
     def _hide_members(self, feats: list[Tensor]) -> list[Tensor]:
         """Set the features of upstreams to zero that are not used, or are left out."""
@@ -384,6 +413,35 @@ def _other_features(upstream: Upstream, expected: Tensor) -> str | None:
         f"but its features differ by {percent}: its configuration (config.json, "
         "extra_conf) or preprocessing (do_normalize) has changed; restore it, or train anew"
     )
+
+
+def find_stacking(
+    upstreams: Sequence[Upstream], frame_rate: float | None
+) -> FrameStacking:
+    """Find what brings upstreams from their common grid to a frame rate.
+
+    Args:
+        upstreams: All of one sample rate.
+        frame_rate: Frames per second; None: the grid's.
+
+    Raises:
+        EnsembleError: If their sample rates differ, or their frames cannot be brought to it.
+    """
+    check_sample_rates([u.name for u in upstreams], [u.fs for u in upstreams])
+    fs, hops = upstreams[0].fs, [upstream.hop_length for upstream in upstreams]
+    hop_length = None if frame_rate is None else fs / frame_rate
+    try:
+        if hop_length is not None and not hop_length.is_integer():
+            raise ValueError(f"{hop_length} samples")
+        return FrameStacking.of(
+            FrameGrid.common(hops), None if hop_length is None else int(hop_length)
+        )
+    except ValueError as error:
+        rates = ", ".join(f"{u.name} {fs / u.hop_length:g}" for u in upstreams)
+        raise EnsembleError(
+            f"frame_rate: expected frames per second of which each upstream's ({rates}) are "
+            f"a whole multiple or share, found {frame_rate}"
+        ) from error
 
 
 def check_sample_rates(names: Sequence[str], rates: Sequence[int]) -> None:

@@ -82,3 +82,81 @@ class FrameGrid:
             frames * self.repeats[upstream] for upstream, frames in num_frames.items()
         ]
         return torch.stack(on_grid).amin(dim=0)
+
+
+@dataclass(frozen=True)
+class FrameStacking:
+    """A frame rate below that of a grid: frames that are distinct are put side by side.
+
+    A frame of the slower rate holds all of an upstream that begins in it. Where an utterance
+    ends within it, the last frame of the grid is repeated.
+
+    Attributes:
+        num_grid_frames: Frames of the grid in one of the slower rate.
+        steps: For each upstream, frames of the grid from one of those that are put side by
+            side to the next.
+        stacks: How many these are.
+
+    Example:
+        >>> stacking = FrameStacking.of(FrameGrid.common([320, 1280]), 640)
+        >>> stacking
+        FrameStacking(num_grid_frames=2, steps=(1, 4), stacks=(2, 1))
+        >>> lengths = torch.tensor([4])
+        >>> feats = torch.arange(4.0).view(1, 4, 1)
+        >>> stacking.stack(feats, 0, lengths).tolist()
+        [[[0.0, 1.0], [2.0, 3.0]]]
+        >>> stacking.stack(feats, 1, lengths).tolist()
+        [[[0.0], [2.0]]]
+        >>> stacking.num_frames(torch.tensor([4, 3])).tolist()
+        [2, 2]
+    """
+
+    num_grid_frames: int
+    steps: tuple[int, ...]
+    stacks: tuple[int, ...]
+
+    @classmethod
+    def of(cls, grid: FrameGrid, hop_length: int | None) -> "FrameStacking":
+        """Find what makes frames of a hop of those of a grid.
+
+        Args:
+            grid: The grid.
+            hop_length: In samples; None: the grid's.
+
+        Raises:
+            ValueError: If an upstream's frames do not fit into it, nor it into them.
+        """
+        hop_length = hop_length or grid.hop_length
+        number, rest = divmod(hop_length, grid.hop_length)
+        if rest or any(number % r and r % number for r in grid.repeats):
+            raise ValueError(f"{hop_length} samples")
+        return cls(
+            number, grid.repeats, tuple(max(1, number // r) for r in grid.repeats)
+        )
+
+    def num_frames(self, num_frames: Tensor) -> Tensor:
+        """Frames of the slower rate, of those of the grid, (batch,)."""
+        return (num_frames + self.num_grid_frames - 1) // self.num_grid_frames
+
+    def stack(self, feats: Tensor, upstream: int, num_frames: Tensor) -> Tensor:
+        """Bring an upstream's features to the slower rate.
+
+        Args:
+            feats: On the grid, (batch, frames, features).
+            upstream: Index of the upstream.
+            num_frames: Frames of each utterance, (batch,).
+
+        Returns:
+            (batch, fewer frames, features * stacks)
+        """
+        if self.num_grid_frames == 1:
+            return feats
+        device, stacks = feats.device, self.stacks[upstream]
+        count = -(-feats.size(1) // self.num_grid_frames)
+        begins = self.num_grid_frames * torch.arange(count, device=device)
+        offsets = self.steps[upstream] * torch.arange(stacks, device=device)
+        places = (begins.unsqueeze(1) + offsets).flatten()
+        last = num_frames.to(device).unsqueeze(1) - 1
+        places = torch.minimum(places, last).unsqueeze(-1)
+        stacked = feats.gather(1, places.expand(-1, -1, feats.size(-1)))
+        return stacked.unflatten(1, (count, stacks)).flatten(2)

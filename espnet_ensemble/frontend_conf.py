@@ -39,6 +39,9 @@ class FrontendConf:
             of each upstream's features in training; None: all are seen.
         member_dropout: Probability of hiding a whole upstream of an utterance in training
             (:class:`espnet_ensemble.masking.MemberDropout`).
+        frame_rate: Frames per second that all upstreams are brought to: of fewer, frames are
+            repeated; of more, they are put side by side. None: the lowest common multiple of
+            theirs, by repetition.
         fs: Sample rate of the speech, in Hz.
         frozen: Whether upstreams keep their weights.
         dtype: Type that frozen upstreams compute in, one of :data:`DTYPES`. The features
@@ -62,6 +65,7 @@ class FrontendConf:
     normalize: str = "none"
     feature_mask: Mapping[str, Any] | None = None
     member_dropout: float = 0.0
+    frame_rate: float | None = None
     fs: int = 16000
     frozen: bool = True
     dtype: str = "float32"
@@ -82,6 +86,10 @@ class FrontendConf:
             )
         if self.feature_mask is not None:
             check_keys("feature_mask", self.feature_mask, [], ["num_mask", "max_share"])
+        if self.frame_rate is not None and not self.frame_rate > 0:
+            raise EnsembleError(
+                f"frame_rate: expected frames per second, found {self.frame_rate}"
+            )
         if self.fs < 1:
             raise EnsembleError(f"fs: expected a sample rate in Hz, found {self.fs}")
 
@@ -130,6 +138,7 @@ class FrontendConf:
                 normalize="none",
                 feature_mask=None,
                 member_dropout=0.0,
+                frame_rate=None,
                 feature_cache=None,
             )
             for upstream in self.upstreams
@@ -231,7 +240,7 @@ class FrontendConf:
         # Who only reads a configuration need not wait for torch.
         import torch
 
-        from espnet_ensemble.frames import FrameGrid
+        from espnet_ensemble.ensemble import find_stacking
         from espnet_ensemble.fusion import build_fusion
         from espnet_ensemble.masking import BandMask, MemberDropout
         from espnet_ensemble.upstream.registry import load_upstream
@@ -241,9 +250,12 @@ class FrontendConf:
             for upstream in upstreams:
                 upstream.probe()  # as exact as without, so that probes can be compared
                 upstream.to(getattr(torch, self.dtype))
-        sizes = [upstream.feature_size for upstream in upstreams]
+        stacking = find_stacking(upstreams, self.frame_rate)
+        stacked = zip(upstreams, stacking.stacks, strict=True)
+        sizes = [upstream.feature_size * stacks for upstream, stacks in stacked]
         num_layers = [len(upstream.layers) for upstream in upstreams]
-        repeats = FrameGrid.common([u.hop_length for u in upstreams]).repeats
+        # Of upstreams whose frames are stacked, none is repeated.
+        repeats = [max(1, step // stacking.num_grid_frames) for step in stacking.steps]
         fusion = build_fusion(
             self.fusion, sizes, num_layers, repeats, **self.fusion_conf
         )
@@ -259,6 +271,7 @@ class FrontendConf:
             "member_dropout": (
                 MemberDropout(self.member_dropout) if self.member_dropout else None
             ),
+            "frame_rate": self.frame_rate,
         }
 
 

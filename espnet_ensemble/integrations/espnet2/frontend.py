@@ -29,6 +29,8 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
             of each upstream's features in training; None: all are seen.
         member_dropout: Probability of hiding a whole upstream of an utterance in training;
             one stays in any case.
+        frame_rate: Frames per second that all upstreams are brought to; None: the lowest
+            common multiple of theirs, by repetition.
         fs: Sample rate of the speech, in Hz (or "16k"). Speech at another rate than the
             upstreams' is resampled.
         frozen: Whether upstreams keep their weights. False makes them ordinary
@@ -63,6 +65,7 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
         normalize: str = "none",
         feature_mask: dict[str, Any] | None = None,
         member_dropout: float = 0.0,
+        frame_rate: float | None = None,
         fs: int | str = 16000,
         frozen: bool = True,
         dtype: str = "float32",
@@ -77,6 +80,7 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
                 "normalize": normalize,
                 "feature_mask": feature_mask,
                 "member_dropout": member_dropout,
+                "frame_rate": frame_rate,
                 "fs": fs,
                 "frozen": frozen,
                 "dtype": dtype,
@@ -115,7 +119,8 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
         # What is there must not reach gradients: 0 times NaN is NaN.
         padding = padding_mask(speech_lengths, speech.size(1)).unsqueeze(-1)
         hidden_states = self.split(speech.masked_fill(padding, 0))
-        return self.fuse(hidden_states, speech_lengths), speech_lengths
+        lens = self.fused_lens(speech_lengths)
+        return self.fuse(hidden_states, speech_lengths), lens
 
     @property
     def member_names(self) -> list[str]:

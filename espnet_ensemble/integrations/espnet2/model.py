@@ -151,7 +151,7 @@ class ESPnetCTCModel:
         lengths = [2 * _PROBE_FRAMES, _PROBE_FRAMES]
         if num_features is not None:
             shapes: list[tuple[int, ...]] = [(n, num_features) for n in lengths]
-            hop_length = frontend.hop_length
+            hop_length = frontend.extracted_hop_length
         else:
             hop = int(getattr(frontend, "hop_length", 320))
             shapes, hop_length = [(n * hop,) for n in lengths], 1
