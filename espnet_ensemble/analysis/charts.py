@@ -1,13 +1,16 @@
 """Pictures of an analysis."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from espnet_ensemble.analysis.study import Study
 from espnet_ensemble.files import atomic_write
+
+if TYPE_CHECKING:
+    from espnet_ensemble.analysis.study import Study
 
 #: Cells of a heat map with a number in each, at most.
 _NUMBERED = 12
@@ -54,7 +57,7 @@ def draw_heat_map(
     _save(figure, path)
 
 
-def draw_probes(study: Study, path: Path) -> None:
+def draw_probes(study: "Study", path: Path) -> None:
     """Draw the error rate of each layer's probe, a curve for each upstream."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     panel = figure.subplots()
@@ -78,7 +81,7 @@ def draw_probes(study: Study, path: Path) -> None:
     _save(figure, path)
 
 
-def draw_gains(study: Study, path: Path) -> None:
+def draw_gains(study: "Study", path: Path) -> None:
     """Draw what combinations gain, with the interval, against what they cost."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     panel = figure.subplots()
@@ -101,6 +104,31 @@ def draw_gains(study: Study, path: Path) -> None:
     panel.set(xlabel="parameters of the encoders (millions)")
     panel.set_ylabel("fewer errors than the best layer alone (%)")
     panel.legend(title="members", fontsize=8)
+    _save(figure, path)
+
+
+def draw_bars(path: Path, series: Mapping[str, Mapping[str, float]], axis: str) -> None:
+    """Draw bars of one or several series over the same names.
+
+    Args:
+        path: The picture, PNG.
+        series: What it is called -> name -> value.
+        axis: What values are.
+    """
+    names = list(dict.fromkeys(name for values in series.values() for name in values))
+    figure = Figure(figsize=(max(5.0, 0.7 * len(names) + 2), 4), layout="constrained")
+    panel = figure.subplots()
+    width = 0.8 / len(series)
+    for number, (label, values) in enumerate(series.items()):
+        shift = (number - (len(series) - 1) / 2) * width
+        places = [index + shift for index, name in enumerate(names) if name in values]
+        heights = [values[name] for name in names if name in values]
+        bars = panel.bar(places, heights, width, label=label)
+        panel.bar_label(bars, fmt="%.3g", fontsize=8)
+    panel.set_xticks(range(len(names)), names, fontsize=8)
+    panel.set_ylabel(axis)
+    if len(series) > 1:
+        panel.legend(fontsize=8)
     _save(figure, path)
 
 

@@ -1,7 +1,6 @@
 """An analysis as files: a page with pictures, values, configurations."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from espnet_ensemble.analysis import html
 from espnet_ensemble.analysis.charts import draw_gains, draw_heat_map, draw_probes
 from espnet_ensemble.analysis.study import Choice, Study
 from espnet_ensemble.files import write_text, write_yaml
@@ -23,14 +23,6 @@ _TITLES = (
     "speech s/s",
     "cache, MB/h",
 )
-_STYLE = """\
-body { font: 15px/1.4 sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em;
-       color: #222; background: #fff; }
-table { border-collapse: collapse; margin: 0.5em 0; }
-th, td { padding: 0.15em 0.6em; text-align: right; border-bottom: 1px solid #ddd; }
-th:first-child, td:first-child { text-align: left; }
-img { max-width: 100%; }
-"""
 #: Picture -> what it shows.
 _PICTURES = {
     "probes.png": "What each layer knows: character error rates of linear probes, with 95 % "
@@ -90,7 +82,6 @@ def write_report(study: Study, folder: Path) -> list[Path]:
 
 def render_page(study: Study) -> str:
     """The page; the pictures are beside it."""
-    title = "Choosing upstreams"
     hours = study.sample.samples / study.frontend.fs / 3600
     about = (
         f"{hours:.2f} hours of speech: {len(study.sample.train)} utterances to learn from, "
@@ -100,15 +91,10 @@ def render_page(study: Study) -> str:
     )
     rows = [_cells(study, choice) for choice in study.choices]
     parts = [
-        "<!DOCTYPE html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width">',
-        f"<title>{title}</title><style>{_STYLE}</style></head><body>",
-        f"<h1>{title}</h1>",
-        f"<p>{escape(about)}</p>",
-        "<h2>Combinations, the best first</h2>",
-        _html_table(_TITLES, rows),
-        "<h2>The best of each budget</h2>",
+        html.paragraph(about),
+        html.heading("Combinations, the best first"),
+        html.table(_TITLES, rows),
+        html.heading("The best of each budget"),
     ]
     for number in range(1, max(len(c.members) for c in study.choices) + 1):
         choice = study.best_within(number)
@@ -117,13 +103,10 @@ def render_page(study: Study) -> str:
             f'<p>Up to {number}: {escape(_name(study, choice))}, <a href="{name}">'
             f"{name}</a></p>"
         )
-    for name, text in _PICTURES.items():
-        parts.append(
-            f'<h2>{escape(text)}</h2>\n<img src="{name}" alt="{escape(text)}">'
-        )
+    parts += [html.picture(name, text) for name, text in _PICTURES.items()]
     titles = ("layer", "CER", "95 %", "CTC loss for each character")
-    parts += ["<h2>All layers</h2>", _html_table(titles, _layer_rows(study))]
-    return "\n".join([*parts, "</body></html>", ""])
+    parts += [html.heading("All layers"), html.table(titles, _layer_rows(study))]
+    return html.page("Choosing upstreams", parts)
 
 
 def _name(study: Study, choice: Choice) -> str:
@@ -157,13 +140,6 @@ def _layer_rows(study: Study) -> list[list[str]]:
             ]
         )
     return rows
-
-
-def _html_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["".join(f"<th>{escape(cell)}</th>" for cell in titles)]
-    lines += ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
-    body = "\n".join(f"<tr>{line}</tr>" for line in lines)
-    return f"<table>\n{body}\n</table>"
 
 
 def _values(study: Study) -> dict[str, Any]:

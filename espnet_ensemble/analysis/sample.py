@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from espnet_ensemble.data.datadir import select, validate, write
+from espnet_ensemble.data.datadir import subset, validate
 from espnet_ensemble.data.tables import DataError
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import PathLike
@@ -64,14 +64,16 @@ def draw_sample(
         )
     if len(drawn) < len(lengths):
         digest = hashlib.sha256("\n".join(drawn).encode()).hexdigest()[:8]
-        data_dir = Path(folder) / f"{data_dir.absolute().name}-{digest}"
-        tables = select(tables, drawn)
-        write(data_dir, tables)
+        whole, data_dir = (
+            data_dir,
+            Path(folder) / f"{data_dir.absolute().name}-{digest}",
+        )
+        subset(whole, data_dir, utt_ids=drawn)
     lengths = {key: lengths[key] for key in drawn}
     test = _hold_out(lengths, tables["utt2spk"], seed)
     return Sample(
         data_dir,
-        tables["text"],
+        {key: tables["text"][key] for key in drawn},
         [key for key in drawn if key not in test],
         sorted(test),
         sum(lengths.values()),

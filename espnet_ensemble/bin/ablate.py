@@ -15,31 +15,35 @@ from espnet_ensemble.files import write_text
 from espnet_ensemble.recipes.ablation import (
     all_subsets,
     contributions_table,
-    decode_subset,
+    decode_subsets,
     leave_one_out,
 )
 from espnet_ensemble.recipes.compare.comparison import compare
 from espnet_ensemble.recipes.compare.report import heading
 from espnet_ensemble.recipes.compare.systems import read_systems
-from espnet_ensemble.recipes.dataset_scoring import score_dataset
 from espnet_ensemble.recipes.results_page import results_page
-from espnet_ensemble.recipes.transcripts import read_transcripts
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Options of ``espnet-ensemble ablate``."""
     parser = make_parser("ablate", __doc__)
+    add_ablation_options(parser)
+    parser.add_argument(
+        "--all_subsets",
+        action="store_true",
+        help="decode with every subset of the members, in place of leave-one-out",
+    )
+    return parser
+
+
+def add_ablation_options(parser: argparse.ArgumentParser) -> None:
+    """Add what decoding with subsets of members needs."""
     parser.add_argument("exp_dir", type=Path, help="experiment, such as exp/asr_x")
     parser.add_argument(
         "--dataset",
         action="append",
         required=True,
         help="dataset, such as test or org/dev; may be repeated",
-    )
-    parser.add_argument(
-        "--all_subsets",
-        action="store_true",
-        help="decode with every subset of the members, in place of leave-one-out",
     )
     parser.add_argument(
         "--inference_asr_model",
@@ -56,7 +60,6 @@ def get_parser() -> argparse.ArgumentParser:
         "--device", default="cpu", help="such as cuda:0 (default: %(default)s)"
     )
     add_scoring_options(parser)
-    return parser
 
 
 def main(cmd: list[str] | None = None) -> None:
@@ -72,21 +75,19 @@ def _work(args: argparse.Namespace) -> None:
     model = load_ctc_model(None, weights, device=args.device)
     names = model.member_names
     subsets = list((all_subsets if args.all_subsets else leave_one_out)(names))
-    decodings = [args.exp_dir / f"members_{'+'.join(subset)}" for subset in subsets]
     for dataset in args.dataset:
-        for members, decoding in zip(subsets, decodings, strict=True):
-            wav_scp = args.data_dir / dataset / "wav.scp"
-            decode_subset(model, members, wav_scp, decoding / dataset)
-            _score(decoding / dataset, args.data_dir / dataset, args)
+        decodings = decode_subsets(
+            model,
+            subsets,
+            args.exp_dir,
+            dataset,
+            args.data_dir,
+            scoring_options(args),
+        )
         comparison = compare(dataset, read_systems(decodings, dataset))
         print(heading(comparison), contributions_table(comparison, names), sep="\n\n")
         print(flush=True)
     write_text(args.exp_dir / "RESULTS.md", results_page([args.exp_dir]) + "\n")
-
-
-def _score(folder: Path, data: Path, args: argparse.Namespace) -> None:
-    texts = read_transcripts(data / "text", folder / "text", data / "utt2spk")
-    score_dataset(texts, folder, scoring_options(args))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ VERBS = {
     "link": "place the recipes in a checkout of ESPnet",
     "export": "make an encoder for transformers of a trained model's frontend",
     "extract": "compute frozen upstreams' features once, for training from disk",
+    "inspect": "look into a trained ensemble: weights, what each member alone knows",
     "pack": "make a model zoo archive, with a card, that works on any machine",
     "upload": "upload a packed model and its card to the Hugging Face hub",
     "serve": "a web page and an API for trained models",

@@ -17,6 +17,8 @@ from espnet_ensemble.decoding.decoder import DecodeConf, Decoder
 from espnet_ensemble.decoding.greedy import GreedySearch
 from espnet_ensemble.integrations.espnet2.model import ESPnetCTCModel
 from espnet_ensemble.recipes.compare.comparison import Comparison
+from espnet_ensemble.recipes.dataset_scoring import ScoringOptions, score_dataset
+from espnet_ensemble.recipes.transcripts import read_transcripts
 
 # Of what decoding leaves, what a decoding of stage 12 has.
 _KEPT = ("text", "token", "token_int", "score", "ctm")
@@ -72,13 +74,58 @@ def decode_subset(
             shutil.copyfile(source, folder / name)
 
 
+def decode_subsets(
+    model: ESPnetCTCModel,
+    subsets: Sequence[Sequence[str]],
+    exp_dir: Path,
+    dataset: str,
+    data_dir: Path,
+    options: ScoringOptions,
+) -> list[Path]:
+    """Decode a dataset with each of several subsets of a model's members, and score it.
+
+    Args:
+        model: The model.
+        subsets: Some of its ``member_names`` each.
+        exp_dir: Its experiment.
+        dataset: Its name, such as ``org/dev``.
+        data_dir: The folder with its data directory, such as ``dump/raw``.
+        options: How it is scored.
+
+    Returns:
+        The decodings, such as ``exp/asr_x/members_wavlm``.
+
+    Raises:
+        EnsembleError: If the dataset cannot be read.
+    """
+    decodings = [exp_dir / f"members_{'+'.join(subset)}" for subset in subsets]
+    for members, decoding in zip(subsets, decodings, strict=True):
+        folder, data = decoding / dataset, data_dir / dataset
+        decode_subset(model, members, data / "wav.scp", folder)
+        texts = read_transcripts(data / "text", folder / "text", data / "utt2spk")
+        score_dataset(texts, folder, options)
+    return decodings
+
+
 def contributions_table(comparison: Comparison, members: Sequence[str]) -> str:
-    """Lay out what leaving members out costs.
+    """Lay out what leaving members out costs, as :func:`contributions_rows` has it."""
+    titles, lines = contributions_rows(comparison, members)
+    align = ("left", "left", *["right"] * 4)
+    return tabulate(lines, titles, "github", colalign=align, disable_numparse=True)
+
+
+def contributions_rows(
+    comparison: Comparison, members: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    """What leaving members out costs.
 
     Args:
         comparison: The decodings of one model with subsets of its members; that with all
             of them is the baseline.
         members: All of them.
+
+    Returns:
+        Titles, and a line for each decoding.
     """
     whole = next(row for row in comparison.rows if row.p is None)
     lines = []
@@ -91,5 +138,4 @@ def contributions_table(comparison: Comparison, members: Sequence[str]) -> str:
         without = ", ".join(left_out) or "nothing"
         lines.append([", ".join(used), without, f"{row.wer:.2f}", span, difference, p])
     titles = ["members", "left out", "WER", "95 %", "against all", "p"]
-    align = ("left", "left", *["right"] * 4)
-    return tabulate(lines, titles, "github", colalign=align, disable_numparse=True)
+    return titles, lines
