@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, PretrainedConfig
 from transformers.utils import logging
 
 from espnet_ensemble.layers import Layer, layer_indices
+from espnet_ensemble.upstream.adapters import load_adapter
 from espnet_ensemble.upstream.base import Upstream
 from espnet_ensemble.upstream.checkpoint_files import check_index
 from espnet_ensemble.upstream.errors import UpstreamError
@@ -37,6 +38,7 @@ def load_huggingface(
     layer: Layer = "last",
     cache_dir: str | None = None,
     revision: str | None = None,
+    language: str | None = None,
 ) -> Upstream:
     """Load an upstream with transformers.
 
@@ -47,10 +49,12 @@ def load_huggingface(
         layer: See :func:`espnet_ensemble.layers.layer_indices`.
         cache_dir: Where transformers keeps what it downloads; None: its default.
         revision: Commit, tag or branch of a hub id; None: its main branch.
+        language: Of a checkpoint with adapters of languages (MMS), which to use; None: the
+            one that its weights have.
 
     Raises:
         UpstreamError: If the checkpoint is not found or reachable, is of another family,
-            lacks weights, or lacks its ``preprocessor_config.json``; or if its index of
+            lacks weights, or that language, or lacks its ``preprocessor_config.json``; or if its index of
             weights names files outside of its folder.
         EnsembleError: If there is no such layer.
     """
@@ -83,6 +87,8 @@ def load_huggingface(
             f"upstream {name!r} lacks weights, which would be random: "
             + ", ".join(sorted(loading["missing_keys"]))
         )
+    if language is not None:
+        load_adapter(name, model, language, cache_dir, revision)
     return family.build(name, model.eval(), extractor, layers)
 
 

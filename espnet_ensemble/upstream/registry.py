@@ -1,6 +1,7 @@
 """Which upstream a configuration means, what of it is local, and who loads it."""
 
 import difflib
+import importlib
 import os
 import re
 from collections.abc import Callable
@@ -22,7 +23,15 @@ if TYPE_CHECKING:
 #: Packages say under this name of ``[project.entry-points]`` which module registers what.
 ENTRY_POINTS = "espnet_ensemble.upstreams"
 
+_LANGUAGE = re.compile(r"[A-Za-z][\w-]*")
 _COMMIT = re.compile("[0-9a-f]{40}")
+
+#: Names that come with this package -> what makes them, imported where it is asked for. The
+#: first two are S3PRL's, too, and give the same features.
+BUILT_IN = {
+    "fbank": "espnet_ensemble.upstream.classic:load_classic",
+    "mfcc": "espnet_ensemble.upstream.classic:load_classic",
+}
 
 Make = Callable[["UpstreamConf", str | None], "Upstream"]
 _registered: dict[str, Make] = {}
@@ -79,7 +88,8 @@ def register_upstream(name: str) -> Callable[[Make], Make]:
         >>> feats.shape, feats_lens.tolist()
         (torch.Size([2, 3, 1]), [3, 2])
     """
-    if "/" in name or name in _registered or (is_installed() and name in hub_entries()):
+    is_taken = name in BUILT_IN or name in _registered
+    if "/" in name or is_taken or (is_installed() and name in hub_entries()):
         raise UpstreamError(
             f"register_upstream: expected a new name, without a slash, that S3PRL's hub does "
             f"not have; found {name!r}"
@@ -101,6 +111,9 @@ def _import_entry_point(name: str) -> None:
 def _find_registered(name: str) -> Make | None:
     if "/" in name:
         return None
+    if name in BUILT_IN:
+        module, _, function = BUILT_IN[name].partition(":")
+        return getattr(importlib.import_module(module), function)
     if name not in _registered:
         _import_entry_point(name)
     return _registered.get(name)
@@ -117,8 +130,8 @@ class UpstreamConf:
             the weighted sum over those.
         path_or_url: Checkpoint, for the names that need one.
         extra_conf: Further arguments of the S3PRL name, or options of the registered one;
-            for transformers, those of :data:`~.remote_code.OPTIONS`, with
-            ``trust_remote_code``.
+            for transformers, ``language`` of one with adapters, or with
+            ``trust_remote_code`` those of :data:`~.remote_code.OPTIONS`.
         revision: Commit, tag or branch of a hub id; None: what its main branch has.
         trust_remote_code: Whether code in the repository may be run, which ``revision`` must
             then pin.
@@ -171,8 +184,8 @@ class UpstreamConf:
 
     @property
     def is_registered(self) -> bool:
-        """Whether it is one of :func:`register_upstream`."""
-        return _find_registered(self.name) is not None
+        """Whether it is one of :func:`register_upstream`, or of :data:`BUILT_IN`."""
+        return self.name in BUILT_IN or _find_registered(self.name) is not None
 
     @property
     def _is_hub_name(self) -> bool:
@@ -251,7 +264,10 @@ def _load(conf: UpstreamConf, download_dir: str | None) -> "Upstream":
         return load_remote_code(conf, download_dir)
     from espnet_ensemble.upstream.huggingface import load_huggingface
 
-    return load_huggingface(conf.name, conf.layer, download_dir, conf.revision)
+    language = (conf.extra_conf or {}).get("language")
+    return load_huggingface(
+        conf.name, conf.layer, download_dir, conf.revision, language
+    )
 
 
 def check_upstream(conf: UpstreamConf, download_dir: str | None = None) -> None:
@@ -280,19 +296,34 @@ def check_upstream(conf: UpstreamConf, download_dir: str | None = None) -> None:
                 f"upstream {conf.name!r}: path_or_url not found: {path}{_close(path)}"
             )
         return
-    for option in ("path_or_url", "extra_conf"):
-        if option == "extra_conf" and conf.trust_remote_code:
-            continue
-        if getattr(conf, option) is not None:
+    if conf.path_or_url is not None:
+        raise UpstreamError(
+            f"upstream {conf.name!r}: path_or_url is for names of S3PRL's hub; here the id "
+            "or folder is the name itself"
+        )
+    if not conf.trust_remote_code:
+        where = f"upstream {conf.name!r}: extra_conf"
+        check_keys(where, conf.extra_conf or {}, [], ["language"])
+        language = (conf.extra_conf or {}).get("language")
+        if language is not None and not is_language(language):
             raise UpstreamError(
-                f"upstream {conf.name!r}: {option} is for names of S3PRL's hub; here the "
-                "id or folder is the name itself"
+                f"{where}: language: expected a name such as deu, found {language!r}"
             )
     if conf.local_option or _is_missing(conf.name, download_dir):
         if not os.path.isdir(conf.name):
             raise UpstreamError(
                 f"upstream {conf.name!r}: there is no such folder{_close(conf.name)}"
             )
+
+
+def is_language(name: Any) -> bool:
+    """Whether something is what languages of adapters are called.
+
+    Example:
+        >>> is_language("azj-script_latin"), is_language("../x")
+        (True, False)
+    """
+    return isinstance(name, str) and _LANGUAGE.fullmatch(name) is not None
 
 
 def _check_trust(conf: UpstreamConf, is_id: bool) -> None:
@@ -347,7 +378,8 @@ def _close(path: str) -> str:
 
 
 def _unknown(name: str) -> str:
-    close = difflib.get_close_matches(name, [*_registered, *hub_entries()], n=5)
+    names = [*BUILT_IN, *_registered, *hub_entries()]
+    close = difflib.get_close_matches(name, names, n=5)
     ids = [checkpoint.huggingface for checkpoint in CHECKPOINTS]
     close += [i for i in ids if difflib.get_close_matches(name, [i.split("/")[1]])]
     close_names = f" Close names: {', '.join(close)}." if close else ""

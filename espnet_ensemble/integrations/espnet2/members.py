@@ -14,6 +14,7 @@ from espnet_ensemble.upstream.origin import (
     hub_id,
     local_copy,
 )
+from espnet_ensemble.upstream.registry import BUILT_IN
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Member:
         if option is not None:
             name = contents.add_upstream(getattr(conf, option))
             return cls(conf, _located(conf, name), True, download_dir)
+        if conf.name in BUILT_IN:
+            return cls(conf, conf, False, download_dir)  # there is nothing to carry
         if bundle:
             load_upstream(conf, download_dir)  # downloads what is not here yet
         snapshot = find_snapshot(conf, download_dir)

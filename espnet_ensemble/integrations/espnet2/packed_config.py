@@ -11,6 +11,7 @@ from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.frontend_conf import FrontendConf
 from espnet_ensemble.upstream import UpstreamConf
 from espnet_ensemble.upstream.checkpoints import is_published_id
+from espnet_ensemble.upstream.registry import is_language
 
 #: What a packed configuration calls the frontend: where the plugin is not loaded, it is
 #: the end of ESPnet's message that there is no such frontend.
@@ -159,7 +160,9 @@ def check_packed_upstream(
             "espnet-ensemble, where that upstream is"
         )
     # Of a model with code of its own, they are names of what that takes and gives.
-    options = {} if conf.trust_remote_code else conf.extra_conf or {}
+    options = {} if conf.trust_remote_code else dict(conf.extra_conf or {})
+    if path is None and is_language(options.get("language")):
+        del options["language"]
     if not all(isinstance(x, (bool, int, float, type(None))) for x in options.values()):
         yield f"upstream {conf.name!r}: extra_conf: expected numbers, found {options!r}"
 
