@@ -490,34 +490,52 @@ stage_10() { # statistics; features of the frozen upstreams
 }
 
 collect_stats() {
-    local train=$1 valid=$2 logdir=${asr_stats_dir}/logdir jobs job dset
+    local train=$1 valid=$2 logdir=${asr_stats_dir}/logdir jobs dset sets status=3
     rm -rf "${asr_stats_dir}"/{logdir,train,valid,.done}
     mkdir -p "${logdir}"
     jobs=$(num_jobs "$(num_jobs "${nj}" "${train}/wav.scp")" "${valid}/wav.scp")
+    sets=(
+        --train_data_path_and_name_and_type "${train}/wav.scp,speech,sound"
+        --train_data_path_and_name_and_type "${train}/text,text,text"
+        --valid_data_path_and_name_and_type "${valid}/wav.scp,speech,sound"
+        --valid_data_path_and_name_and_type "${valid}/text,text,text"
+    )
+    # Statistics are of features, and those are not known yet.
+    if [ "${feats_normalize}" != global_mvn ]; then
+        status=0
+        "${python}" -m espnet_ensemble.bin.known_shapes --jobs "${jobs}" "${token_opts[@]}" \
+            "${sets[@]}" --output_dir "${asr_stats_dir}" "${asr_opts[@]}" \
+            > "${logdir}/known_shapes.log" 2>&1 || status=$?
+        [[ ${status} = [03] ]] || die "see ${logdir}/known_shapes.log"
+    fi
+    if [ "${status}" = 3 ]; then
+        [ "${feats_normalize}" = global_mvn ] ||
+            log "Note: audio is decoded for its lengths: $(tail -n 1 "${logdir}/known_shapes.log")"
+        collect_stats_of_audio "$@"
+    fi
+    for dset in train valid; do
+        awk -v n="$(wc -l < "${token_list}")" '{ print $0 "," n }' \
+            "${asr_stats_dir}/${dset}/text_shape" > "${asr_stats_dir}/${dset}/text_shape.${token_type}"
+    done
+}
+
+# Of collect_stats: ESPnet's own, in jobs.
+collect_stats_of_audio() {
+    local train=$1 valid=$2 job parts=() feats=()
     split_keys "${train}/wav.scp" "${jobs}" "${logdir}/train"
     split_keys "${valid}/wav.scp" "${jobs}" "${logdir}/valid"
-    local feats=()
     # Recipes' configurations leave it out, as it takes the upstreams' time.
     [ "${feats_normalize}" != global_mvn ] || feats=(--model_conf extract_feats_in_collect_stats=true)
     ${train_cmd} JOB=1:"${jobs}" "${logdir}/stats.JOB.log" \
-        "${python}" -m espnet2.bin.asr_train --collect_stats true "${token_opts[@]}" \
-        --train_data_path_and_name_and_type "${train}/wav.scp,speech,sound" \
-        --train_data_path_and_name_and_type "${train}/text,text,text" \
-        --valid_data_path_and_name_and_type "${valid}/wav.scp,speech,sound" \
-        --valid_data_path_and_name_and_type "${valid}/text,text,text" \
+        "${python}" -m espnet2.bin.asr_train --collect_stats true "${token_opts[@]}" "${sets[@]}" \
         --train_shape_file "${logdir}/train.JOB.scp" --valid_shape_file "${logdir}/valid.JOB.scp" \
         --output_dir "${logdir}/stats.JOB" "${asr_opts[@]}" "${feats[@]}"
-    local parts=()
     for ((job = 1; job <= jobs; job++)); do
         parts+=(--input_dir "${logdir}/stats.${job}")
     done
     [ "${feats_normalize}" = global_mvn ] || parts+=(--skip_sum_stats)
     "${python}" -m espnet2.bin.aggregate_stats_dirs "${parts[@]}" --output_dir "${asr_stats_dir}" \
         > "${logdir}/aggregate.log" 2>&1 || die "see ${logdir}/aggregate.log"
-    for dset in train valid; do
-        awk -v n="$(wc -l < "${token_list}")" '{ print $0 "," n }' \
-            "${asr_stats_dir}/${dset}/text_shape" > "${asr_stats_dir}/${dset}/text_shape.${token_type}"
-    done
 }
 
 # num_cores: those of this machine that may be used. nproc by itself says OMP_NUM_THREADS.
