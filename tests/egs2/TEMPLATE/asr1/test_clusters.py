@@ -35,10 +35,11 @@ for name in args.data_dir:
     print("members.yaml")
 END
         ;;
-    *aggregate_stats_dirs*)
+    *known_shapes*)
+        while [ "$1" != --output_dir ]; do shift; done
         for dset in train valid; do
-            mkdir -p "${@: -1}/${dset}"
-            touch "${@: -1}/${dset}"/{speech_shape,text_shape}
+            mkdir -p "$2/${dset}"
+            touch "$2/${dset}"/{speech_shape,text_shape}
         done ;;
     *espnet2.bin.launch*)
         espnet-ensemble-python "$@" || exit
