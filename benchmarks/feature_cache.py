@@ -10,7 +10,6 @@ frontend, from audio with `fused`, each in a fresh process.
 """
 
 import argparse
-import io
 import logging
 import os
 import statistics
@@ -38,7 +37,7 @@ from torch.utils.data import DataLoader
 
 from espnet_ensemble.data.datadir import write
 from espnet_ensemble.data.tables import write_table
-from espnet_ensemble.feature_cache.archive import STORAGES, append_feats
+from espnet_ensemble.feature_cache.archive import STORAGES, ArchiveWriter, encode
 from espnet_ensemble.feature_cache.dataset import FeatureCache
 from espnet_ensemble.feature_cache.extract import ExtractConf, extract
 from espnet_ensemble.feature_cache.identity import AudioIdentity, DataSet
@@ -180,7 +179,7 @@ def report_training(folder: Path, data: Path, epochs: int) -> None:
 def report_extraction(folder: Path, data: Path, runs: int) -> None:
     """Print the speed of extraction beside the bare model on the same batches."""
     data_set = DataSet.read(data)
-    (shard,) = plan_shards(folder, data_set, FS, len(data_set.paths))
+    (shard,) = plan_shards([folder], data_set, FS, 1e9)
     bare = bare_transformers(folder, families=("wavlm",))
     frontend = FrontendConf.parse({"upstreams": [str(folder / "wavlm")]})
     torch.set_num_threads(1)
@@ -226,7 +225,7 @@ def report_storage(folder: Path, data: Path) -> None:
     rows = []
     for storage, path in caches.items():
         size = sum(
-            p.stat().st_size for p in folder.glob(f"caches/*-{storage}/*/shards/*")
+            p.stat().st_size for p in folder.glob(f"caches/*-{storage}/*/shards/*/*")
         )
         cache = FeatureCache(path)
         errors = [
@@ -234,7 +233,8 @@ def report_storage(folder: Path, data: Path) -> None:
             for key in exact
         ]
         row = [storage, f"{size / hours / len(FAMILIES) / 2**30:.2f}"]
-        row += [f"{max(errors):.1e}", f"{write_seconds(exact, storage) / hours:.1f}"]
+        seconds = write_seconds(exact, storage, folder) / hours
+        row += [f"{max(errors):.1e}", f"{seconds:.1f}"]
         row += [f"{read_speed(path, n):.0f}" for n in (1, 2, 4)]
         rows.append(row)
     show(
@@ -244,13 +244,14 @@ def report_storage(folder: Path, data: Path) -> None:
     )
 
 
-def write_seconds(cache: FeatureCache, storage: str) -> float:
-    """Seconds to write one upstream's features, in memory."""
-    feats = [np.ascontiguousarray(cache[key][:, :768]) for key in cache]
-    audio = AudioIdentity("0" * 32, FileState(0, 0))
+def write_seconds(cache: FeatureCache, storage: str, folder: Path) -> float:
+    """Seconds to write one upstream's features."""
+    feats = {key: torch.from_numpy(cache[key][:, :768]).clone() for key in cache}
+    audio, writer = AudioIdentity("0" * 32, FileState(0, 0)), ArchiveWriter()
     start = time.perf_counter()
-    for x in feats:
-        append_feats(io.BytesIO(), "utt", x, audio, storage)
+    for key, x in feats.items():
+        writer.add(key, encode(x, storage), audio)
+    writer.write(folder / "written.safetensors", {})
     return time.perf_counter() - start
 
 

@@ -240,12 +240,11 @@ def filter_lengths(folder: Path) -> Work:
 
 def make_cache(folder: Path, utterances: int) -> None:
     """A cache of two members, whose archives are not there: only they are large."""
-    from espnet_ensemble.data.tables import write_table
-    from espnet_ensemble.feature_cache.archive import Entry
+    from espnet_ensemble.feature_cache.archive import Archive, Entry
     from espnet_ensemble.feature_cache.dataset import write_combination
     from espnet_ensemble.feature_cache.identity import AudioIdentity, FeatureIdentity
     from espnet_ensemble.feature_cache.index import make_index
-    from espnet_ensemble.feature_cache.member import INDEXED, Member, MemberInfo
+    from espnet_ensemble.feature_cache.member import Member, MemberInfo
 
     audio, members = AudioIdentity.parse("57bdcbc54ded15f4ea1f185f310eed66 60 17"), []
     for name in ("wavlm_base", "hubert_base"):
@@ -259,21 +258,25 @@ def make_cache(folder: Path, utterances: int) -> None:
         )
         member.shards.mkdir(parents=True)
         member.info.write(member.folder / "cache.yaml")
-        entries = {
-            f"{row // 100:06}-{row:08}": (
-                f"{row // 200:04}.ark", Entry(row % 200 * 940_000, 940_000, 0, 612, audio)
+        archives = (
+            Archive(
+                member.shards / f"{first // 100_000:03}/{first // 100:06}.safetensors",
+                num_bytes=94_000_000,
+                storage="float16",
+                entries={
+                    f"{row // 100:06}-{row:08}": Entry(
+                        (row % 100 * 940_000,), (940_000,), 0, 612, audio
+                    )
+                    for row in range(first, min(first + 100, utterances))
+                },
+                skipped={},
             )
-            for row in range(utterances)
-        }  # fmt: skip
-        scp = {
-            u: f"{member.shards}/{ark}:{e.offset}" for u, (ark, e) in entries.items()
-        }
-        write_table(member.folder / "feats.scp", scp)
-        frames = {utt_id: str(e.num_frames) for utt_id, (_, e) in entries.items()}
-        write_table(member.folder / "utt2num_frames", frames)
-        make_index(member.folder, entries, INDEXED)
+            for first in range(0, utterances, 100)
+        )
+        make_index(member.folder, archives, member.shards)
         members.append(member)
-    write_combination(folder / "feats", members, folder / "data")
+    names = [member.name for member in members]
+    write_combination(folder / "feats", members, folder / "data", names)
 
 
 @step(make_cache)

@@ -56,15 +56,6 @@ def everything(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
-def strip(files, folder):
-    """The same without the folder's name, which feats.scp has, and its checksum."""
-    return {
-        path: content.replace(bytes(folder), b"")
-        for path, content in files.items()
-        if not path.endswith("index/crc32.json")
-    }
-
-
 def fork(function, *args):
     """Start it in a process that may be killed."""
 

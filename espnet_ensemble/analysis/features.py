@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from espnet_ensemble.ensemble import check_sample_rates
-from espnet_ensemble.feature_cache.archive import read_values
 from espnet_ensemble.feature_cache.dataset import (
     FeatureCache,
     read_combination,
@@ -19,7 +18,8 @@ from espnet_ensemble.feature_cache.dataset import (
 )
 from espnet_ensemble.feature_cache.extract import ExtractConf, extract_sets
 from espnet_ensemble.feature_cache.identity import FeatureIdentity
-from espnet_ensemble.feature_cache.member import NUM_FRAMES, Member
+from espnet_ensemble.feature_cache.index import Index
+from espnet_ensemble.feature_cache.member import Member
 from espnet_ensemble.files import PathLike
 from espnet_ensemble.frames import FrameGrid
 from espnet_ensemble.frontend_conf import FrontendConf
@@ -104,14 +104,14 @@ def extract_layers(
     first = [layers[0].info.features for layers in members]
     check_sample_rates([f.upstream for f in first], [f.fs for f in first])
     grid = FrameGrid.common([f.hop_length for f in first])
-    counts = [
-        read_values(layers[0].folder / NUM_FRAMES, int, "numbers of frames")
-        for layers in members
-    ]
+    indices = [Index(layers[0].folder) for layers in members]
     num_frames = {
-        key: min(n[key] * r for n, r in zip(counts, grid.repeats, strict=True))
-        for key in counts[0]
-        if all(key in n for n in counts)
+        key: min(
+            index[key].num_frames * repeats
+            for index, repeats in zip(indices, grid.repeats, strict=True)
+        )
+        for key in indices[0]
+        if all(key in index for index in indices)
     }
     return [
         [
@@ -120,7 +120,7 @@ def extract_layers(
                 name=name,
                 layer=member.info.features.layers[0],
                 identity=member.info.features,
-                num_bytes=sum(os.path.getsize(p) for p in member.shards.glob("*.ark")),
+                num_bytes=sum(map(os.path.getsize, member.archive_paths())),
                 _cache=_open(Path(cache_dir), member, data_dir),
                 _repeats=grid.repeats[index],
                 _num_frames=num_frames,

@@ -6,7 +6,8 @@ The last line printed is the file that training reads:
 Of several data directories, it is a line for each, in their order.
 
 A run that was killed goes on where it stopped. With --verify, nothing is extracted: all
-that is in --cache_dir is compared with its checksums.
+that is in --cache_dir is compared with its checksums; with --convert, what an older version
+has written is made readable.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from espnet_ensemble.bin.command import make_parser, run
 from espnet_ensemble.bin.worker_options import add_worker_options, read_workers
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.feature_cache.archive import DEFAULT_STORAGE, STORAGES
+from espnet_ensemble.feature_cache.convert import convert
 from espnet_ensemble.feature_cache.extract import ExtractConf, extract_sets
 from espnet_ensemble.feature_cache.verify import verify
 from espnet_ensemble.files import read_yaml
@@ -45,6 +47,12 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--verify", action="store_true", help="look for damage in the cache"
     )
+    parser.add_argument(
+        "--convert",
+        action="store_true",
+        help="make members that version 0.2 or older wrote, which are refused, ones of now, "
+        "without the upstreams",
+    )
     group = parser.add_argument_group("what is stored")
     group.add_argument(
         "--storage",
@@ -62,11 +70,11 @@ def get_parser() -> argparse.ArgumentParser:
         "or a list, trains from (default: what frontend_conf's 'layer' says)",
     )
     group.add_argument(
-        "--shard_utts",
-        type=int,
-        default=200,
-        help="utterances per archive; a killed run continues after the last complete one "
-        "(default: %(default)s)",
+        "--shard_seconds",
+        type=float,
+        default=1200.0,
+        help="seconds of speech per archive, about; a killed run continues after the last "
+        "complete one (default: %(default)s)",
     )
     group.add_argument(
         "--on_error",
@@ -86,7 +94,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(cmd: list[str] | None = None) -> None:
-    """Extract features, or verify those that are there, and say where they are."""
+    """Extract features, verify or convert those that are there, and say where they are."""
     # What the library has to say besides is for the user, too.
     logging.basicConfig(format="%(message)s")
     logging.getLogger("espnet_ensemble").setLevel(logging.INFO)
@@ -97,12 +105,15 @@ def _work(args: argparse.Namespace) -> None:
     if args.verify:
         print(f"{args.cache_dir}: {verify(args.cache_dir)} records are as written")
         return
+    if args.convert:
+        print(f"{args.cache_dir}: {convert(args.cache_dir)} members are converted")
+        return
     for name in ("data_dir", "frontend_conf"):
         if getattr(args, name) is None:
             get_parser().error(f"--{name} is required")
     conf = ExtractConf(
         storage=args.storage,
-        shard_utts=args.shard_utts,
+        shard_seconds=args.shard_seconds,
         batch_seconds=args.batch_seconds,
         skip=args.on_error == "skip",
         workers=read_workers(args),

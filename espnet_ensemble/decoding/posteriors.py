@@ -5,18 +5,18 @@ in ``posteriors.ark``, or in one of several archives beside it. ``posteriors.yam
 what all of them share.
 """
 
-import struct
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import kaldiio
 import torch
 from torch import Tensor
 
+from espnet_ensemble.data.matrices import read_matrix
 from espnet_ensemble.data.tables import read_table, write_table
 from espnet_ensemble.errors import EnsembleError
-from espnet_ensemble.feature_cache.archive import STORAGES
 from espnet_ensemble.files import (
     PathLike,
     atomic_write,
@@ -28,7 +28,6 @@ from espnet_ensemble.files import (
 SCP = "posteriors.scp"
 ARK = "posteriors.ark"
 INFO = "posteriors.yaml"
-_STORAGE = STORAGES["float32"]
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class PosteriorWriter:
         """
         offset = self._ark.tell() + len(utt_id.encode()) + 1
         self._places[utt_id] = f"{self._folder / ARK}:{offset}"
-        self._ark.write(_STORAGE.encode(utt_id, log_probs.float().cpu().numpy()))
+        kaldiio.save_ark(self._ark, {utt_id: log_probs.float().cpu().numpy()})
 
 
 class SavedPosteriors(Mapping):
@@ -128,11 +127,11 @@ class SavedPosteriors(Mapping):
         try:
             with ark.open("rb") as file:
                 file.seek(int(offset))
-                log_probs = torch.from_numpy(_STORAGE.decode(file))
-        except (OSError, AssertionError, EOFError, ValueError, struct.error) as error:
+                log_probs = torch.from_numpy(read_matrix(file))
+        except (OSError, ValueError) as error:
             raise EnsembleError(
-                f"{ark}: expected posteriors of {utt_id!r} at byte {offset}, found "
-                f"{error or 'none; is the file cut off?'}"
+                f"{ark}: expected posteriors of {utt_id!r} at byte {offset}, found: "
+                f"{error}; is the file cut off?"
             ) from error
         return Posteriors(log_probs, self.frame_seconds)
 

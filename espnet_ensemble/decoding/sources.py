@@ -11,9 +11,7 @@ from espnet_ensemble.data.audio import AudioError, open_audio, read_audio
 from espnet_ensemble.data.tables import DataError, read_table
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.feature_cache import CacheError
-from espnet_ensemble.feature_cache.archive import read_values
 from espnet_ensemble.feature_cache.dataset import FeatureCache
-from espnet_ensemble.feature_cache.member import NUM_FRAMES
 from espnet_ensemble.files import PathLike
 
 #: What :meth:`Source.read` raises where one utterance is to blame.
@@ -60,7 +58,7 @@ class AudioFiles:
         self._fs = fs
         self._paths = _chosen(wav_scp, read_table(wav_scp), utt_ids)
         known = Path(wav_scp).with_name("utt2num_samples")
-        counts = read_values(known, int, "samples") if known.exists() else {}
+        counts = _read_counts(known) if known.exists() else {}
         self.lengths = {
             utt_id: counts[utt_id] if utt_id in counts else _num_samples(path)
             for utt_id, path in self._paths.items()
@@ -104,10 +102,11 @@ class CachedFeatures:
     ):
         self.items_per_second = items_per_second
         self._cache = cache
-        folder = cache.members[0].folder
-        counts = read_values(folder / NUM_FRAMES, int, "numbers of frames")
         chosen = cache if utt_ids is None else utt_ids
-        self.lengths = {utt_id: counts.get(utt_id, 0) for utt_id in chosen}
+        self.lengths = {
+            utt_id: cache.num_frames(utt_id) if utt_id in cache else 0
+            for utt_id in chosen
+        }
 
     def read(self, utt_id: str) -> Tensor:
         """Read an utterance's features, (frames, features), as :meth:`Source.read` says."""
@@ -139,6 +138,15 @@ def _chosen(
             f"{path}: expected the utterances of the key file, found no {missing[0]!r}"
         )
     return {utt_id: table[utt_id] for utt_id in utt_ids}
+
+
+def _read_counts(path: Path) -> dict[str, int]:
+    try:
+        return {utt_id: int(value) for utt_id, value in read_table(path).items()}
+    except ValueError as error:
+        raise DataError(
+            f"{path}: expected numbers of samples, found {error}"
+        ) from error
 
 
 def _num_samples(path: str) -> int:

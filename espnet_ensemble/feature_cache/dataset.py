@@ -9,17 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from espnet_ensemble.data.tables import read_table
 from espnet_ensemble.errors import name_keys
 from espnet_ensemble.feature_cache import CacheError
-from espnet_ensemble.feature_cache.archive import STORAGES, read_feats, read_values
-from espnet_ensemble.feature_cache.index import Index, Place, is_current
+from espnet_ensemble.feature_cache.archive import STORAGES, read_feats
+from espnet_ensemble.feature_cache.identity import encode_ids
+from espnet_ensemble.feature_cache.index import Index, Place
 from espnet_ensemble.feature_cache.member import (
-    FEATS,
-    INDEXED,
     INFO,
-    NUM_FRAMES,
     READ_ONLY,
     Member,
     read_complete,
@@ -41,8 +39,7 @@ class FeatureCache(Mapping):
     is training from audio.
 
     No file stays open, so this can be used in several processes. Where features are is mapped
-    into memory, which processes share (:mod:`espnet_ensemble.feature_cache.index`); a cache of
-    version 0.2 or older has no such index, and its tables are read into each.
+    into memory, which processes share (:mod:`espnet_ensemble.feature_cache.index`).
 
     Args:
         path: The ``members.yaml`` that extraction wrote.
@@ -64,6 +61,7 @@ class FeatureCache(Mapping):
         self._grid = FrameGrid.common(
             [member.info.features.hop_length for member in self.members]
         )
+        self._sizes = [member.info.features.feature_size for member in self.members]
         for reader in self._readers[1:]:
             _check_utterances(reader, self._readers[0])
             _check_utterances(self._readers[0], reader)
@@ -78,93 +76,112 @@ class FeatureCache(Mapping):
             CacheError: If they cannot be read.
             KeyError: If there is no such utterance.
         """
-        feats = [
-            self._grid.repeat(torch.from_numpy(reader.read(utt_id)), index)
-            for index, reader in enumerate(self._readers)
-        ]
-        num_frames = min(map(len, feats))
-        return torch.cat([x[:num_frames] for x in feats], dim=1).numpy()
+        places = [reader.index[utt_id] for reader in self._readers]
+        feats = torch.empty(self._num_frames(places), sum(self._sizes))
+        for number, part in enumerate(feats.split(self._sizes, dim=1)):
+            repeats = self._grid.repeats[number]
+            self._readers[number].read(places[number], part, repeats)
+        return feats.numpy()
+
+    def num_frames(self, utt_id: str) -> int:
+        """Look up how many frames an utterance has.
+
+        Raises:
+            KeyError: If there is no such utterance.
+        """
+        return self._num_frames([reader.index[utt_id] for reader in self._readers])
+
+    def archive_numbers(self, utt_ids: Sequence[str]) -> np.ndarray:
+        """Look up which utterances lie together on the disk.
+
+        Args:
+            utt_ids: They, sorted.
+
+        Returns:
+            (utterances,), the number of the first member's archive.
+
+        Raises:
+            CacheError: If one is not there.
+        """
+        return self._readers[0].archive_numbers(utt_ids)
+
+    def archive_paths(self, utt_ids: Sequence[str]) -> list[Path]:
+        """Name the archives, of all members, that have some utterances.
+
+        Args:
+            utt_ids: They, sorted.
+
+        Raises:
+            CacheError: If one is not there.
+        """
+        return [path for r in self._readers for path in r.archive_paths(utt_ids)]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._readers[0].places)
+        return iter(self._readers[0].index)
 
     def __contains__(self, utt_id: object) -> bool:
-        return utt_id in self._readers[0].places
+        return utt_id in self._readers[0].index
 
     def __len__(self) -> int:
-        return len(self._readers[0].places)
+        return len(self._readers[0].index)
+
+    def _num_frames(self, places: Sequence[Place]) -> int:
+        return min(
+            place.num_frames * repeats
+            for place, repeats in zip(places, self._grid.repeats, strict=True)
+        )
 
 
 class _Reader:
     """Reads a member's features."""
 
     def __init__(self, member: Member):
-        self.member = member
-        self._storage = member.info.storage
-        if self._storage not in STORAGES:
+        info = member.info
+        if info.storage not in STORAGES:
             raise CacheError(
                 f"{member.folder / INFO}: storage: expected {', '.join(STORAGES)}, found "
-                f"{self._storage!r}; is it of a later version?"
+                f"{info.storage!r}; is it of a later version?"
             )
-        self.places: Mapping[str, Place] = (
-            Index(member.folder)
-            if is_current(member.folder, INDEXED)
-            else _Tables(member.folder)
-        )
+        self.member = member
+        self.index = Index(member.folder)
+        self._storage = STORAGES[info.storage]
+        self._size = info.features.feature_size
 
-    def read(self, utt_id: str) -> np.ndarray:
-        place = self.places[utt_id]
-        ark = self.member.shards / place.ark
-        shape = (place.num_frames, self.member.info.features.feature_size)
-        return read_feats(ark, place.offset, utt_id, shape, self._storage)
-
-
-class _Tables(Mapping):
-    """utterance's id -> place, from tables that are read whole."""
-
-    def __init__(self, folder: Path):
-        self._path = folder / FEATS
-        self._places = read_table(self._path)
-        path = folder / NUM_FRAMES
-        self._num_frames = read_values(path, int, "numbers of frames")
-        if self._num_frames.keys() != self._places.keys():
+    def archive_numbers(self, utt_ids: Sequence[str]) -> np.ndarray:
+        rows = self.index.rows(encode_ids(utt_ids))
+        missing = [utt_ids[number] for number in np.flatnonzero(rows < 0).tolist()]
+        if missing:
             raise CacheError(
-                f"{path}: expected the utterances of {FEATS}, found others; {_MEND}"
+                f"{self.member.folder}: expected features of {name_keys(missing)}, found "
+                "none"
             )
+        return self.index.archive_numbers()[rows]
 
-    def __getitem__(self, utt_id: str) -> Place:
-        written, _, offset = self._places[utt_id].rpartition(":")
-        if not offset.isdecimal():
-            raise CacheError(
-                f"{self._path}: expected the place of {utt_id!r} in an archive, found "
-                f"{self._places[utt_id]!r}; {_MEND}"
-            )
-        # Where the archive was written is in feats.scp; the cache may have been moved.
-        return Place(Path(written).name, int(offset), self._num_frames[utt_id])
+    def archive_paths(self, utt_ids: Sequence[str]) -> list[Path]:
+        names = self.index.archives[np.unique(self.archive_numbers(utt_ids))]["name"]
+        return [self.member.shards / name for name in names.tolist()]
 
-    def __contains__(self, utt_id: object) -> bool:
-        return utt_id in self._places
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
+    def read(self, place: Place, out: Tensor, repeats: int) -> None:
+        """Read features, (frames, features), and repeat each frame."""
+        feats = out
+        if repeats > 1:
+            feats = torch.empty(-(-len(out) // repeats), self._size)
+        path = self.member.shards / place.archive
+        shape = (place.num_frames, self._size)
+        read_feats(path, place.num_bytes, place.offsets, self._storage, shape, feats)
+        if repeats > 1:
+            out.copy_(feats.repeat_interleave(repeats, dim=0)[: len(out)])
 
 
 def _check_utterances(reader: _Reader, other: _Reader) -> None:
-    if (
-        isinstance(reader.places, Index)
-        and isinstance(other.places, Index)
-        and reader.places.has_same_keys(other.places)
-    ):
+    if reader.index.has_same_keys(other.index):
         return
-    missing: list[str] = sorted(set(other.places).difference(reader.places))
+    missing: list[str] = sorted(set(other.index).difference(reader.index))
     if missing:
         reason = reader.member.skipped().get(missing[0], _MEND)
         raise CacheError(
-            f"{reader.member.folder / FEATS}: expected the utterances of "
-            f"{other.member.folder / FEATS}, found no {name_keys(missing)}: {reason}"
+            f"{reader.member.folder}: expected the utterances of "
+            f"{other.member.folder}, found no {name_keys(missing)}: {reason}"
         )
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,15 @@ from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.feature_cache.archive import DEFAULT_STORAGE, STORAGES
 from espnet_ensemble.feature_cache.dataset import write_combination
 from espnet_ensemble.feature_cache.identity import DataSet, FeatureIdentity
-from espnet_ensemble.feature_cache.member import INFO, Contents, Member, MemberInfo
+from espnet_ensemble.feature_cache.member import INFO, Member, MemberInfo
 from espnet_ensemble.feature_cache.shard import Shard, ShardConf, Work, plan_shards
 from espnet_ensemble.feature_cache.workers import Workers
 from espnet_ensemble.files import PathLike, remove_unfinished
 from espnet_ensemble.frontend_conf import FrontendConf
 from espnet_ensemble.layers import Layer
+
+#: What an archive's features may take, as they are all in memory before they are written.
+MAX_SHARD_BYTES = 2**28
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +34,8 @@ class ExtractConf:
     Attributes:
         storage: Type to store them in, one of
             :data:`espnet_ensemble.feature_cache.archive.STORAGES`.
-        shard_utts: Utterances per archive: what a killed run may lose, per process.
+        shard_seconds: Seconds of speech per archive, about: what a killed run may lose, per
+            process. Fewer where more than :data:`MAX_SHARD_BYTES` would come of it.
         batch_seconds: Seconds of speech, with padding, that an upstream gets at once,
             unless an utterance is longer.
         skip: Whether to leave out utterances whose features cannot be had, and list them,
@@ -46,7 +50,7 @@ class ExtractConf:
     """
 
     storage: str = DEFAULT_STORAGE
-    shard_utts: int = 200
+    shard_seconds: float = 1200.0
     batch_seconds: float = 60.0
     skip: bool = False
     workers: Workers = field(default_factory=Workers)
@@ -59,7 +63,7 @@ class ExtractConf:
             raise CacheError(
                 f"storage: expected {', '.join(STORAGES)}, found {self.storage!r}"
             )
-        for name in ("shard_utts", "batch_seconds"):
+        for name in ("shard_seconds", "batch_seconds"):
             if not getattr(self, name) > 0:
                 raise CacheError(
                     f"{name}: expected a number above 0, found {getattr(self, name)}"
@@ -145,7 +149,7 @@ def extract_sets(
         for source, of_source in zip(sources, of_set, strict=True):
             missing = [m for m in of_source if not _is_there(m, data, conf)]
             if missing:
-                todo.append(_Task(missing, source.frontend, data))
+                todo.append(_Task(missing, source.whole, source.frontend, data))
     # Jobs wait in a queue: once for all.
     for tasks in [todo] if conf.workers.are_jobs else [[task] for task in todo]:
         _extract_members(tasks, conf)
@@ -227,9 +231,17 @@ def _combine(
 
 @dataclass(frozen=True)
 class _Task:
-    """Members to be made: one, or those of several layers of one upstream."""
+    """Members to be made: one, or those of several layers of one upstream.
+
+    Attributes:
+        members: They.
+        whole: What the features of all layers are, also of those that are there.
+        frontend: A frontend with the upstream alone.
+        data: The data set.
+    """
 
     members: list[Member]
+    whole: FeatureIdentity
     frontend: FrontendConf
     data: DataSet
 
@@ -244,8 +256,11 @@ class _Task:
         return replace(self, members=members) if members else None
 
     def plan(self, conf: ExtractConf) -> list[Shard]:
-        first, *others = (member.shards for member in self.members)
-        return plan_shards(first, self.data, self.frontend.fs, conf.shard_utts, others)
+        seconds = min(
+            conf.shard_seconds, MAX_SHARD_BYTES / self._bytes_per_second(conf)
+        )
+        folders = [member.shards for member in self.members]
+        return plan_shards(folders, self.data, self.frontend.fs, seconds)
 
     def shard_conf(self, conf: ExtractConf) -> ShardConf:
         layers = [x for m in self.members for x in m.info.features.layers]
@@ -255,6 +270,11 @@ class _Task:
             conf.batch_seconds,
             conf.skip,
         )
+
+    def _bytes_per_second(self, conf: ExtractConf) -> float:
+        # Of all layers, so that the plan stays when some of them are complete.
+        num_bytes = STORAGES[conf.storage].dtype.itemsize * self.whole.feature_size
+        return num_bytes * self.whole.fs / self.whole.hop_length
 
 
 def _extract_members(tasks: list[_Task], conf: ExtractConf) -> None:
@@ -276,14 +296,16 @@ def _make_members(tasks: list[_Task], conf: ExtractConf) -> None:
         todo = []
         for task, shards in planned:
             for member in task.members:
-                for damage in Contents.read(member.folder).damages:
+                damage = member.damage()
+                if damage:
                     _log.warning("%s; this is mended now", damage)
-                stack.enter_context(member.being_made())
+                stack.enter_context(member.being_made(task.data.audio))
                 # Jobs that an earlier run has submitted may be at work.
                 if not conf.workers.are_jobs:
                     remove_unfinished(member.folder)
                     _remove_others(member, shards)
-            missing = [s for s in shards if not s.is_complete(conf.skip)]
+            audio = task.data.audio
+            missing = [s for s in shards if not s.is_complete(conf.skip, audio)]
             todo.append(Work(task.shard_conf(conf), missing))
         try:
             with (
@@ -327,8 +349,10 @@ def _remove_all_others(planned: list[tuple[_Task, list[Shard]]]) -> None:
 
 def _remove_others(member: Member, shards: list[Shard]) -> None:
     """Remove what a worker that was killed left, or a run that had other options."""
-    # Of each layer they are called the same.
-    planned = {p.name for s in shards for p in (s.ark, s.index, s.skipped)}
-    for path in member.shards.iterdir():
-        if path.name not in planned:
+    planned = {path for shard in shards for path in shard.archives}
+    for path in sorted(member.shards.rglob("*"), reverse=True):
+        if path.is_dir():
+            with suppress(OSError):  # it is not empty
+                path.rmdir()
+        elif path not in planned:
             path.unlink()

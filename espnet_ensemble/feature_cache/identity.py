@@ -3,7 +3,9 @@
 import hashlib
 import os
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,9 @@ from espnet_ensemble.layers import Layer
 from espnet_ensemble.upstream.base import Upstream
 from espnet_ensemble.upstream.fingerprint import probe_difference
 from espnet_ensemble.upstream.origin import find_snapshot
+
+#: State of a file as an array has it: size, and time in ns since 1970.
+STATE = np.dtype([("num_bytes", "<i8"), ("mtime_ns", "<i8")])
 
 
 def check_frozen(conf: FrontendConf) -> None:
@@ -187,6 +192,11 @@ class DataSet:
     paths: dict[str, str]
     num_samples: dict[str, int]
 
+    @cached_property
+    def audio(self) -> "AudioStates":
+        """What its audio files are now, for all who compare features with them."""
+        return AudioStates(self.paths)
+
     @property
     def name(self) -> str:
         """What the data set is called: the last part of its path."""
@@ -255,15 +265,62 @@ class AudioIdentity:
     def __str__(self) -> str:
         return f"{self.digest} {self.file.num_bytes} {self.file.mtime_ns}"
 
-    def is_of(self, path: PathLike) -> bool:
-        """Whether a file has this audio.
+
+class AudioStates:
+    """Of audio files, their state and hash: each is looked at, or read, once for all.
+
+    Args:
+        paths: utterance's id -> audio file.
+
+    Attributes:
+        paths: They, sorted by the id.
+    """
+
+    def __init__(self, paths: Mapping[str, str]):
+        self.paths = dict(sorted(paths.items()))
+        self._digests: dict[str, str] = {}
+
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """Ids of the utterances, sorted, in UTF-8."""
+        return encode_ids(self.paths)
+
+    @cached_property
+    def states(self) -> np.ndarray:
+        """Of each utterance, in this order, the file's state: :data:`STATE`.
+
+        A file that is not there has no byte, and the time -1.
+        """
+        states = map(_state_or_none, self.paths.values())
+        return np.fromiter(states, STATE, len(self.paths))
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {utt_id: row for row, utt_id in enumerate(self.paths)}
+
+    def has(self, utt_id: str, audio: AudioIdentity) -> bool:
+        """Whether an utterance's file has this audio.
 
         Raises:
             AudioError: If it cannot be read.
         """
-        return (
-            self.file == _state(path) or read_wav(path).identity.digest == self.digest
-        )
+        state = FileState(*self.states[self._rows[utt_id]].item())
+        return audio.file == state or self.digest(utt_id) == audio.digest
+
+    def digest(self, utt_id: str) -> str:
+        """Read an utterance's file, once, for the hash of its samples.
+
+        Raises:
+            AudioError: If it cannot be read.
+        """
+        if utt_id not in self._digests:
+            self._digests[utt_id] = read_wav(self.paths[utt_id]).identity.digest
+        return self._digests[utt_id]
+
+
+def encode_ids(utt_ids: Iterable[str]) -> np.ndarray:
+    """Ids as an array of UTF-8, which sorts as their strings do."""
+    return np.array([utt_id.encode() for utt_id in utt_ids], dtype=bytes)
 
 
 @dataclass(frozen=True)
@@ -295,6 +352,14 @@ def read_wav(path: PathLike) -> Wav:
     digest = hashlib.sha256(f"{fs} ".encode())
     digest.update(np.ascontiguousarray(samples, "<f4").data)
     return Wav(samples, fs, AudioIdentity(digest.hexdigest()[:32], _state(path)))
+
+
+def _state_or_none(path: str) -> tuple[int, int]:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return 0, -1
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _state(path: PathLike) -> FileState:

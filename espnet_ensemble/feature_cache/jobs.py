@@ -124,7 +124,9 @@ def make_planned(path: PathLike, ngpu: int) -> None:
                 for _ in extractor.make(shard):
                     pass
                 seconds = time.monotonic() - start
-                _log.info("%s: %.0f s in %.1f s", shard.ark, shard.seconds, seconds)
+                _log.info(
+                    "%s: %.0f s in %.1f s", shard.archives[0], shard.seconds, seconds
+                )
 
 
 def _divide(todo: list[Work], nj: int) -> list[list[Work]]:
@@ -156,15 +158,14 @@ def _write(plans: list[list[Work]], log_dir: Path) -> str:
 
 def _unparse(work: Work) -> dict[str, Any]:
     shards = [
-        {**asdict(s), "ark": str(s.ark), "more": [str(ark) for ark in s.more]}
-        for s in work.shards
+        {**asdict(s), "archives": list(map(str, s.archives))} for s in work.shards
     ]
     return {"conf": work.conf.to_dict(), "shards": shards}
 
 
 def _parse(content: dict[str, Any]) -> Work:
     shards = [
-        Shard(**{**s, "ark": Path(s["ark"]), "more": tuple(map(Path, s["more"]))})
+        Shard(**{**s, "archives": tuple(map(Path, s["archives"]))})
         for s in content["shards"]
     ]
     return Work(ShardConf.parse(content["conf"]), shards)
@@ -190,21 +191,21 @@ class _Missing:
     """Archives that are not there yet.
 
     Attributes:
-        seconds: Index of an archive -> seconds of its speech.
+        seconds: Path of an archive -> seconds of its speech.
     """
 
     def __init__(self, todo: list[Work]):
-        self.seconds = {s.index: s.seconds for work in todo for s in work.shards}
+        self.seconds = {s.archives[0]: s.seconds for work in todo for s in work.shards}
 
     def look(self) -> float:
         """How many seconds of speech have come since it was last called."""
         folders = defaultdict(list)
-        for index in self.seconds:
-            folders[index.parent].append(index)
+        for path in self.seconds:
+            folders[path.parent].append(path)
         return sum(
-            self.seconds.pop(index)
-            for folder, indices in folders.items()
-            for names in [set(os.listdir(folder))]
-            for index in indices
-            if index.name in names
+            self.seconds.pop(path)
+            for folder, paths in folders.items()
+            for names in [set(os.listdir(folder)) if folder.exists() else set()]
+            for path in paths
+            if path.name in names
         )

@@ -3,32 +3,28 @@
 import errno
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 from espnet_ensemble.data.audio import AudioError
-from espnet_ensemble.data.tables import DataError, Table, read_table, write_table
+from espnet_ensemble.data.tables import Table, read_table, write_table
 from espnet_ensemble.errors import EnsembleError, name_keys
 from espnet_ensemble.feature_cache import CacheError
-from espnet_ensemble.feature_cache.archive import (
-    Entry,
-    is_whole,
-    read_index,
-    read_skipped,
-    read_values,
-    write_skipped,
-)
+from espnet_ensemble.feature_cache.archive import SUFFIX, Archive
 from espnet_ensemble.feature_cache.identity import (
-    AudioIdentity,
+    AudioStates,
     DataSet,
     FeatureIdentity,
 )
-from espnet_ensemble.feature_cache.index import index_damage, make_index
+from espnet_ensemble.feature_cache.index import INDEX, Index, make_index
 from espnet_ensemble.files import (
     PathLike,
     check_keys,
@@ -40,14 +36,13 @@ from espnet_ensemble.version import __version__
 
 INFO = "cache.yaml"
 UNFINISHED_INFO = "cache.yaml.part"
-AUDIO = "utt2audio"
-NUM_FRAMES = "utt2num_frames"
-FEATS = "feats.scp"
-#: Tables of which the index says the same.
-INDEXED = [FEATS, NUM_FRAMES]
 SKIPPED = "skipped"
+#: What a member's ``format`` is now.
+FORMAT = 2
 #: Errors of a file system, or a folder, that cannot be written.
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+# Audio files that are read at a time, and in flight.
+_READERS, _IN_FLIGHT = 8, 1000
 
 _log = logging.getLogger(__name__)
 
@@ -61,24 +56,34 @@ class MemberInfo:
         storage: Type that they are stored in, one of
             :data:`espnet_ensemble.feature_cache.archive.STORAGES`.
         creator: Program and version that wrote this.
+        format: :data:`FORMAT`, of the archives.
     """
 
     features: FeatureIdentity
     storage: str
     creator: str = f"espnet_ensemble {__version__}"
+    format: int = FORMAT
 
     @classmethod
-    def read(cls, path: PathLike) -> "MemberInfo":
+    def read(cls, path: PathLike, of_format: int = FORMAT) -> "MemberInfo":
         """Read a ``cache.yaml``.
 
+        Args:
+            path: The file.
+            of_format: The format that it must have.
+
         Raises:
+            OtherFormat: If the archives are of another format.
             EnsembleError: If it is not there or not what it should be.
         """
-        own = ["storage", "creator"]
-        optional = ["probe", "revision"]  # version 0.1 wrote neither
+        own = ["storage", "creator", "format"]
+        # Version 0.1 wrote none of these, and 0.2 no format.
+        optional = ["probe", "revision"]
         known = [f.name for f in fields(FeatureIdentity) if f.name not in optional]
-        content = read_complete(path, [*known, *own], optional)
-        values = {key: content.pop(key) for key in own}
+        content = read_complete(path, [*known, *own[:2]], [*optional, "format"])
+        values = {key: content.pop(key, 1) for key in own}
+        if values["format"] != of_format:
+            raise OtherFormat(path, values["format"])
         probe = content.get("probe")
         if probe is not None and [type(x) for x in probe] != [float] * PROBE_SIZE:
             raise CacheError(f"{path}: probe: expected {PROBE_SIZE} numbers")
@@ -117,6 +122,31 @@ def read_complete(
     return content
 
 
+class OtherFormat(CacheError):
+    """A member whose archives another version wrote.
+
+    Attributes:
+        found: Its format.
+    """
+
+    def __init__(self, path: PathLike, found: object):
+        path, self.found = Path(path), found
+        advice = "is it of a later version?"
+        if found == 1 and path.name == INFO:
+            advice = (
+                f"espnet-ensemble extract --convert --cache_dir {path.parents[2]} makes "
+                "new archives of these, without the upstreams"
+            )
+        elif found == 1:
+            advice = f"it is not complete; remove {path.parent} to extract anew"
+        super().__init__(
+            f"{path}: format: expected {FORMAT}, archives of safetensors, found "
+            f"{found}, Kaldi's: {advice}"
+            if found == 1
+            else f"{path}: format: expected {FORMAT}, found {found!r}: {advice}"
+        )
+
+
 class Member:
     """One upstream's features of a data set.
 
@@ -153,9 +183,28 @@ class Member:
         """The folder of the archives."""
         return self.folder / "shards"
 
+    def archives(self) -> Iterator[Archive]:
+        """Read the headers of the archives that are there, in the order of their names.
+
+        Raises:
+            CacheError: If one is damaged, or stored in another type.
+        """
+        for path in self.archive_paths():
+            archive = Archive.read(path)
+            if archive.storage not in (None, self.info.storage):
+                raise CacheError(
+                    f"{path}: expected {self.info.storage}, found {archive.storage}"
+                )
+            yield archive
+
+    def archive_paths(self) -> list[Path]:
+        """Paths of the archives that are there, sorted."""
+        return sorted(self.shards.glob(f"*/*{SUFFIX}"))
+
     def skipped(self) -> Table:
         """Read which utterances have no features: id -> reason."""
-        return read_skipped(self.folder / SKIPPED)
+        path = self.folder / SKIPPED
+        return read_table(path) if path.exists() else {}
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -198,59 +247,147 @@ class Member:
                 self._check_info(name)
         if not (self.folder / INFO).exists():
             return False
-        contents = Contents.read(self.folder)
-        is_whole = not contents.damages
-        self._check_utterances(data, contents, is_whole)
-        if not is_whole:
+        try:
+            index = self._index()
+        except CacheError:
+            self._check_utterances(data, self._readable_ids(), is_whole=False)
             return False
-        self.check_audio(data.paths)
-        return skip or not set(data.paths).intersection(contents.skipped)
+        if not np.array_equal(index.ids, data.audio.ids):
+            self._check_utterances(data, set(index), is_whole=True)
+        self._check_audio(index, data.audio, may_lack=False)
+        return skip or len(index) == len(data.paths)
 
-    def check_audio(self, paths: Mapping[str, str]) -> None:
+    def damage(self) -> str | None:
+        """What is damaged of a member that is complete, as far as sizes show it.
+
+        Returns:
+            The first that was found; None: nothing, or it is not complete.
+        """
+        if not (self.folder / INFO).exists():
+            return None
+        try:
+            self._index()
+        except CacheError as error:
+            return str(error)
+        return None
+
+    def check_audio(self, files: AudioStates, may_lack: bool = False) -> None:
         """Compare the audio that the features are of with files.
 
+        Files of another size or time are read; that their audio is the same is kept, where
+        the member can be written.
+
         Args:
-            paths: utterance's id -> audio file. Utterances without features are left out.
+            files: They. Utterances without features are left out.
+            may_lack: Whether to leave out files that are not there.
 
         Raises:
             CacheError: If one has other audio, or cannot be read.
         """
-        path = self.folder / AUDIO
-        audio = read_values(path, AudioIdentity.parse, "hashes of audio")
-        for utt_id, identity in audio.items():
-            if utt_id in paths:
-                self._check_audio(utt_id, identity, paths[utt_id])
+        self._check_audio(Index(self.folder), files, may_lack)
 
     @contextmanager
-    def being_made(self) -> Iterator[None]:
+    def being_made(self, audio: AudioStates) -> Iterator[None]:
         """Make the member: in the block, its archives are made, and then the rest is.
 
         If the block fails, the archives stay, and the member is not complete.
+
+        Args:
+            audio: The audio files that it is made of.
         """
         self.shards.mkdir(exist_ok=True)
         self.info.write(self.folder / UNFINISHED_INFO)
         (self.folder / INFO).unlink(missing_ok=True)
         yield
-        self._write_tables()
+        self.write_tables()
+        self.check_audio(audio)
         os.replace(self.folder / UNFINISHED_INFO, self.folder / INFO)
 
-    def _write_tables(self) -> None:
-        contents = Contents.read(self.folder)
-        for name, table in contents.tables(self.shards).items():
-            write_table(self.folder / name, table)
-        make_index(self.folder, contents.entries, INDEXED)
-        write_skipped(self.folder / SKIPPED, contents.skipped)
-        if contents.skipped:
-            _log.warning(
-                "%d of %d utterances skipped: see %s",
-                len(contents.skipped),
-                len(contents.skipped) + len(contents.entries),
-                self.folder / SKIPPED,
-            )
+    def write_tables(self) -> None:
+        """Write what is made of the archives: the index, and which utterances are skipped.
+
+        Raises:
+            CacheError: If an archive is damaged.
+        """
+        skipped: Table = {}
+        num_utts = make_index(self.folder, self._note_skipped(skipped), self.shards)
+        if not skipped:
+            (self.folder / SKIPPED).unlink(missing_ok=True)
+            return
+        write_table(self.folder / SKIPPED, skipped)
+        _log.warning(
+            "%d of %d utterances skipped: see %s",
+            len(skipped),
+            len(skipped) + num_utts,
+            self.folder / SKIPPED,
+        )
+
+    def _note_skipped(self, skipped: Table) -> Iterator[Archive]:
+        for archive in self.archives():
+            for utt_id, reason in archive.skipped.items():
+                skipped[utt_id] = " ".join(reason.split())
+            yield archive
+
+    def _index(self) -> Index:
+        index = Index(self.folder)
+        index.check_archives(self.shards)
+        return index
+
+    def _check_audio(self, index: Index, files: AudioStates, may_lack: bool) -> None:
+        rows = index.rows(files.ids)
+        is_there = rows >= 0
+        if may_lack:
+            is_there &= files.states["mtime_ns"] >= 0
+        there = np.flatnonzero(is_there)
+        changed = there[index.states[rows[there]] != files.states[there]]
+        if not len(changed):
+            return
+        utt_ids = [files.ids[number].decode() for number in changed]
+        for utt_id, found, row in self._read(utt_ids, rows[changed], files):
+            if found.encode() != index.digests[row]:
+                self._refuse(
+                    INDEX,
+                    f"{utt_id!r}: expected features of {files.paths[utt_id]}, found those "
+                    "of other audio, before that file was changed",
+                )
+        try:
+            index.keep_states(rows[changed], files.states[changed])
+        except OSError as error:
+            if error.errno not in READ_ONLY:
+                raise
+
+    def _readable_ids(self) -> set[str]:
+        found: set[str] = set()
+        for path in self.archive_paths():
+            with suppress(CacheError):
+                found.update(Archive.read(path).entries)
+        return found
+
+    def _read(
+        self, utt_ids: list[str], rows: np.ndarray, files: AudioStates
+    ) -> Iterator[tuple[str, str, int]]:
+        """Read audio files, a part at a time: id, hash of the audio, row in the index."""
+        pairs = list(zip(utt_ids, rows.tolist(), strict=True))
+        with (
+            ThreadPoolExecutor(_READERS) as pool,
+            tqdm(total=len(pairs), desc="changed audio", disable=None) as progress,
+        ):
+            for start in range(0, len(pairs), _IN_FLIGHT):
+                part = pairs[start : start + _IN_FLIGHT]
+                digests = pool.map(files.digest, [utt_id for utt_id, _ in part])
+                for utt_id, row in part:
+                    try:
+                        yield utt_id, next(digests), row
+                    except AudioError as error:
+                        path = files.paths[utt_id]
+                        raise CacheError(f"{utt_id}: {path}: {error}") from error
+                    progress.update()
 
     def _check_info(self, name: str) -> None:
         try:
             found = MemberInfo.read(self.folder / name)
+        except OtherFormat:
+            raise
         except EnsembleError as error:
             raise CacheError(
                 f"{error}; it is damaged: remove {self.folder} to extract anew"
@@ -258,10 +395,10 @@ class Member:
         self._refuse(name, self.info.difference(found))
 
     def _check_utterances(
-        self, data: DataSet, contents: "Contents", is_whole: bool
+        self, data: DataSet, utt_ids: set[str], is_whole: bool
     ) -> None:
-        missing = set(data.paths).difference(contents.entries, contents.skipped)
-        surplus = sorted(set(contents.entries).difference(data.paths))
+        missing = set(data.paths).difference(utt_ids, self.skipped())
+        surplus = sorted(utt_ids.difference(data.paths))
         # Of what is not whole, extraction makes those that are missing.
         if surplus or (missing and is_whole):
             found = (
@@ -270,19 +407,7 @@ class Member:
                 else f"no {name_keys(sorted(missing))}"
             )
             expected = f"the utterances of {data.data_dir}"
-            self._refuse(AUDIO, f"expected {expected}, found {found}")
-
-    def _check_audio(self, utt_id: str, identity: AudioIdentity, path: str) -> None:
-        try:
-            same = identity.is_of(path)
-        except AudioError as error:
-            raise CacheError(f"{utt_id}: {path}: {error}") from error
-        if not same:
-            self._refuse(
-                AUDIO,
-                f"{utt_id!r}: expected features of {path}, found those of other audio, "
-                "before that file was changed",
-            )
+            self._refuse(INDEX, f"expected {expected}, found {found}")
 
     def _refuse(self, name: str, difference: str | None) -> None:
         if difference:
@@ -290,74 +415,3 @@ class Member:
                 f"{self.folder / name}: {difference}; remove {self.folder} to extract "
                 "anew, or choose another --cache_dir"
             )
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What the archives of a member have, as their indices say.
-
-    Attributes:
-        entries: utterance's id -> archive and entry.
-        skipped: utterance's id -> why it has no features.
-        damages: What is damaged, a message for each: indices and tables that are not as
-            they were written, archives of another size. Records are not read.
-    """
-
-    entries: dict[str, tuple[str, Entry]]
-    skipped: Table
-    damages: list[str]
-
-    @classmethod
-    def read(cls, folder: Path) -> "Contents":
-        """Read the indices of a member, and compare its tables if it is complete."""
-        contents = cls({}, {}, [])
-        for index in sorted((folder / "shards").glob("*.index")):
-            contents._add(index)
-        if (folder / INFO).exists() and not contents.damages:
-            contents._compare_tables(folder)
-        return contents
-
-    def tables(self, shards: Path) -> dict[str, Table]:
-        """The member's tables: file name -> table.
-
-        Args:
-            shards: The folder of the archives, as ``feats.scp`` is to name it.
-        """
-        entries = self.entries.items()
-        return {
-            AUDIO: {utt_id: str(entry.audio) for utt_id, (_, entry) in entries},
-            NUM_FRAMES: {utt_id: str(e.num_frames) for utt_id, (_, e) in entries},
-            FEATS: {
-                utt_id: f"{shards / ark}:{e.offset}" for utt_id, (ark, e) in entries
-            },
-        }
-
-    def _add(self, index: Path) -> None:
-        ark = index.with_suffix(".ark")
-        try:
-            entries = read_index(index)
-            self.skipped.update(read_skipped(ark.with_suffix(".skipped")))
-        except EnsembleError as error:
-            self.damages.append(str(error))
-            return
-        self.entries.update({key: (ark.name, entry) for key, entry in entries.items()})
-        if not is_whole(ark, entries):
-            self.damages.append(f"{ark}: expected the records of {index}, found others")
-
-    def _compare_tables(self, folder: Path) -> None:
-        damage = index_damage(folder, INDEXED)
-        if damage:
-            self.damages.append(damage)
-        for name, expected in self.tables(Path()).items():
-            try:
-                found = read_table(folder / name)
-            except DataError as error:
-                self.damages.append(str(error))
-                continue
-            if name == FEATS:  # the cache may have been moved
-                found = {key: Path(place).name for key, place in found.items()}
-            if found != expected:
-                self.damages.append(
-                    f"{folder / name}: expected what the archives' indices say, found "
-                    "other lines"
-                )

@@ -2,18 +2,22 @@
 
 The way of the data, each a generator over what the one before it gives:
 :func:`plan_batches`, :func:`read_batches`, the upstream in :class:`ShardExtractor`,
-:func:`write_records`. An utterance whose features cannot be had goes down it as
-:class:`NoFeats`.
+:func:`encode_feats`. An utterance whose features cannot be had goes down it as
+:class:`NoFeats`. The archive is written when all are there, as a file of safetensors begins with
+what is in it.
 """
 
+import logging
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from os.path import abspath
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,25 +27,24 @@ from espnet_ensemble.data.audio import AudioError
 from espnet_ensemble.data.tables import Table
 from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.feature_cache.archive import (
-    Entry,
-    append_feats,
-    is_whole,
-    read_index,
-    read_skipped,
-    write_index,
-    write_skipped,
+    SUFFIX,
+    Archive,
+    ArchiveWriter,
+    encode,
 )
 from espnet_ensemble.feature_cache.identity import (
     AudioIdentity,
+    AudioStates,
     DataSet,
     Wav,
     read_wav,
 )
-from espnet_ensemble.files import atomic_write
 from espnet_ensemble.frontend_conf import FrontendConf
 
 Item = TypeVar("Item")
 
+# A folder of more files is slow to list.
+_ARCHIVES_OF_A_FOLDER = 1000
 # What PyTorch's own allocator says on a CPU, and what oneDNN does.
 _OUT_OF_MEMORY = (
     "DefaultCPUAllocator",
@@ -49,112 +52,108 @@ _OUT_OF_MEMORY = (
     "could not execute a primitive",
 )
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Shard:
     """The utterances of an archive, or of one for each layer.
 
     Attributes:
-        ark: Path of the archive.
+        archives: Paths: one, or one for each layer.
         paths: utterance's id -> audio file.
         num_samples: utterance's id -> its number of samples.
         fs: Their rate, in Hz.
-        more: Where each layer has an archive of its own: those of the layers after the
-            first.
     """
 
-    ark: Path
+    archives: tuple[Path, ...]
     paths: dict[str, str]
     num_samples: dict[str, int]
     fs: int
-    more: tuple[Path, ...] = ()
-
-    @property
-    def arks(self) -> tuple[Path, ...]:
-        """Paths of all archives."""
-        return (self.ark, *self.more)
 
     @property
     def seconds(self) -> float:
         """Duration of the speech."""
         return sum(self.num_samples.values()) / self.fs
 
-    @property
-    def index(self) -> Path:
-        """Path of the index."""
-        return _index(self.ark)
-
-    @property
-    def skipped(self) -> Path:
-        """Path of the list of utterances without features."""
-        return _skipped(self.ark)
-
-    def is_complete(self, skip: bool) -> bool:
-        """Whether the archive is there, whole, and of the audio that is there now.
+    def is_complete(self, skip: bool, audio: AudioStates | None = None) -> bool:
+        """Whether all is there, whole, and of the audio that is there now.
 
         Args:
             skip: Whether it may lack utterances that were skipped.
+            audio: What is known of the audio files; None: nothing.
         """
-        return all(self._has(ark, skip) for ark in self.arks)
-
-    def _has(self, ark: Path, skip: bool) -> bool:
-        index = _index(ark)
-        if not index.exists():
-            return False
-        try:
-            entries, skipped = read_index(index), read_skipped(_skipped(ark))
-        except ValueError:  # damaged: the member has named it
-            return False
-        return (
-            sorted([*entries, *skipped]) == sorted(self.paths)
-            and (skip or not skipped)
-            and is_whole(ark, entries)
-            and all(e.audio.is_of(self.paths[utt_id]) for utt_id, e in entries.items())
-        )
+        audio = audio or AudioStates(self.paths)
+        return all(self._has(path, skip, audio) for path in self.archives)
 
     def absolute(self) -> "Shard":
         """The same, also in another working directory."""
-        return replace(
-            self,
-            ark=self.ark.absolute(),
-            paths={utt_id: abspath(path) for utt_id, path in self.paths.items()},
-            more=tuple(ark.absolute() for ark in self.more),
+        paths = {utt_id: abspath(path) for utt_id, path in self.paths.items()}
+        archives = tuple(path.absolute() for path in self.archives)
+        return replace(self, archives=archives, paths=paths)
+
+    def _has(self, path: Path, skip: bool, audio: AudioStates) -> bool:
+        if not path.exists():
+            return False
+        try:
+            archive = Archive.read(path)
+        except CacheError as error:
+            _log.warning("%s; this is mended now", error)
+            return False
+        return (
+            sorted([*archive.entries, *archive.skipped]) == sorted(self.paths)
+            and (skip or not archive.skipped)
+            and all(audio.has(key, e.audio) for key, e in archive.entries.items())
         )
-
-
-def _index(ark: Path) -> Path:
-    return ark.with_suffix(".index")
-
-
-def _skipped(ark: Path) -> Path:
-    return ark.with_suffix(".skipped")
 
 
 def plan_shards(
-    folder: Path, data: DataSet, fs: int, shard_utts: int, more: Sequence[Path] = ()
+    folders: Sequence[Path], data: DataSet, fs: int, shard_seconds: float
 ) -> list[Shard]:
-    """Divide a data set among archives.
+    """Divide a data set among archives of about the same duration, in the order of ids.
 
     Args:
-        folder: Where they will be.
+        folders: Where they will be, in numbered folders: one, or one for each layer.
         data: The data set.
         fs: Sample rate of its audio, in Hz.
-        shard_utts: Utterances per archive, at most.
-        more: Where each layer has archives of its own: folders of those of the layers
-            after the first.
+        shard_seconds: Seconds of speech per archive, about.
+
+    Example:
+        >>> samples = {"a": 3, "b": 3, "c": 9, "d": 1, "e": 2}
+        >>> data = DataSet(Path("train"), dict.fromkeys(samples, ""), samples)
+        >>> for shard in plan_shards([Path("shards")], data, fs=1, shard_seconds=6):
+        ...     print(*shard.archives, *shard.paths)
+        shards/000/000000.safetensors a b
+        shards/000/000001.safetensors c
+        shards/000/000002.safetensors d e
     """
-    utt_ids = list(data.paths)
-    parts = [utt_ids[i : i + shard_utts] for i in range(0, len(utt_ids), shard_utts)]
+    total = sum(data.num_samples[utt_id] for utt_id in data.paths)
+    num_shards = max(1, math.ceil(total / (shard_seconds * fs)))
+    before, places = 0, {}
+    for utt_id in sorted(data.paths):
+        places[utt_id] = before * num_shards // max(total, 1)
+        before += data.num_samples[utt_id]
+    # An utterance that is longer than an archive leaves a gap between the numbers.
+    parts = [list(part) for _, part in groupby(places, key=lambda key: places[key])]
     return [
         Shard(
-            folder / f"{number:04}.ark",
+            tuple(folder / archive_name(number) for folder in folders),
             {utt_id: data.paths[utt_id] for utt_id in part},
             {utt_id: data.num_samples[utt_id] for utt_id in part},
             fs,
-            tuple(other / f"{number:04}.ark" for other in more),
         )
         for number, part in enumerate(parts)
     ]
+
+
+def archive_name(number: int) -> str:
+    """Name an archive, in a numbered folder.
+
+    Example:
+        >>> archive_name(12345)
+        '012/012345.safetensors'
+    """
+    return f"{number // _ARCHIVES_OF_A_FOLDER:03}/{number:06}{SUFFIX}"
 
 
 @dataclass(frozen=True)
@@ -226,11 +225,12 @@ class Feats:
 
 
 @dataclass(frozen=True)
-class Record:
-    """An utterance's features in each archive."""
+class Encoded:
+    """An utterance's features as each archive stores them."""
 
     utt_id: str
-    entries: Sequence[Entry]
+    tensors: Sequence[list[Tensor]]
+    audio: AudioIdentity
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,7 @@ class ShardExtractor:
         self._device = device
 
     def make(self, shard: Shard) -> Iterator[float]:
-        """Make an archive and its index; or, of one pass of the upstream, each layer's.
+        """Make an archive; or, of one pass of the upstream, each layer's.
 
         Yields:
             Seconds of speech that are done now.
@@ -264,34 +264,24 @@ class ShardExtractor:
             CacheError: If it cannot be written; also if an utterance's features cannot be
                 had, unless these are to be skipped. It names the file.
         """
-        entries: list[dict[str, Entry]] = [{} for _ in shard.arks]
-        skipped: Table = {}
-        try:
-            with ExitStack() as stack:
-                parts = [stack.enter_context(atomic_write(ark)) for ark in shard.arks]
-                files = [stack.enter_context(part.open("wb")) for part in parts]
-                for result in self._results(shard, files):
-                    if isinstance(result, Record):
-                        for of_ark, entry in zip(entries, result.entries, strict=True):
-                            of_ark[result.utt_id] = entry
-                    else:
-                        skipped[result.utt_id] = self._skip(result, shard)
-                    yield shard.num_samples[result.utt_id] / shard.fs
-            # That of the first comes last: who waits for a shard looks for it.
-            for ark, of_ark in reversed(list(zip(shard.arks, entries, strict=True))):
-                write_skipped(_skipped(ark), skipped)
-                write_index(_index(ark), of_ark)
-        except OSError as error:
-            raise CacheError(f"{shard.ark}: {error.strerror}") from error
+        writers, skipped = [ArchiveWriter() for _ in shard.archives], Table()
+        for result in self._results(shard):
+            if isinstance(result, Encoded):
+                for writer, tensors in zip(writers, result.tensors, strict=True):
+                    writer.add(result.utt_id, tensors, result.audio)
+            else:
+                skipped[result.utt_id] = self._skip(result, shard)
+            yield shard.num_samples[result.utt_id] / shard.fs
+        # The first comes last: who waits for a shard looks for it.
+        for path, writer in reversed(list(zip(shard.archives, writers, strict=True))):
+            writer.write(path, skipped)
 
-    def _results(
-        self, shard: Shard, arks: Sequence[BinaryIO]
-    ) -> Iterator[Record | NoFeats]:
+    def _results(self, shard: Shard) -> Iterator[Encoded | NoFeats]:
         max_samples = self._conf.batch_seconds * shard.fs
         batches = plan_batches(shard.num_samples, max_samples)
         speech = read_batches(batches, shard)
-        feats = self._run_upstream(speech, apart=bool(shard.more))
-        return write_records(feats, arks, self._conf.storage)
+        feats = self._run_upstream(speech, apart=len(shard.archives) > 1)
+        return encode_feats(feats, self._conf.storage)
 
     def _skip(self, failure: NoFeats, shard: Shard) -> str:
         reason = f"{shard.paths[failure.utt_id]}: {failure.reason}"
@@ -402,28 +392,21 @@ def read_ahead(
         yield from (future.result() for future in pending)
 
 
-def write_records(
-    items: Iterable[Feats | NoFeats], arks: Sequence[BinaryIO], storage: str
-) -> Iterator[Record | NoFeats]:
-    """Write features to the archives; what has none passes as it is."""
+def encode_feats(
+    items: Iterable[Feats | NoFeats], storage: str
+) -> Iterator[Encoded | NoFeats]:
+    """Make of features what archives store; what has none passes as it is."""
     for item in items:
         if isinstance(item, NoFeats):
             yield item
             continue
-        ends = [ark.tell() for ark in arks]
         try:
-            entries = [
-                append_feats(ark, item.utt_id, feats.numpy(), item.audio, storage)
-                for ark, feats in zip(arks, item.feats, strict=True)
-            ]
+            tensors = [encode(feats, storage) for feats in item.feats]
         except CacheError as error:
-            # One layer cannot be stored: it is in the archive of none.
-            for ark, end in zip(arks, ends, strict=True):
-                ark.seek(end)
-                ark.truncate()
+            # One layer cannot be stored: the utterance is in the archive of none.
             yield NoFeats(item.utt_id, str(error))
         else:
-            yield Record(item.utt_id, entries)
+            yield Encoded(item.utt_id, tensors, item.audio)
 
 
 def _read(utt_id: str, shard: Shard) -> Speech | NoFeats:

@@ -7,51 +7,52 @@ from tqdm import tqdm
 
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.feature_cache import CacheError
-from espnet_ensemble.feature_cache.archive import check_records, read_index
+from espnet_ensemble.feature_cache.archive import SUFFIX, Archive
 from espnet_ensemble.feature_cache.dataset import FeatureCache
-from espnet_ensemble.feature_cache.member import INFO, Contents, MemberInfo
+from espnet_ensemble.feature_cache.index import INDEX, differs
+from espnet_ensemble.feature_cache.member import INFO, Member, OtherFormat
 from espnet_ensemble.files import PathLike
 
 
 def verify(cache_dir: PathLike) -> int:
     """Compare a cache with what extraction wrote.
 
-    Every record of every archive is compared with its key and checksum, the tables of a
-    member with the indices of its archives, and the members of a combination with one
-    another.
+    All features of every archive are compared with their checksums, the index of a member
+    with the headers of its archives, and the members of a combination with one another.
 
     Returns:
-        The number of records.
+        The number of records: of utterances, in all members together.
 
     Raises:
         CacheError: If there are no archives; or if something is damaged: it names all
             files that are, an archive with the first utterance.
     """
     cache_dir = Path(cache_dir)
-    indices = sorted(cache_dir.glob("*/*/shards/*.index"))
-    if not indices:
+    paths = sorted(cache_dir.glob(f"*/*/shards/*/*{SUFFIX}"))
+    infos = sorted(cache_dir.glob(f"*/*/{INFO}"))
+    if not paths and not infos:
         raise CacheError(f"{cache_dir}: expected a feature cache, found no archives")
     damages: list[str] = []
     damaged_members = set()
     num_records = 0
-    for index in tqdm(indices, desc="verify", unit=" archives", disable=None):
+    for path in tqdm(paths, desc="verify", unit=" archives", disable=None):
         try:
-            entries = read_index(index)
-            check_records(index.with_suffix(".ark"), entries)
+            archive = Archive.read(path)
+            archive.check()
         except CacheError as error:
             damages.append(str(error))
-            damaged_members.add(index.parents[1])
+            damaged_members.add(path.parents[2])
         else:
-            num_records += len(entries)
+            num_records += len(archive.entries)
     advice = "the next extraction mends what is named"
     if damages:
         advice = (
-            f"{len(damages)} of {len(indices)} archives are damaged; remove them, and "
+            f"{len(damages)} of {len(paths)} archives are damaged; remove them, and "
             "the next extraction makes them anew and mends what else is named"
         )
-    for info in sorted(cache_dir.glob(f"*/*/{INFO}")):
+    for info in infos:
         if info.parent not in damaged_members:
-            damages += _damages_of_member(info)
+            damages += filter(None, [_damage_of_member(info.parent)])
     if not damages:  # else, the combinations would say the same again
         damages += _damages_of_combinations(cache_dir)
     if damages:
@@ -59,12 +60,20 @@ def verify(cache_dir: PathLike) -> int:
     return num_records
 
 
-def _damages_of_member(info: Path) -> list[str]:
+def _damage_of_member(folder: Path) -> str | None:
     try:
-        MemberInfo.read(info)
+        member = Member.open(folder)
+    except OtherFormat:
+        raise
     except EnsembleError as error:
-        return [f"{error}; remove {info.parent}"]
-    return Contents.read(info.parent).damages
+        return f"{error}; remove {folder}"
+    try:
+        damage = member.damage()
+        if damage is None and differs(folder, member.archives(), member.shards):
+            return f"{folder / INDEX}: expected what the archives say, found something else"
+    except CacheError as error:
+        return str(error)
+    return damage
 
 
 def _damages_of_combinations(cache_dir: Path) -> Iterator[str]:

@@ -16,7 +16,11 @@ from espnet_ensemble.feature_cache.dataset import (
     combination_path,
     read_combination,
 )
-from espnet_ensemble.feature_cache.identity import FeatureIdentity, check_frozen
+from espnet_ensemble.feature_cache.identity import (
+    AudioStates,
+    FeatureIdentity,
+    check_frozen,
+)
 from espnet_ensemble.feature_cache.member import Member
 from espnet_ensemble.files import PathLike
 from espnet_ensemble.frontend_conf import FrontendConf
@@ -285,6 +289,6 @@ def check_audio(cache: FeatureCache, utt_ids: Iterable[str]) -> None:
     if not wav_scp or not wav_scp.exists():
         return
     paths = read_table(wav_scp)
-    there = {key: paths[key] for key in utt_ids if Path(paths.get(key, "")).is_file()}
+    audio = AudioStates({key: paths[key] for key in utt_ids if key in paths})
     for member in cache.members:
-        member.check_audio(there)
+        member.check_audio(audio, may_lack=True)

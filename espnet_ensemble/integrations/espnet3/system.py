@@ -23,7 +23,7 @@ CONF_PACKAGE = "egs3.TEMPLATE.esp2_asr"
 _FEATURE_CACHE = "espnet_ensemble.integrations.espnet3.feature_cache"
 _EXTRACT_OPTIONS = (
     "storage",
-    "shard_utts",
+    "shard_seconds",
     "batch_seconds",
     "nj",
     "ngpu",

@@ -19,10 +19,9 @@ from espnet_ensemble.feature_cache.dataset import (
     write_combination,
 )
 from espnet_ensemble.feature_cache.extract import ExtractConf, extract
+from espnet_ensemble.feature_cache.index import Index
 from espnet_ensemble.feature_cache.member import Member
 from espnet_ensemble.frontend_conf import FrontendConf
-
-TABLES = ("feats.scp", "utt2num_frames")
 
 
 @pytest.fixture
@@ -83,14 +82,14 @@ def test_three_members_serve_pairs(
     cache_dir = tmp_path / "feats"
     names = {"w": tiny_wavlm, "h": tiny_hubert, "v": tiny_wav2vec2}
     extract(data, {"upstreams": list(names.values())}, cache_dir)
-    written = {p: p.stat().st_mtime_ns for p in cache_dir.glob("*/train/shards/*")}
+    written = {p: p.stat().st_mtime_ns for p in cache_dir.glob("*/train/shards/*/*")}
     feats = {}
     for which in ("w", "h", "v", "wh", "vw", "hv", "whv"):
         conf = {"upstreams": [names[letter] for letter in which]}
         feats[which] = FeatureCache(extract(data, conf, cache_dir))["f"]
     assert len(list(cache_dir.iterdir())) == 3 + 1
     assert written == {
-        p: p.stat().st_mtime_ns for p in cache_dir.glob("*/train/shards/*")
+        p: p.stat().st_mtime_ns for p in cache_dir.glob("*/train/shards/*/*")
     }
     for which, x in feats.items():
         parts = [feats[letter] for letter in which]
@@ -120,67 +119,45 @@ def test_moved_cache(cache, tmp_path):
     assert np.array_equal(FeatureCache(cache)["a"], expected)
 
 
-def test_cache_without_an_index(cache):
-    """As by version 0.2 and earlier: its tables are read."""
-    expected = dict(FeatureCache(cache))
-    for member in members(cache):
-        shutil.rmtree(member / "index")
-        found = FeatureCache(cache)
-        assert list(found) == list(expected)
-        assert all(np.array_equal(found[key], x) for key, x in expected.items())
-
-
 def test_unknown_utterance(cache):
     assert "nobody" not in FeatureCache(cache)
     with pytest.raises(KeyError, match="nobody"):
         FeatureCache(cache)["nobody"]
 
 
-def test_missing_utterances_are_named(cache):
-    for member in members(cache):
-        tables = {name: read_table(member / name) for name in TABLES}
-        for name, table in tables.items():
-            write_table(member / name, {k: table[k] for k in table if k not in "cf"})
-        message = f"{member.parent.name}.* no 'c' and 1 more: run the same extraction"
-        with pytest.raises(CacheError, match=message):
-            FeatureCache(cache)
-        write_table(member / "skipped", {"c": "c.wav: no such file"})
-        with pytest.raises(CacheError, match="no 'c' and 1 more: c.wav: no such file"):
-            FeatureCache(cache)
-        (member / "skipped").unlink()
-        for name, table in tables.items():
-            write_table(member / name, table)
-    FeatureCache(cache)
+def test_missing_utterances_are_named(data, tmp_path, tiny_wavlm, tiny_hubert):
+    """Of a combination of members of different utterances."""
+    cache_dir, tables = tmp_path / "feats", validate(data, need_text=False)
+    for names in ("abdeg", "abcdefg"):
+        write(data, {n: {k: t[k] for k in names} for n, t in tables.items()})
+        upstream = tiny_wavlm if names == "abdeg" else tiny_hubert
+        extract(data, {"upstreams": [upstream]}, cache_dir)
+    folders = sorted(cache_dir.glob("*/train/cache.yaml"), reverse=True)
+    both = [Member.open(info.parent) for info in folders]
+    path = write_combination(cache_dir, both, data, [m.name for m in both])
+    few = next(m for m in both if len(Index(m.folder)) == 5)
+    message = f"{few.name}.* no 'c' and 1 more: run the same extraction"
+    with pytest.raises(CacheError, match=message):
+        FeatureCache(path)
+    write_table(few.folder / "skipped", {"c": "c.wav: no such file"})
+    with pytest.raises(CacheError, match="no 'c' and 1 more: c.wav: no such file"):
+        FeatureCache(path)
 
 
-def test_table_that_is_cut(cache):
-    path = members(cache)[0] / "feats.scp"
-    lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join(lines[:-1]))
-    with pytest.raises(CacheError, match="expected the utterances of feats.scp, found"):
+def test_index_that_is_damaged(cache):
+    path = members(cache)[0] / "index" / "places.npy"
+    places = np.load(path)
+    places[[1, 3]] = places[[3, 1]]
+    np.save(path, places)
+    with pytest.raises(CacheError, match="places.npy: expected another checksum; run"):
         FeatureCache(cache)
-    path.write_text("".join(lines).rpartition(":")[0] + "\n")
-    with pytest.raises(CacheError, match="feats.scp: expected the place of 'g' in an"):
-        FeatureCache(cache)["g"]
 
 
-def test_places_that_are_swapped(data, tmp_path, tiny_wavlm):
-    """Of two utterances of the same length."""
-    shutil.copy(tmp_path / "wav" / "f.wav", tmp_path / "wav" / "b.wav")
-    tables = {**validate(data, need_text=False)}
-    tables["utt2num_samples"]["b"] = "16000"
-    write(data, tables)
-    cache = extract(data, {"upstreams": [tiny_wavlm]}, tmp_path / "feats")
-    path = members(cache)[0] / "feats.scp"
-    places = read_table(path)
-    places["b"], places["f"] = places["f"], places["b"]
-    write_table(path, places)
-    for utt_id in "bf":
-        message = (
-            f"features of '{utt_id}', .* found none, or those of another utterance"
-        )
-        with pytest.raises(CacheError, match=message):
-            FeatureCache(cache)[utt_id]
+def test_numbers_of_frames(cache):
+    feats = FeatureCache(cache)
+    assert {key: feats.num_frames(key) for key in feats} == {
+        key: len(x) for key, x in feats.items()
+    }
 
 
 def test_member_that_is_not_complete(cache):
@@ -197,12 +174,12 @@ def test_storage_of_a_later_version(cache):
 
 
 def test_cut_off_archive(cache):
-    ark = members(cache)[1] / "shards" / "0000.ark"
-    ark.write_bytes(ark.read_bytes()[:-1])
     feats = FeatureCache(cache)
-    feats["f"]  # the longest is the first
-    with pytest.raises(CacheError, match="0000.ark: .* of 'g'.* is the file cut off"):
-        feats["g"]
+    feats["f"]
+    archive = members(cache)[1] / "shards" / "000" / "000000.safetensors"
+    archive.write_bytes(archive.read_bytes()[:-1])
+    with pytest.raises(CacheError, match="000000.safetensors: .*is the file cut off"):
+        feats["f"]
 
 
 def test_combination_may_be_moved(tmp_path):

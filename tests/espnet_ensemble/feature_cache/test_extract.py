@@ -12,23 +12,24 @@ import sys
 import time
 from pathlib import Path
 
-import kaldiio
 import numpy as np
 import pytest
 import soundfile
 import torch
 import yaml
-from cache_runs import everything, fork, in_child, strip, write_noises
+from cache_runs import everything, fork, in_child, write_noises
+from safetensors.torch import load_file
 
 from espnet_ensemble.data.datadir import validate, write
 from espnet_ensemble.data.tables import DataError, read_table
-from espnet_ensemble.feature_cache import CacheError
+from espnet_ensemble.feature_cache import CacheError, identity
 from espnet_ensemble.feature_cache.dataset import FeatureCache
 from espnet_ensemble.feature_cache.extract import ExtractConf, extract, extract_sets
 from espnet_ensemble.feature_cache.identity import FeatureIdentity
+from espnet_ensemble.feature_cache.index import Index
 from espnet_ensemble.feature_cache.verify import verify
 
-SMALL = ExtractConf(storage="float32", shard_utts=2, batch_seconds=0.6)
+SMALL = ExtractConf(storage="float32", shard_seconds=0.6, batch_seconds=0.6)
 
 
 def test_what_a_member_has(data, tmp_path, tiny_wavlm):
@@ -36,6 +37,7 @@ def test_what_a_member_has(data, tmp_path, tiny_wavlm):
     extract(data, conf, tmp_path / "feats", SMALL)
     (folder,) = tmp_path.glob("feats/*-3_1-*/train")
     info = yaml.safe_load((folder / "cache.yaml").read_text())
+    assert info.pop("format") == 2
     assert (
         folder.parent.name
         == f"{Path(tiny_wavlm).name}-3_1-{info['fingerprint'][:8]}-float32"
@@ -55,14 +57,14 @@ def test_what_a_member_has(data, tmp_path, tiny_wavlm):
         "dtype": "float32",
         "storage": "float32",
     }
-    num_frames = read_table(folder / "utt2num_frames")
-    feats = kaldiio.load_scp(str(folder / "feats.scp"))
-    assert list(feats) == list(num_frames) == list(read_table(data / "wav.scp"))
-    for key, n in num_frames.items():
-        assert feats[key].shape == (int(n), 64) and feats[key].dtype == np.float32
-    shards = [f"{i:04}.{kind}" for i in range(4) for kind in ("ark", "index")]
-    assert sorted(os.listdir(folder / "shards")) == shards
-    assert "cache.yaml.part" not in os.listdir(folder)
+    shards = sorted((folder / "shards" / "000").iterdir())
+    assert [path.name for path in shards] == [f"{i:06}.safetensors" for i in range(4)]
+    feats = {key: x for path in shards for key, x in load_file(path).items()}
+    assert list(feats) == list(read_table(data / "wav.scp"))
+    for x in feats.values():
+        assert len(x) and x.shape[1:] == (64,) and x.dtype == torch.float32
+    expected = {".lock", "cache.yaml", "index", "shards"}
+    assert set(os.listdir(folder)) == expected
 
 
 def test_batches_hold_so_many_seconds(data, tmp_path, tiny_wavlm, monkeypatch):
@@ -125,7 +127,9 @@ def test_sets_of_one_name_are_refused(data, tmp_path, tiny_wavlm):
 
 
 @pytest.mark.parametrize("before", [True, False])
-@pytest.mark.parametrize("name", ["0001.ark", "0002.index", "utt2audio", "cache.yaml"])
+@pytest.mark.parametrize(
+    "name", ["000001.safetensors", "000002.safetensors", "index", "cache.yaml"]
+)
 def test_killed_and_run_again_is_as_if_undisturbed(
     name, before, data, tmp_path, tiny_wavlm, monkeypatch
 ):
@@ -145,10 +149,10 @@ def test_killed_and_run_again_is_as_if_undisturbed(
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", dying_replace)
         assert in_child(extract, data, conf, cache_dir, SMALL) == -signal.SIGKILL
-    first = next(cache_dir.glob("*/train/shards/0000.ark")).stat()
+    first = next(cache_dir.glob("*/train/shards/000/000000.safetensors")).stat()
     extract(data, conf, cache_dir, SMALL)
     assert everything(cache_dir) == undisturbed
-    after = next(cache_dir.glob("*/train/shards/0000.ark")).stat()
+    after = next(cache_dir.glob("*/train/shards/000/000000.safetensors")).stat()
     assert after.st_mtime_ns == first.st_mtime_ns
 
 
@@ -156,16 +160,25 @@ def test_killed_and_run_again_is_as_if_undisturbed(
 def test_killed_with_its_workers(data, tmp_path, tiny_wavlm):
     """No patches: the command with two processes dies when it has made two archives."""
     conf, cache_dir = {"upstreams": [tiny_wavlm]}, tmp_path / "feats"
-    extract(data, conf, cache_dir, ExtractConf(shard_utts=1))
+    extract(data, conf, cache_dir, ExtractConf(shard_seconds=1e-3))
     undisturbed = everything(cache_dir)
     shutil.rmtree(cache_dir)
     command = [sys.executable, "-W", "ignore", "-m", "espnet_ensemble.bin.extract"]
-    command += ["--data_dir", data, "--cache_dir", cache_dir, "--shard_utts", "1"]
+    command += [
+        "--data_dir",
+        data,
+        "--cache_dir",
+        cache_dir,
+        "--shard_seconds",
+        "0.001",
+    ]
     command += ["--frontend_conf", f'{{"upstreams": ["{tiny_wavlm}"]}}', "--nj", "2"]
     children = set()
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        while process.poll() is None and len(list(cache_dir.rglob("*.index"))) < 2:
+        while (
+            process.poll() is None and len(list(cache_dir.rglob("*.safetensors"))) < 2
+        ):
             children.update(path.read_text().split())
             time.sleep(0.001)
         process.kill()
@@ -174,14 +187,14 @@ def test_killed_with_its_workers(data, tmp_path, tiny_wavlm):
     while any(map(is_running, children)):
         assert time.monotonic() < deadline, f"still running: {children}"
         time.sleep(0.1)
-    extract(data, conf, cache_dir, ExtractConf(shard_utts=1))
+    extract(data, conf, cache_dir, ExtractConf(shard_seconds=1e-3))
     assert everything(cache_dir) == undisturbed
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("who", [["--nj", "1"], ["--nj", "2"]])
 def test_interrupted(who, data, tmp_path, tiny_wavlm):
-    """Ctrl-C, to the command and its processes, in the middle of long archives."""
+    """Ctrl-C, to the command and its processes, in the middle of the second archive."""
     soundfile.write(tmp_path / "x.wav", np.sin(np.arange(160000)) / 2, 16000)
     utt_ids = [f"x{number:03}" for number in range(400)]
     tables = {
@@ -192,11 +205,12 @@ def test_interrupted(who, data, tmp_path, tiny_wavlm):
     write(data, tables)
     command = [sys.executable, "-W", "ignore", "-m", "espnet_ensemble.bin.extract"]
     command += ["--data_dir", data, "--cache_dir", tmp_path / "feats"]
+    command += ["--shard_seconds", "100"]
     command += ["--frontend_conf", f'{{"upstreams": ["{tiny_wavlm}"]}}', *who]
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
-        while not list(tmp_path.glob("feats/*/train/shards/.*.ark.*.tmp")):
+        while not list(tmp_path.glob("feats/*/train/shards/000/*")):
             assert process.poll() is None
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGINT)
@@ -209,7 +223,7 @@ def test_interrupted(who, data, tmp_path, tiny_wavlm):
         "interrupted: archives that are complete are kept; run it"
     )
     assert last == "extract: interrupted"
-    assert not [path for path in tmp_path.rglob("shards/*") if path.suffix == ".tmp"]
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def is_running(pid):
@@ -222,9 +236,9 @@ def is_running(pid):
 @pytest.mark.slow
 def test_killed_at_any_time(data, tmp_path, tiny_wavlm):
     """At 20 moments between the first file and the last one."""
-    conf, options = {"upstreams": [tiny_wavlm]}, ExtractConf(shard_utts=1)
+    conf, options = {"upstreams": [tiny_wavlm]}, ExtractConf(shard_seconds=1e-3)
     extract(data, conf, tmp_path / "undisturbed", options)
-    undisturbed = strip(everything(tmp_path / "undisturbed"), tmp_path / "undisturbed")
+    undisturbed = everything(tmp_path / "undisturbed")
     rng, killed, archives_left = np.random.default_rng(0), 0, set()
     while killed < 20:
         cache_dir = tmp_path / f"killed{killed}"
@@ -235,9 +249,9 @@ def test_killed_at_any_time(data, tmp_path, tiny_wavlm):
         process.join()
         # It may have been faster.
         killed += process.exitcode == -signal.SIGKILL
-        archives_left.add(len(list(cache_dir.rglob("*.index"))))
+        archives_left.add(len(list(cache_dir.rglob("*.safetensors"))))
         extract(data, conf, cache_dir, options)
-        assert strip(everything(cache_dir), cache_dir) == undisturbed
+        assert everything(cache_dir) == undisturbed
         shutil.rmtree(cache_dir)
     assert len(archives_left) >= 3, archives_left
 
@@ -245,14 +259,14 @@ def test_killed_at_any_time(data, tmp_path, tiny_wavlm):
 def wait_for_archives(number, cache_dir, process):
     """Wait until so many are complete, and something is there at all."""
     while process.is_alive() and (
-        len(list(cache_dir.rglob("*.index"))) < number or not cache_dir.exists()
+        len(list(cache_dir.rglob("*.safetensors"))) < number or not cache_dir.exists()
     ):
         time.sleep(0.001)
 
 
 def test_two_at_once(data, tmp_path, tiny_wavlm):
     conf, results = {"upstreams": [tiny_wavlm]}, []
-    confs = [ExtractConf(shard_utts=1), ExtractConf(shard_utts=2)]
+    confs = [ExtractConf(shard_seconds=1e-3), ExtractConf(shard_seconds=0.6)]
     for number, options in enumerate(confs):
         extract(data, conf, tmp_path / str(number), options)
         results.append(everything(tmp_path / str(number)))
@@ -263,21 +277,18 @@ def test_two_at_once(data, tmp_path, tiny_wavlm):
             process.join(60)
         assert [process.exitcode for process in pair] == [0, 0]
         found = everything(cache_dir)
-        # feats.scp names the cache's folder.
-        assert strip(found, cache_dir) in [
-            strip(result, tmp_path / str(i)) for i, result in enumerate(results)
-        ]
+        assert found in results
 
 
 def test_other_shards_after_an_interruption(data, tmp_path, tiny_wavlm):
     conf, cache_dir = {"upstreams": [tiny_wavlm]}, tmp_path / "feats"
-    extract(data, conf, cache_dir, ExtractConf(shard_utts=3))
+    extract(data, conf, cache_dir, ExtractConf(shard_seconds=0.8))
     undisturbed = everything(cache_dir)
     shutil.rmtree(cache_dir)
-    extract(data, conf, cache_dir, ExtractConf(shard_utts=2))
+    extract(data, conf, cache_dir, ExtractConf(shard_seconds=0.6))
     (path,) = cache_dir.glob("*/train/cache.yaml")
     path.rename(f"{path}.part")
-    extract(data, conf, cache_dir, ExtractConf(shard_utts=3))
+    extract(data, conf, cache_dir, ExtractConf(shard_seconds=0.8))
     assert everything(cache_dir) == undisturbed
 
 
@@ -351,13 +362,46 @@ def test_changed_audio_is_refused(data, tmp_path, tiny_wavlm):
     os.utime(path, (1, 1))
     extract(data, conf, tmp_path / "feats")
     soundfile.write(path, samples[::-1], fs)
-    with pytest.raises(
-        CacheError, match=f"utt2audio: 'd': expected features of {path}"
-    ):
+    with pytest.raises(CacheError, match=f"index: 'd': expected features of {path}"):
         extract(data, conf, tmp_path / "feats")
     path.unlink()
-    with pytest.raises(CacheError, match=f"d: {path}: expected a file"):
+    with pytest.raises(CacheError, match=f"d: {path}: no such file"):
         extract(data, conf, tmp_path / "feats")
+
+
+def test_audio_that_was_copied_is_read_once(
+    data, tmp_path, tiny_wavlm, tiny_hubert, monkeypatch
+):
+    """For both members together, and not by the next run."""
+    conf = {"upstreams": [tiny_wavlm, tiny_hubert]}
+    path, read, reads = extract(data, conf, tmp_path / "feats"), [], 0
+    read_file = identity.read_wav
+    monkeypatch.setattr(
+        identity, "read_wav", lambda path: read.append(path) or read_file(path)
+    )
+    for keys in ("abcdefg", "b", ""):
+        for key in keys:
+            os.utime(tmp_path / "wav" / f"{key}.wav", (len(keys), len(keys)))
+        assert extract(data, conf, tmp_path / "feats") == path
+        reads += len(keys)
+        assert len(read) == reads
+    assert verify(tmp_path / "feats") == 14
+
+
+def test_audio_that_was_copied_during_an_interruption_is_read_once(
+    data, tmp_path, tiny_wavlm, monkeypatch
+):
+    conf, read, read_file = {"upstreams": [tiny_wavlm]}, [], identity.read_wav
+    extract(data, conf, tmp_path / "feats", SMALL)
+    (info,) = tmp_path.glob("feats/*/train/cache.yaml")
+    info.rename(f"{info}.part")
+    monkeypatch.setattr(
+        identity, "read_wav", lambda path: read.append(path) or read_file(path)
+    )
+    os.utime(tmp_path / "wav" / "b.wav", (1, 1))
+    for _ in range(2):
+        extract(data, conf, tmp_path / "feats", SMALL)
+        assert len(read) == 1
 
 
 def test_audio_that_changes_during_an_interruption_is_extracted_anew(
@@ -371,10 +415,7 @@ def test_audio_that_changes_during_an_interruption_is_extracted_anew(
     soundfile.write(path, samples[::-1], fs)
     extract(data, conf, tmp_path / "feats", SMALL)
     extract(data, conf, tmp_path / "other", SMALL)
-    scp = f"{info.parent}/feats.scp"
-    other = scp.replace(f"{tmp_path}/feats/", f"{tmp_path}/other/")
-    found, expected = kaldiio.load_scp(scp), kaldiio.load_scp(other)
-    assert all(np.array_equal(found[key], expected[key]) for key in expected)
+    assert everything(tmp_path / "feats") == everything(tmp_path / "other")
 
 
 @pytest.mark.parametrize("of_before,of_now", [("abd", "abcd"), ("abcd", "abd")])
@@ -424,9 +465,9 @@ def test_bad_audio_is_named_and_the_rest_kept(how, message, data, tmp_path, tiny
     break_audio(path, how)
     with pytest.raises(CacheError, match=f"^d: {path}: .*{message}"):
         extract(data, conf, tmp_path / "feats", SMALL)
-    (kept,) = tmp_path.glob("feats/*/train/shards/0000.ark")
+    (kept,) = tmp_path.glob("feats/*/train/shards/000/000000.safetensors")
     mtime = kept.stat().st_mtime_ns
-    assert not list(tmp_path.glob("feats/*/train/feats.scp"))
+    assert not list(tmp_path.glob("feats/*/train/index"))
     path.write_bytes(good)
     extract(data, conf, tmp_path / "feats", SMALL)
     assert kept.stat().st_mtime_ns == mtime
@@ -442,57 +483,56 @@ def test_bad_audio_is_skipped_on_request(how, data, tmp_path, tiny_wavlm):
         (member,) = tmp_path.glob("feats/*/train")
         skipped = read_table(member / "skipped")
         assert list(skipped) == ["d"] and skipped["d"].startswith(f"{path}: ")
-        assert list(read_table(member / "feats.scp")) == list("abcefg")
-    kept = {p: p.stat().st_mtime_ns for p in member.glob("shards/000[023].ark")}
+        assert list(Index(member)) == list("abcefg")
+    kept = {p: p.stat().st_mtime_ns for p in member.glob("shards/000/00000[023].*")}
     with pytest.raises(CacheError, match=f"^d: {path}: "):
         extract(data, conf, tmp_path / "feats", SMALL)
     path.write_bytes(good)
     extract(data, conf, tmp_path / "feats", SMALL)
     assert kept == {path: path.stat().st_mtime_ns for path in kept}
     extract(data, conf, tmp_path / "good", SMALL)
-    found = strip(everything(tmp_path / "feats"), tmp_path / "feats")
-    assert found == strip(everything(tmp_path / "good"), tmp_path / "good")
+    found = everything(tmp_path / "feats")
+    assert found == everything(tmp_path / "good")
 
 
 def test_archives_that_are_not_whole_are_made_anew(data, tmp_path, tiny_wavlm):
     conf = {"upstreams": [tiny_wavlm]}
     extract(data, conf, tmp_path / "feats", SMALL)
     undisturbed = everything(tmp_path / "feats")
-    (shards,) = tmp_path.glob("feats/*/train/shards")
-    kept = {path: path.stat().st_mtime_ns for path in shards.glob("0000.*")}
-    (shards / "0001.ark").write_bytes((shards / "0001.ark").read_bytes()[:-1])
-    (shards / "0002.ark").unlink()
-    (shards / "0003.index").unlink()
+    (shards,) = tmp_path.glob("feats/*/train/shards/000")
+    first, second, third, fourth = sorted(shards.iterdir())
+    kept = {first: first.stat().st_mtime_ns}
+    second.write_bytes(second.read_bytes()[:-1])
+    third.unlink()
+    fourth.write_bytes(b"")
     extract(data, conf, tmp_path / "feats", SMALL)
     assert everything(tmp_path / "feats") == undisturbed
     assert kept == {path: path.stat().st_mtime_ns for path in kept}
 
 
 def cut(path):
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    path.write_bytes(path.read_bytes()[:-1])
 
 
 def swap(path):
-    table = read_table(path)
-    table["b"], table["d"] = table["d"], table["b"]
-    path.write_text("".join(f"{key} {value}\n" for key, value in table.items()))
+    places = np.load(path)
+    places[[1, 3]] = places[[3, 1]]
+    np.save(path, places)
 
 
 @pytest.mark.parametrize(
     "name,damage",
     [
-        ("feats.scp", cut),
-        ("feats.scp", swap),
-        ("feats.scp", lambda path: path.write_text("a\n\n")),
-        ("feats.scp", Path.unlink),
-        ("utt2num_frames", cut),
-        ("index/places.npy", lambda path: path.write_bytes(path.read_bytes()[:-1])),
+        ("index/places.npy", cut),
+        ("index/places.npy", swap),
+        ("index/places.npy", Path.unlink),
+        ("index/digests.npy", cut),
+        ("index/states.npy", cut),
         ("index/crc32.json", lambda path: path.write_text("{}")),
-        ("utt2audio", lambda path: path.write_text(path.read_text()[:-9])),
-        ("shards/0001.index", cut),
-        ("shards/0001.index", lambda path: path.write_text(path.read_text()[:-30])),
-        ("shards/0001.index", lambda path: path.write_bytes(b"\xff")),
-        ("shards/0001.index", lambda path: path.write_text("")),
+        ("index", shutil.rmtree),
+        ("shards/000/000001.safetensors", cut),
+        ("shards/000/000001.safetensors", lambda path: path.write_bytes(b"\xff")),
+        ("shards/000/000001.safetensors", lambda path: path.write_text("")),
     ],
 )
 def test_what_is_damaged_is_named_and_mended(
@@ -502,7 +542,7 @@ def test_what_is_damaged_is_named_and_mended(
     extract(data, conf, tmp_path / "feats", SMALL)
     undisturbed = everything(tmp_path / "feats")
     (member,) = tmp_path.glob("feats/*/train")
-    kept = {path: path.stat().st_mtime_ns for path in member.glob("shards/0000.*")}
+    kept = {path: path.stat().st_mtime_ns for path in member.glob("shards/*/000000.*")}
     damage(member / name)
     with pytest.raises(CacheError, match=f"{name}(.|\n)*the next extraction"):
         verify(tmp_path / "feats")
@@ -513,21 +553,24 @@ def test_what_is_damaged_is_named_and_mended(
     assert verify(tmp_path / "feats") == 7
 
 
-def test_damaged_index_of_a_member_that_was_interrupted(data, tmp_path, tiny_wavlm):
+def test_damaged_archive_of_a_member_that_was_interrupted(
+    data, tmp_path, tiny_wavlm, caplog
+):
     conf = {"upstreams": [tiny_wavlm]}
     extract(data, conf, tmp_path / "feats", SMALL)
     undisturbed = everything(tmp_path / "feats")
     (info,) = tmp_path.glob("feats/*/train/cache.yaml")
     info.rename(f"{info}.part")
-    (info.parent / "shards" / "0001.index").write_text("b 1\n")
+    cut(info.parent / "shards" / "000" / "000001.safetensors")
     extract(data, conf, tmp_path / "feats", SMALL)
+    assert any("000001" in line and "mended" in line for line in caplog.messages)
     assert everything(tmp_path / "feats") == undisturbed
 
 
 def test_damage_is_no_reason_to_take_other_data(data, tmp_path, tiny_wavlm):
     conf = {"upstreams": [tiny_wavlm]}
     extract(data, conf, tmp_path / "feats")
-    (path,) = tmp_path.glob("feats/*/train/feats.scp")
+    (path,) = tmp_path.glob("feats/*/train/index/ids.npy")
     cut(path)
     tables = validate(data, need_text=False)
     write(data, {name: {k: t[k] for k in "abd"} for name, t in tables.items()})
@@ -563,13 +606,13 @@ def test_complete_cache_is_used_where_nothing_can_be_written(
 
 
 def test_archive_that_cannot_be_written_is_named(data, tmp_path, tiny_wavlm):
-    """As on a full disk: a process that may write 30 kB per file, where 57 are needed."""
+    """A process that may write 30 kB per file, where 57 are needed."""
     conf = {"upstreams": [{"name": tiny_wavlm, "layer": "weighted_sum"}]}
 
     def with_small_files():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000))
-        with pytest.raises(CacheError, match="/shards/0000.ark: File too large"):
+        with pytest.raises(CacheError, match="/000000.safetensors: .*File too large"):
             extract(data, conf, tmp_path / "feats", ExtractConf(storage="float32"))
 
     assert in_child(with_small_files) == 0
@@ -594,7 +637,7 @@ def test_bad_frontend_conf(conf, message, data, tmp_path):
 @pytest.mark.parametrize(
     "options,message",
     [
-        ({"shard_utts": 0}, "shard_utts: expected a number above 0, found 0"),
+        ({"shard_seconds": 0}, "shard_seconds: expected a number above 0, found 0"),
         ({"batch_seconds": -1.0}, "batch_seconds: expected a number above 0, found -1"),
         ({"storage": "int4"}, "storage: expected float32, .*, found 'int4'"),
     ],
@@ -616,7 +659,7 @@ def test_not_a_data_directory(tmp_path, tiny_wavlm):
 def test_layers_of_one_pass_are_those_of_a_pass_for_each(
     storage, data, tmp_path, tiny_wavlm
 ):
-    conf = ExtractConf(storage, shard_utts=3)
+    conf = ExtractConf(storage, shard_seconds=0.8)
     upstream = {"name": tiny_wavlm, "layer": "weighted_sum"}
     one_pass = dataclasses.replace(conf, layers="all")
     extract(data, {"upstreams": [tiny_wavlm]}, tmp_path / "feats", one_pass)
@@ -627,7 +670,7 @@ def test_layers_of_one_pass_are_those_of_a_pass_for_each(
         members = everything(expected.parents[3])
         assert members
         for name, content in members.items():
-            if "shards" in name or name.endswith(("cache.yaml", "utt2audio")):
+            if "shards" in name or name.endswith("cache.yaml"):
                 found = (tmp_path / "feats" / name).read_bytes()
                 assert found == content, name
         names -= {path.parent.name for path in tmp_path.glob(f"{layer}/*/train")}

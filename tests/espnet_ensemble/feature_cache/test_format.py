@@ -1,43 +1,49 @@
 """The files of a cache, byte for byte: caches that users have must stay readable."""
 
-import io
 import os
 
 import numpy as np
 import pytest
 import soundfile
+import torch
+from cache_runs import everything
 
-from espnet_ensemble.feature_cache.archive import append_feats, write_index
+from espnet_ensemble.feature_cache.archive import ArchiveWriter, encode
 from espnet_ensemble.feature_cache.dataset import FeatureCache, write_combination
 from espnet_ensemble.feature_cache.identity import (
     AudioIdentity,
+    AudioStates,
     FeatureIdentity,
     read_wav,
 )
 from espnet_ensemble.feature_cache.member import Member, MemberInfo
 from espnet_ensemble.feature_cache.verify import verify
 
-FEATS = np.float32([[0, 0.5], [2, -3]])
+FEATS = torch.tensor([[0, 0.5], [2, -3]])
 AUDIO = "5b1d7bd97b3e3e2bd9b4a93b9f2d4f11 32044 1700000000000000000"
-#: Records of "utt1" with these features, as version 0.1 wrote them.
-RECORDS = {
-    "float32": "757474312000"
-    "42464d20 0402000000 0402000000"
-    "00000000 0000003f 00000040 000040c0",
-    "float16": "7574743120"
-    + b"NPY\x01\x88".hex()
-    + b"\x93NUMPY\x01\x00v\x00{'descr': '<f2', 'fortran_order': False, ".hex()
-    + b"'shape': (2, 2), }".hex()
-    + "20" * 58
-    + "0a 0000 0038 0040 00c2",
-    "int8": "757474312000"
-    "42434d20 000040c0 0000a040 02000000 02000000"
-    "9999fdff feffffff 000033b3 66e667e6 00ff 4000",
-}
-ENTRIES = {
-    "float32": f"5 31 2502007431 2 {AUDIO}",
-    "float16": f"5 141 2104783732 2 {AUDIO}",
-    "int8": f"5 41 2743738563 2 {AUDIO}",
+#: Archives of "utt1" with these features: what the header says, and the tensors.
+HEADER = (
+    '{{"__metadata__":{{"contents":"{{\\"skipped\\": {{}}, \\"utterances\\": {{'
+    '\\"utt1\\": [{checksum}, \\"5b1d7bd97b3e3e2bd9b4a93b9f2d4f11\\", \\"32044\\", '
+    '\\"1700000000000000000\\"]}}}}"}},{tensors}}}'
+)
+ARCHIVES = {
+    "float32": (
+        786272682,
+        '"utt1":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}',
+        "00000000 0000003f 00000040 000040c0",
+    ),
+    "float16": (
+        4051894898,
+        '"utt1":{"dtype":"F16","shape":[2,2],"data_offsets":[0,8]}',
+        "0000 0038 0040 00c2",
+    ),
+    "int8": (
+        3882974592,
+        '"utt1 scale":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},'
+        '"utt1":{"dtype":"U8","shape":[2,2],"data_offsets":[16,20]}',
+        "00000000 000040c0 8180003c e1e0603c 00ff ff00",
+    ),
 }
 CACHE_YAML = """\
 upstream: microsoft/wavlm-base
@@ -52,7 +58,8 @@ hop_length: 320
 speech_fs: 16000
 dtype: float32
 storage: {storage}
-creator: espnet_ensemble 0.1.0
+creator: espnet_ensemble 0.3.0
+format: 2
 """
 
 
@@ -69,55 +76,59 @@ def info(storage):
         speech_fs=16000,
         dtype="float32",
     )
-    return MemberInfo(features, storage, creator="espnet_ensemble 0.1.0")
+    return MemberInfo(features, storage, creator="espnet_ensemble 0.3.0")
 
 
-def files(storage, cache_dir):
-    """A cache of version 0.1: path -> content."""
-    name = f"wavlm-base-last-01234567-{storage}"
+def archive(storage):
+    checksum, tensors, content = ARCHIVES[storage]
+    header = HEADER.format(checksum=checksum, tensors=tensors)
+    header += " " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header.encode() + bytes.fromhex(content)
+
+
+def write(storage, cache_dir):
+    """Write a cache of one utterance."""
+    member = Member(
+        cache_dir / f"wavlm-base-last-01234567-{storage}" / "train", info(storage)
+    )
+    with member.lock(), member.being_made(AudioStates({})):
+        writer = ArchiveWriter()
+        writer.add("utt1", encode(FEATS, storage), AudioIdentity.parse(AUDIO))
+        writer.write(member.shards / "000" / "000000.safetensors", {})
+    return write_combination(cache_dir, [member], cache_dir / "raw", [member.name])
+
+
+@pytest.mark.parametrize("storage", ARCHIVES)
+def test_what_is_written(storage, tmp_path):
+    write(storage, tmp_path)
+    found, name = everything(tmp_path), f"wavlm-base-last-01234567-{storage}"
     member = f"{name}/train"
-    return {
-        f"{member}/shards/0000.ark": bytes.fromhex(RECORDS[storage]),
-        f"{member}/shards/0000.index": f"utt1 {ENTRIES[storage]}\n".encode(),
-        f"{member}/utt2audio": f"utt1 {AUDIO}\n".encode(),
-        f"{member}/utt2num_frames": b"utt1 2\n",
-        f"{member}/feats.scp": f"utt1 {cache_dir}/{member}/shards/0000.ark:5\n".encode(),
-        f"{member}/cache.yaml": CACHE_YAML.format(storage=storage).encode(),
-        f"combinations/{name}/train/members.yaml": (
-            f"members:\n- ../../../{member}\n".encode()
-        ),
+    assert found[f"{member}/shards/000/000000.safetensors"] == archive(storage)
+    assert found[f"{member}/cache.yaml"].decode() == CACHE_YAML.format(storage=storage)
+    combination = found[f"combinations/{name}/train/members.yaml"].decode()
+    assert combination == f"members:\n- ../../../{member}\ndata_dir: ../../../raw\n"
+    # NumPy's own format, whose header has changed over its versions.
+    arrays = {}
+    for path in (tmp_path / member / "index").glob("*.npy"):
+        arrays[path.stem] = np.load(path)
+    ends = len(archive(storage)) - len(bytes.fromhex(ARCHIVES[storage][2]))
+    offsets = (ends + 16, ends) if storage == "int8" else (ends, ends)
+    assert {key: array.tolist() for key, array in arrays.items()} == {
+        "ids": [b"utt1"],
+        "places": [(0, 2, *offsets)],
+        "digests": [AUDIO.split()[0].encode()],
+        "archives": [("000/000000.safetensors", len(archive(storage)))],
+        "states": [(32044, 1700000000000000000)],
     }
 
 
-@pytest.mark.parametrize("storage", RECORDS)
-def test_cache_of_version_0_1_is_read(storage, tmp_path):
-    for name, content in files(storage, "/elsewhere").items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(content)
-    (path,) = tmp_path.rglob("members.yaml")
+@pytest.mark.parametrize("storage", ARCHIVES)
+def test_what_is_read(storage, tmp_path):
+    path = write(storage, tmp_path)
     cache = FeatureCache(path)
-    assert list(cache) == ["utt1"]
-    assert np.allclose(cache["utt1"], FEATS, atol=2e-3)
     assert cache.members[0].info == info(storage)
+    assert np.allclose(cache["utt1"], FEATS, atol=1e-6)
     assert verify(tmp_path) == 1
-
-
-@pytest.mark.parametrize("storage", RECORDS)
-def test_cache_is_written_as_by_version_0_1(storage, tmp_path):
-    name = f"wavlm-base-last-01234567-{storage}"
-    member = Member(tmp_path / name / "train", info(storage))
-    with member.lock(), member.being_made():
-        ark = io.BytesIO()
-        audio = AudioIdentity.parse(AUDIO)
-        entry = append_feats(ark, "utt1", FEATS, audio, storage)
-        (member.shards / "0000.ark").write_bytes(ark.getvalue())
-        write_index(member.shards / "0000.index", {"utt1": entry})
-    path = write_combination(tmp_path, [member], tmp_path / "raw")
-    expected = files(storage, tmp_path)
-    # What has been added since.
-    expected[str(path.relative_to(tmp_path))] += b"data_dir: ../../../raw\n"
-    for path, content in expected.items():
-        assert (tmp_path / path).read_bytes() == content, path
 
 
 def test_hash_of_audio_is_that_of_version_0_1(tmp_path):

@@ -9,7 +9,12 @@ from cache_runs import FEATURES
 from espnet_ensemble.data.audio import AudioError
 from espnet_ensemble.data.datadir import validate, write
 from espnet_ensemble.data.tables import DataError
-from espnet_ensemble.feature_cache.identity import DataSet, FeatureIdentity, read_wav
+from espnet_ensemble.feature_cache.identity import (
+    AudioStates,
+    DataSet,
+    FeatureIdentity,
+    read_wav,
+)
 from espnet_ensemble.frontend_conf import FrontendConf
 
 
@@ -28,38 +33,52 @@ def test_read_wav(wav):
     assert np.array_equal(found.samples, expected)
 
 
+def states(path):
+    """What is known of it now: nothing, yet."""
+    return AudioStates({"a": str(path)})
+
+
 def test_touched_and_converted_audio_is_the_same(wav, tmp_path):
     read = read_wav(wav)
     os.utime(wav, (1, 1))
-    assert read.identity.is_of(wav)
+    assert states(wav).has("a", read.identity)
     soundfile.write(tmp_path / "x.flac", read.samples, read.fs)
-    assert read.identity.is_of(tmp_path / "x.flac")
+    assert states(tmp_path / "x.flac").has("a", read.identity)
 
 
 def test_other_samples_or_rate_are_not_the_same(wav):
     read = read_wav(wav)
     soundfile.write(wav, read.samples, 8000)
-    assert not read.identity.is_of(wav)
+    assert not states(wav).has("a", read.identity)
     read.samples[400] += 1 / 32768
     soundfile.write(wav, read.samples, read.fs)
     os.utime(wav, (1, 1))
-    assert not read.identity.is_of(wav)
+    assert not states(wav).has("a", read.identity)
 
 
 def test_a_file_of_the_same_size_and_time_is_not_read(wav):
     identity = read_wav(wav).identity
     wav.write_bytes(bytes(identity.file.num_bytes))
     os.utime(wav, ns=(identity.file.mtime_ns, identity.file.mtime_ns))
-    assert identity.is_of(wav)
+    assert states(wav).has("a", identity)
 
 
 def test_missing_file(wav):
     identity = read_wav(wav).identity
     wav.unlink()
-    with pytest.raises(AudioError, match="found No such file"):
-        identity.is_of(wav)
+    assert states(wav).states.tolist() == [(0, -1)]
     with pytest.raises(AudioError, match="no such file"):
-        read_wav(wav)
+        states(wav).has("a", identity)
+
+
+def test_states_are_sorted_and_looked_at_once(wav, tmp_path):
+    (tmp_path / "y.wav").write_bytes(b"12345")
+    os.utime(tmp_path / "y.wav", ns=(6, 7))
+    known = AudioStates({"é": str(wav), "z": str(tmp_path / "y.wav")})
+    assert known.ids.tolist() == [b"z", "é".encode()]
+    assert known.states.tolist()[0] == (5, 7)
+    (tmp_path / "y.wav").unlink()
+    assert known.states.tolist()[0] == (5, 7)
 
 
 @pytest.mark.parametrize(

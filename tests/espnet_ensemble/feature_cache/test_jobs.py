@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
-from cache_runs import everything, strip
+from cache_runs import everything
 from repository import REPOSITORY
 from slurm_stand_in import Slurm
 
@@ -35,13 +35,13 @@ def conf(tiny_wavlm, tiny_hubert, monkeypatch):
 @pytest.fixture
 def expected(data, conf, tmp_path):
     """What one process makes."""
-    extract(data, conf, tmp_path / "expected", ExtractConf(shard_utts=1))
+    extract(data, conf, tmp_path / "expected", ExtractConf(shard_seconds=1e-3))
     return contents(tmp_path / "expected")
 
 
 def contents(folder):
     """The bytes of all files, but for the cache's folder, and for logs."""
-    files = strip(everything(folder), folder)
+    files = everything(folder)
     return {path: files[path] for path in files if "/logdir/" not in path}
 
 
@@ -57,7 +57,7 @@ def cmd(tmp_path, monkeypatch):
 
 
 def on(cmd, nj=2):
-    return ExtractConf(shard_utts=1, workers=Workers(nj, cmd=cmd))
+    return ExtractConf(shard_seconds=1e-3, workers=Workers(nj, cmd=cmd))
 
 
 def wait_for(condition, seconds=180):
@@ -116,7 +116,7 @@ def test_signal_cancels_the_jobs(number, cmd, data, conf, tmp_path):
 def start_extract(data, conf, tmp_path, **options):
     """Start ``extract`` in a process group of its own."""
     command = [sys.executable, "-m", "espnet_ensemble.bin.extract", "--cmd", SLURM_PL]
-    command += ["--nj", "2", "--data_dir", str(data), "--shard_utts", "1"]
+    command += ["--nj", "2", "--data_dir", str(data), "--shard_seconds", "0.001"]
     command += ["--frontend_conf", json.dumps(conf), "--cache_dir"]
     return subprocess.Popen(
         [*command, str(tmp_path / "feats")],
@@ -155,11 +155,11 @@ class TestPlans:
         works = [json.loads(plan.read_text()) for plan in plans]
         shards = [[s for w in work for s in w["shards"]] for work in works]
         assert sorted(map(len, shards)) == [3, 3, 4, 4]
-        assert len({s["ark"] for job in shards for s in job}) == 14
+        assert len({s["archives"][0] for job in shards for s in job}) == 14
         for plan in plans:
             make_planned(plan, 0)
             make_planned(plan, 0)  # as a job that was requeued
-        extract(data, conf, tmp_path / "feats", ExtractConf(shard_utts=1))
+        extract(data, conf, tmp_path / "feats", ExtractConf(shard_seconds=1e-3))
         assert contents(tmp_path / "feats") == expected
 
     def test_bad_audio_is_named_and_the_rest_is_kept(self, note, data, conf, tmp_path):
@@ -168,7 +168,7 @@ class TestPlans:
         (plan,) = self.plans(data, conf, tmp_path / "feats", note, 1)
         with pytest.raises(CacheError, match=f"d: {path}: .*NaN"):
             make_planned(plan, 0)
-        assert len(list(tmp_path.glob("feats/*/train/shards/*.index"))) == 3
+        assert len(list(tmp_path.glob("feats/*/train/shards/*/*"))) == 3
 
     def test_the_command(self, note, data, conf, tmp_path):
         self.plans(data, conf, tmp_path / "JOBS", f"{note} --mem 4G", 99)
@@ -187,7 +187,7 @@ class TestPlans:
         (first,) = self.plans(data, conf, tmp_path / "feats", note, 1)
         before = first.read_text()
         tmp = tmp_path / "feats"
-        ark = json.loads(before)[0]["shards"][0]["ark"]
+        (archive,) = json.loads(before)[0]["shards"][0]["archives"]
         shard = {
             **json.loads(before)[0],
             "shards": [json.loads(before)[0]["shards"][0]],
@@ -195,12 +195,14 @@ class TestPlans:
         one = tmp_path / "one.json"
         one.write_text(json.dumps([shard]))
         make_planned(one, 0)
-        part = Path(ark).with_name(".0001.ark.01234567.tmp")  # a job at work
+        part = Path(archive).with_name(
+            ".000001.safetensors.01234567.tmp"
+        )  # a job at work
         part.touch()
         plans = self.plans(data, conf, tmp, note, 1)
         assert len(plans) == 2 and first.read_text() == before
         (second,) = set(plans) - {first}
-        assert ark not in second.read_text()
+        assert archive not in second.read_text()
         assert part.exists()
 
     def test_no_such_command(self, data, conf, tmp_path):
@@ -211,7 +213,9 @@ class TestPlans:
 
     def test_jobs_that_do_nothing(self, data, conf, tmp_path, monkeypatch):
         monkeypatch.setattr(jobs, "FILE_WAIT", 0.1)
-        with pytest.raises(CacheError, match=r"\.index is not there; see .*/logdir/"):
+        with pytest.raises(
+            CacheError, match=r"\.safetensors is not there; see .*/logdir/"
+        ):
             extract(data, conf, tmp_path / "feats", on("true"))
 
     def test_no_gpu_in_the_job(self, tmp_path, monkeypatch):

@@ -2,13 +2,14 @@ import logging
 from dataclasses import replace
 
 import pytest
+import torch
 from cache_runs import FEATURES
 
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.feature_cache import CacheError
-from espnet_ensemble.feature_cache.archive import write_index
-from espnet_ensemble.feature_cache.identity import DataSet
-from espnet_ensemble.feature_cache.member import Contents, Member, MemberInfo
+from espnet_ensemble.feature_cache.archive import ArchiveWriter, encode
+from espnet_ensemble.feature_cache.identity import AudioIdentity, AudioStates, DataSet
+from espnet_ensemble.feature_cache.member import Member, MemberInfo
 
 INFO = MemberInfo(FEATURES, "float16")
 
@@ -17,7 +18,7 @@ INFO = MemberInfo(FEATURES, "float16")
 def member(tmp_path):
     """A complete member, of no utterances."""
     member = Member.of(tmp_path / "feats", INFO, DataSet(tmp_path / "train", {}, {}))
-    with member.lock(), member.being_made():
+    with member.lock(), member.being_made(AudioStates({})):
         pass
     return member
 
@@ -53,11 +54,11 @@ def test_bad_info(content, tmp_path):
 def test_incomplete_while_it_is_made(member, tmp_path):
     data = DataSet(tmp_path / "train", {}, {})
     assert member.is_complete(data, skip=False)
-    with pytest.raises(ZeroDivisionError), member.being_made():
+    with pytest.raises(ZeroDivisionError), member.being_made(AudioStates({})):
         assert not member.is_complete(data, skip=False)
         raise ZeroDivisionError
     assert not member.is_complete(data, skip=False)
-    with member.being_made():
+    with member.being_made(AudioStates({})):
         pass
     assert Member.open(member.folder).info == INFO
     assert member.is_complete(data, skip=False)
@@ -80,11 +81,21 @@ def test_what_is_there_of_others_is_refused(other, message, name, member, tmp_pa
         member.is_complete(DataSet(tmp_path / "train", {}, {}), skip=False)
 
 
-def test_damaged_table_is_for_extraction_to_mend(member, tmp_path):
-    (member.folder / "utt2audio").write_text("a 5b1d\n")
+def test_damaged_index_is_for_extraction_to_mend(member, tmp_path):
+    path = member.folder / "index" / "ids.npy"
+    assert member.damage() is None
+    path.write_bytes(path.read_bytes()[:-1])
     assert not member.is_complete(DataSet(tmp_path / "train", {}, {}), skip=False)
-    (damage,) = Contents.read(member.folder).damages
-    assert damage.startswith(f"{member.folder}/utt2audio: expected what the archives'")
+    assert member.damage().startswith(f"{path}: expected another checksum")
+
+
+def test_archive_of_another_type(member):
+    writer = ArchiveWriter()
+    tensors = encode(torch.ones(2, 768), "float32")
+    writer.add("a", tensors, AudioIdentity.parse("5b1d 32044 17"))
+    with pytest.raises(CacheError, match="000000.* expected float16, found float32"):
+        with member.being_made(AudioStates({})):
+            writer.write(member.shards / "000" / "000000.safetensors", {})
 
 
 def test_damaged_info_is_named(member, tmp_path):
@@ -95,9 +106,9 @@ def test_damaged_info_is_named(member, tmp_path):
 
 
 def test_skipped_utterances_are_logged(member, caplog):
-    with member.being_made():
-        (member.shards / "0000.skipped").write_text("a no such file\n")
-        write_index(member.shards / "0000.index", {})
+    with member.being_made(AudioStates({})):
+        path = member.shards / "000" / "000000.safetensors"
+        ArchiveWriter().write(path, {"a": "no such\nfile"})
     assert member.skipped() == {"a": "no such file"}
     expected = f"1 of 1 utterances skipped: see {member.folder}/skipped"
     assert caplog.messages == [expected]

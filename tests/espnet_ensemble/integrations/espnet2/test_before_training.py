@@ -77,7 +77,7 @@ def test_one_option_extracts_and_trains(data, options, tmp_path, tiny_wavlm):
     asr_train.main(options(conf, audio, tmp_path / "exp"))
     (path,) = cache.glob("combinations/*/train/members.yaml")
     assert str(path) in (tmp_path / "exp" / "config.yaml").read_text()
-    extracted = {file: file.stat().st_mtime_ns for file in cache.rglob("*.ark")}
+    extracted = {file: file.stat().st_mtime_ns for file in cache.rglob("*.safetensors")}
     explicit = options(
         {"upstreams": [tiny_wavlm]}, f"{path},speech,feature_cache", tmp_path / "exp2"
     )
@@ -89,7 +89,9 @@ def test_one_option_extracts_and_trains(data, options, tmp_path, tiny_wavlm):
     goes_on = options(conf, audio, tmp_path / "exp2", "--max_epoch", "2")
     asr_train.main([*goes_on, "--resume", "true"])
     assert len(losses(tmp_path / "exp2")) == 4
-    assert extracted == {file: file.stat().st_mtime_ns for file in cache.rglob("*.ark")}
+    assert extracted == {
+        file: file.stat().st_mtime_ns for file in cache.rglob("*.safetensors")
+    }
 
 
 @pytest.mark.parametrize(
