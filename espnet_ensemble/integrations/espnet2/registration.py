@@ -3,6 +3,7 @@
 import functools
 import inspect
 from types import ModuleType
+from typing import Any
 
 import wrapt
 
@@ -120,8 +121,17 @@ def _check_before_training(module: ModuleType) -> None:
             before_training.prepare(args, model)
             return model
 
-        checked = {"build_model": staticmethod(build_model)}
-        return train(type(cls.__name__, (cls,), checked), args)
+        def build_task_iter_factory(args, iter_options, mode):
+            from espnet_ensemble.integrations.espnet2 import disk_order
+
+            return disk_order.build_iter_factory(cls, args, iter_options, mode)
+
+        own: dict[str, Any] = {"build_model": staticmethod(build_model)}
+        # ESPnet's own says that it is not implemented.
+        unset = task.build_task_iter_factory.__func__
+        if cls.build_task_iter_factory.__func__ is unset:
+            own["build_task_iter_factory"] = staticmethod(build_task_iter_factory)
+        return train(type(cls.__name__, (cls,), own), args)
 
     vars(main_worker)["checks_before_training"] = True
     task.main_worker = classmethod(main_worker)

@@ -18,6 +18,7 @@ from espnet_ensemble.data.tables import read_table, write_table
 from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.feature_cache.dataset import FeatureCache
 from espnet_ensemble.feature_cache.extract import ExtractConf, extract
+from espnet_ensemble.integrations.espnet2 import disk_order
 from espnet_ensemble.integrations.espnet2.checks import (
     check_features,
     check_training,
@@ -102,6 +103,29 @@ def test_losses_equal_those_from_audio(data, texts, tmp_path, tiny_wavlm, slow_h
     assert len(FeatureCache(path).members) == 5
     cache = f"{path},speech,feature_cache"
     assert found == losses(texts, conf, cache, tmp_path / "from_layers")
+
+
+@pytest.mark.slow
+def test_batches_in_the_order_of_the_disk(
+    data, texts, tmp_path, tiny_wavlm, monkeypatch
+):
+    """With one window they are ESPnet's, in another order."""
+    conf = train_conf([tiny_wavlm])
+    options = ExtractConf("float32", shard_seconds=0.6)
+    path = extract(data, conf["frontend_conf"], tmp_path / "feats", options)
+    cache = f"{path},speech,feature_cache"
+    expected = losses(texts, conf, cache, tmp_path / "exp")
+    conf["iterator_type"] = "task"
+    found = losses(texts, conf, cache, tmp_path / "one_window", num_workers=1)
+    assert found == pytest.approx(expected, rel=0.1)
+    monkeypatch.setattr(disk_order, "WINDOW", 1)
+    found = losses(texts, conf, cache, tmp_path / "windows")
+    assert len(found) == 4 and found[3] < found[1]
+    audio = f"{data}/wav.scp,speech,sound"
+    with pytest.raises(
+        CacheError, match="iterator_type: task is for training from the"
+    ):
+        losses(texts, conf, audio, tmp_path / "audio")
 
 
 @pytest.mark.slow
