@@ -16,7 +16,7 @@ from torch.nn import Module, ModuleList
 
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.featurizer import Featurizer, LayerStack
-from espnet_ensemble.frames import FrameGrid, FrameStacking, padding_mask
+from espnet_ensemble.frames import FrameGrid, FrameStacking, padding_mask, to_device
 from espnet_ensemble.fusion import Concat, Fusion
 from espnet_ensemble.masking import BandMask, MemberDropout
 from espnet_ensemble.normalization import find_normalization
@@ -200,6 +200,7 @@ class Ensemble(Module):
             ValueError: If a shape or a length is wrong, or a sample is not finite.
         """
         hidden_states, feats_lens = self.extract(speech, speech_lengths)
+        feats_lens = to_device(feats_lens, speech.device)
         return self.fuse(hidden_states, feats_lens), self.fused_lens(feats_lens)
 
     def fused_lens(self, feats_lens: Tensor) -> Tensor:
@@ -220,7 +221,7 @@ class Ensemble(Module):
         Returns:
             For each upstream and each of its layers, (batch, frames, feature_size) in
             float32, undefined at the padding, zero of those that are not used; and the
-            number of frames of each utterance, (batch,).
+            number of frames of each utterance, (batch,), on the host.
 
         Raises:
             ValueError: If a shape or a length is wrong, or a sample is not finite.
@@ -233,15 +234,16 @@ class Ensemble(Module):
         check_batch(speech, speech_lengths)
         if self.frozen:
             self._move_upstreams(speech.device)
-        padding = padding_mask(speech_lengths, speech.size(1))
+        padding = padding_mask(speech_lengths, speech.size(1), speech.device)
         wavs = speech.float().masked_fill(padding, 0)
-        _check_finite(wavs)
-        wavs, lengths = _resample(wavs, speech_lengths, self.fs, self.upstreams[0].fs)
+        lengths = read_lengths(speech, speech_lengths, wavs.isfinite().all(dim=1))
+        wavs, lengths = _resample(wavs, lengths, self.fs, self.upstreams[0].fs)
 
         states, num_frames = {}, {}
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             for index in self.members:
-                found, num_frames[index] = self.upstreams[index](wavs, lengths)
+                found, frames = self.upstreams[index](wavs, lengths)
+                num_frames[index] = frames.cpu()
                 states[index] = [self._grid.repeat(s.float(), index) for s in found]
         feats_lens = self._grid.num_frames(num_frames)
         shape = (len(wavs), int(feats_lens.max()))
@@ -257,11 +259,12 @@ class Ensemble(Module):
 
         Args:
             hidden_states: As :meth:`extract` gives them, or :meth:`split`.
-            feats_lens: Frames of each utterance, (batch,).
+            feats_lens: Frames of each utterance, (batch,), on any device.
 
         Returns:
             (batch, frames, output_size), zero at the padding, in the type of this module
         """
+        feats_lens = to_device(feats_lens, hidden_states[0][0].device)
         feats = [
             combine([self._prepare(s, index, feats_lens) for s in states])
             for index, (combine, states) in enumerate(
@@ -285,10 +288,8 @@ class Ensemble(Module):
         dropout = self._member_dropout if self.training else None
         if dropout is None and len(self.members) == len(feats):
             return feats
-        kept = torch.zeros(
-            len(feats[0]), len(feats), dtype=torch.bool, device=feats[0].device
-        )
-        kept[:, list(self.members)] = True
+        used = torch.tensor([index in self.members for index in range(len(feats))])
+        kept = to_device(used, feats[0].device).expand(len(feats[0]), -1)
         if dropout is not None:
             kept = dropout(kept)
         # Not multiplied: what is not finite would stay.
@@ -462,7 +463,7 @@ def check_sample_rates(names: Sequence[str], rates: Sequence[int]) -> None:
 
 
 def check_batch(speech: Tensor, lengths: Tensor) -> None:
-    """Check that a batch has a length for each utterance, within its size.
+    """Check that a batch has a length for each utterance.
 
     Args:
         speech: Floating-point, (batch, time, ...).
@@ -477,21 +478,43 @@ def check_batch(speech: Tensor, lengths: Tensor) -> None:
         raise ValueError(
             f"speech_lengths: expected ({len(speech)},), found {tuple(lengths.shape)}"
         )
-    for item, length in enumerate(lengths.tolist()):
+
+
+def read_lengths(
+    speech: Tensor, lengths: Tensor, finite: Tensor | None = None
+) -> Tensor:
+    """Check the lengths of a batch, and that it is finite.
+
+    This is where the host waits for the device, once, for both.
+
+    Args:
+        speech: (batch, time, ...)
+        lengths: (batch,)
+        finite: Whether utterances are, bool, (batch,); None: it does not matter.
+
+    Returns:
+        The lengths, on the host.
+
+    Raises:
+        ValueError: If a length is not within the size of the batch, or an utterance is not
+            finite.
+    """
+    asked = [to_device(lengths, speech.device)]
+    if finite is not None:
+        asked.append(finite.to(lengths.dtype))
+    found = torch.stack(asked).cpu()
+    for item, length in enumerate(found[0].tolist()):
         if not 1 <= length <= speech.size(1):
             raise ValueError(
                 f"speech_lengths: utterance {item} of the batch has length {length}; "
                 f"expected 1 to {speech.size(1)}, the size of speech"
             )
-
-
-def _check_finite(wavs: Tensor) -> None:
-    finite = wavs.isfinite().all(dim=1)
-    if not finite.all():
-        items = (~finite).nonzero().flatten().tolist()
+    if finite is not None and not found[1].all():
+        items = (found[1] == 0).nonzero().flatten().tolist()
         raise ValueError(
             f"speech: NaN or infinite samples in utterance(s) {items} of the batch"
         )
+    return found[0]
 
 
 def _resample(
@@ -509,4 +532,5 @@ def _resample(
     samples = -(-wavs.size(1) * new // old)
     wavs = resample(torch.nn.functional.pad(wavs, (0, old)), fs, new_fs)[:, :samples]
     lengths = -(-lengths * new // old)
-    return wavs.masked_fill(padding_mask(lengths, samples), 0), lengths
+    padding = padding_mask(lengths, samples, wavs.device)
+    return wavs.masked_fill(padding, 0), lengths

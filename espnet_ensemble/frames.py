@@ -8,12 +8,16 @@ import torch
 from torch import Tensor
 
 
-def padding_mask(lengths: Tensor, max_length: int) -> Tensor:
+def padding_mask(
+    lengths: Tensor, max_length: int, device: torch.device | None = None
+) -> Tensor:
     """Tell padding from content.
 
     Args:
-        lengths: (batch,)
+        lengths: (batch,), on any device.
         max_length: Size of the time axis.
+        device: Where the mask shall be; None: where the lengths are. What is on the host
+            gets there without waiting for it.
 
     Returns:
         bool, (batch, max_length), true at the padding.
@@ -22,7 +26,13 @@ def padding_mask(lengths: Tensor, max_length: int) -> Tensor:
         >>> padding_mask(torch.tensor([1, 3]), 3).int().tolist()
         [[0, 1, 1], [0, 0, 0]]
     """
+    lengths = to_device(lengths, device or lengths.device)
     return torch.arange(max_length, device=lengths.device) >= lengths.unsqueeze(1)
+
+
+def to_device(numbers: Tensor, device: torch.device) -> Tensor:
+    """Bring a few numbers from the host to a device without waiting for it."""
+    return numbers.to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,7 @@ class Upstream(Module, ABC):
     def _run_probe(self) -> None:
         wavs = probe_signal(self.fs)
         device = next((p.device for p in self.parameters()), wavs.device)
-        lengths = torch.tensor([wavs.size(1)], device=device)
+        lengths = torch.tensor([wavs.size(1)])
         hidden_states, num_frames = self(wavs.to(device), lengths)
         states = [h[0, : int(num_frames)] for h in hidden_states]
         self._probe = summarize(states)
@@ -146,11 +146,12 @@ class Upstream(Module, ABC):
 
         Args:
             wavs: Waveforms in [-1, 1] at ``fs``, (batch, samples), zero-padded.
-            lengths: Samples of each utterance, at least 1, (batch,).
+            lengths: Samples of each utterance, at least 1, (batch,); on the host, so that
+                nothing has to wait for the device that the waveforms are on.
 
         Returns:
             For each of ``layers``, (batch, frames, feature_size), undefined at the
-            padding; and the number of frames of each utterance, (batch,).
+            padding; and the number of frames of each utterance, (batch,), on the host, too.
         """
 
 

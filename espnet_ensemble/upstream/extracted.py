@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from espnet_ensemble.frames import padding_mask
+from espnet_ensemble.frames import padding_mask, to_device
 from espnet_ensemble.upstream.base import pad_to
 from espnet_ensemble.upstream.encoder import HuggingFaceUpstream
 from espnet_ensemble.upstream.errors import UpstreamError
@@ -17,7 +17,6 @@ from espnet_ensemble.upstream.errors import UpstreamError
 # What a feature extractor is asked for, where it knows the option.
 _ASKED = {
     "sampling_rate": None,
-    "device": None,
     "return_tensors": "pt",
     "return_attention_mask": True,
 }
@@ -61,42 +60,42 @@ class ExtractedUpstream(HuggingFaceUpstream):
 
     def forward(self, wavs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """Compute hidden states, see :meth:`.Upstream.forward`."""
-        wavs = pad_to(wavs, self._shortest)
+        wavs, device = pad_to(wavs, self._shortest).float().cpu(), wavs.device
         samples = lengths.clamp(min=self._shortest).tolist()
         utterances = [wav[:n] for wav, n in zip(wavs, samples, strict=True)]
         inputs = [self._extract(wav) for wav in utterances]
         if self._batched:
-            return self._encode(inputs)
-        alone = [self._encode([x])[0] for x in inputs]
+            return self._encode(inputs, device)
+        alone = [self._encode([x], device)[0] for x in inputs]
         states = [
             pad_sequence([h.squeeze(0) for h in layer], batch_first=True)
             for layer in zip(*alone, strict=True)
         ]
         frames = [h[0].size(1) for h in alone]
-        return states, torch.tensor(frames, device=wavs.device)
+        return states, torch.tensor(frames)
 
     def _extract(self, wav: Tensor) -> tuple[Tensor, int]:
         """From (samples,) to the model's input, (time, ...), and how much of it is speech."""
-        asked = {**_ASKED, "sampling_rate": self.fs, "device": str(wav.device)}
-        found = self._extractor(
-            wav.float().cpu().numpy(), **{key: asked[key] for key in self._takes}
-        )
+        asked = {**_ASKED, "sampling_rate": self.fs}
+        found = self._extractor(wav.numpy(), **{key: asked[key] for key in self._takes})
         feats = found[next(k for k in ("input_features", "input_values") if k in found)]
         feats = torch.as_tensor(feats).squeeze(0)
         length = len(feats)
         if self._names[1] is not None:
             length = int(torch.as_tensor(found["attention_mask"]).sum())
-        return feats.to(wav.device), length
+        return feats, length
 
     def _encode(
-        self, inputs: Sequence[tuple[Tensor, int]]
+        self, inputs: Sequence[tuple[Tensor, int]], device: torch.device
     ) -> tuple[list[Tensor], Tensor]:
         feats, mask = self._names
-        padded = pad_sequence([x for x, _ in inputs], batch_first=True)
-        valid = torch.tensor([n for _, n in inputs], device=padded.device)
+        padded = to_device(
+            pad_sequence([x for x, _ in inputs], batch_first=True), device
+        )
+        valid = torch.tensor([n for _, n in inputs])
         arguments = {feats: padded.to(self._dtype)}
         if mask is not None:
-            arguments[mask] = ~padding_mask(valid, padded.size(1))
+            arguments[mask] = ~padding_mask(valid, padded.size(1), padded.device)
         states = self._hidden_states(**arguments)
         model: Any = self.model
         if mask is not None and hasattr(model, "_get_subsampling_output_length"):
@@ -140,13 +139,14 @@ class WindowUpstream(ExtractedUpstream):
         samples = lengths.tolist()
         windows = [
             part
-            for wav, n in zip(wavs, samples, strict=True)
+            for wav, n in zip(wavs.float().cpu(), samples, strict=True)
             for part in wav[:n].split(self._window)
         ]
         inputs = [self._extract(window) for window in windows]
         parts = []
         for start in range(0, len(inputs), len(wavs)):
-            parts.append(self._encode(inputs[start : start + len(wavs)])[0])
+            batch = inputs[start : start + len(wavs)]
+            parts.append(self._encode(batch, wavs.device)[0])
         states = [torch.cat(layer) for layer in zip(*parts, strict=True)]
         num_windows = [math.ceil(n / self._window) for n in samples]
         num_frames = (lengths + self.hop_length - 1) // self.hop_length

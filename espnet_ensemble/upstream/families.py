@@ -147,7 +147,6 @@ def _omni() -> Family:
         options=dict(
             convs="subsampling",
             positions="encode_positions",
-            mask="padding_mask",
             channels=True,
             norm_eps=1e-5,
             stack="layers",

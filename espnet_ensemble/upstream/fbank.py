@@ -31,11 +31,13 @@ class FbankUpstream(HuggingFaceUpstream):
         wavs = pad_to(wavs, self._shortest)
         samples = lengths.clamp(min=self._shortest).tolist()
         fbanks = [self._fbank(wav[:n]) for wav, n in zip(wavs, samples, strict=True)]
-        num_frames = torch.tensor([len(x) for x in fbanks], device=wavs.device)
+        num_frames = torch.tensor([len(x) for x in fbanks])
         padded = pad_sequence(fbanks, batch_first=True)
         states = self._hidden_states(
             padded.to(self._dtype),
-            attention_mask=(~padding_mask(num_frames, padded.size(1))).long(),
+            attention_mask=(
+                ~padding_mask(num_frames, padded.size(1), padded.device)
+            ).long(),
         )
         return states, num_frames
 

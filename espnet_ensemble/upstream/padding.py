@@ -16,7 +16,7 @@ from torch.linalg import vector_norm
 from torch.nn import Conv1d, GroupNorm, Module
 from torch.nn.functional import group_norm
 
-from espnet_ensemble.frames import padding_mask
+from espnet_ensemble.frames import padding_mask, to_device
 from espnet_ensemble.upstream.base import CallState
 
 
@@ -112,8 +112,8 @@ class LengthAwareGroupNorm(GroupNorm):
         # This is the largest tensor of the model: spare memory and passes over it.
         in_place = not torch.is_grad_enabled()
         sub, mul = (Tensor.sub_, Tensor.mul_) if in_place else (Tensor.sub, Tensor.mul)
-        content = (~padding_mask(num_frames, x.size(-1))).float()
-        count = num_frames.view(-1, 1, 1)
+        content = (~padding_mask(num_frames, x.size(-1), x.device)).float()
+        count = to_device(num_frames, x.device).view(-1, 1, 1)
         mean = torch.bmm(x, content.unsqueeze(2)) / count
         centred = mul(sub(x, mean), content.unsqueeze(1))
         variance = vector_norm(centred, dim=2, keepdim=True).square() / count
@@ -144,23 +144,33 @@ class PaddingGuard:
                 elif isinstance(child, GroupNorm):
                     num_frames = partial(self._num_frames, num_convs)
                     setattr(parent, name, LengthAwareGroupNorm(child, num_frames))
-        self._num_convs = num_convs
         for module in encoder.modules():
             if isinstance(module, Conv1d) and module.padding not in ((0,), "valid"):
                 module.register_forward_pre_hook(self._zero_padding)
 
     @contextmanager
-    def lengths(self, lengths: Tensor | None) -> Iterator[None]:
+    def batch(self, wavs: Tensor, lengths: Tensor) -> Iterator[Tensor | None]:
         """Say, around a forward pass of the model, how many samples are whose.
 
         Args:
-            lengths: Samples of each utterance, (batch,); None: nothing is padded.
+            wavs: What the model gets, (batch, samples).
+            lengths: Samples of each utterance, (batch,); on the host, so that nothing has
+                to wait for the device.
+
+        Yields:
+            Which frames are padding, bool, (batch, frames), on the device of ``wavs``;
+            None: nothing is.
         """
-        self._call.lengths = lengths
+        self._call.padding = None
+        if bool((lengths < wavs.size(1)).any()):
+            self._call.lengths = lengths
+            num_frames = self.convs.num_frames(lengths)
+            most = int(self.convs.num_frames(torch.tensor(wavs.size(1))))
+            self._call.padding = padding_mask(num_frames, most, wavs.device)
         try:
-            yield
+            yield self._call.padding
         finally:
-            self._call.lengths = None
+            self._call.lengths = self._call.padding = None
 
     def _num_frames(self, num_convs: int) -> Tensor | None:
         """Frames of each utterance after so many convolutions, in this forward pass."""
@@ -168,9 +178,8 @@ class PaddingGuard:
         return None if lengths is None else self.convs.num_frames(lengths, num_convs)
 
     def _zero_padding(self, conv: Conv1d, args: tuple[Tensor]) -> tuple[Tensor]:
-        num_frames = self._num_frames(self._num_convs)
-        if num_frames is None:
+        padding = getattr(self._call, "padding", None)
+        if padding is None:
             return args
         (x,) = args
-        padding = padding_mask(num_frames, x.size(-1))
         return (x.masked_fill(padding.unsqueeze(1), 0),)

@@ -13,8 +13,9 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.nn.utils.weight_norm import WeightNorm
 
 from espnet_ensemble.errors import EnsembleError
-from espnet_ensemble.frames import padding_mask
+from espnet_ensemble.frames import to_device
 from espnet_ensemble.layers import Layer, layer_indices
+from espnet_ensemble.upstream.attention import fuse_attention
 from espnet_ensemble.upstream.base import (
     CopyableLock,
     Upstream,
@@ -33,6 +34,7 @@ from espnet_ensemble.upstream.s3prl_hub import (
     safe_loading,
 )
 from espnet_ensemble.upstream.unreadable import UNREADABLE, unreadable
+from espnet_ensemble.upstream.waveform import zero_mean_unit_var_norm
 
 # The S3PRL packages whose padding PaddingGuard neutralises. All others run one utterance
 # at a time: right for any architecture, but slower.
@@ -115,7 +117,8 @@ def load_s3prl(
         ) from e
     if entry.package in HUGGINGFACE:
         return S3prlHuggingFaceUpstream(name, expert, layer)
-    return S3prlUpstream(name, expert, layer, batched=entry.package in BATCHED)
+    batched = entry.package in BATCHED and _is_plain(expert.model)
+    return S3prlUpstream(name, expert, layer, batched)
 
 
 class S3prlUpstream(Upstream):
@@ -155,17 +158,13 @@ class S3prlUpstream(Upstream):
     def _guard_and_cut(self, expert) -> PaddingGuard:
         model, top = expert.model, max(self.layers)
         guard = PaddingGuard(model.feature_extractor, model.encoder)
-        if hasattr(model, "forward_padding_mask"):
-            # S3PRL's HuBERT and WavLM guess the frames that are padding by dividing.
-            model.forward_padding_mask = lambda features, padding: padding_mask(
-                guard.convs.num_frames((~padding).sum(dim=1)), features.size(1)
-            )
-        # It is 0, gradients stop before the feature extractor; ESPnet's frontend sets it.
-        model.feature_grad_mult = 1.0
+        fuse_attention(model)
         pre_norm = getattr(model.encoder, "layer_norm_first", False)
         cut_layers(model.encoder, top, norm_follows=pre_norm)
         # One for each layer, and the encoder's.
         expert.hooks = [*expert.hooks[:top], *expert.hooks[-1:]]
+        # Its hooks are run around this.
+        expert.forward = partial(_run_model, model)
         return guard
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "S3prlUpstream":
@@ -183,41 +182,72 @@ class S3prlUpstream(Upstream):
         encode: Encode = self._encode_one_by_one
         if self._guard is not None:
             encode = partial(self._encode, self._guard)
-        return _with_s3prl_lengths(
-            encode, wavs.to(self._dtype), lengths, self.hop_length
-        )
+        return _with_s3prl_lengths(encode, wavs, lengths, self.hop_length)
 
     def _encode(
         self, guard: PaddingGuard, wavs: Tensor, lengths: Tensor
     ) -> tuple[list[Tensor], Tensor]:
-        with guard.lengths(lengths):
-            states = self._run_expert(wavs, lengths)
+        if _normalizes(self.expert):
+            wavs = zero_mean_unit_var_norm(wavs, lengths, eps=1e-5)
+        with guard.batch(wavs, lengths) as padding:
+            states = self._run_expert(wavs.to(self._dtype), padding)
         return states, guard.convs.num_frames(lengths)
 
     def _encode_one_by_one(
         self, wavs: Tensor, lengths: Tensor
     ) -> tuple[list[Tensor], Tensor]:
         alone = [
-            self._run_expert(wavs[i : i + 1], lengths[i : i + 1])
-            for i in range(len(wavs))
+            self._run_expert([wav[:n]])
+            for wav, n in zip(wavs.to(self._dtype), lengths.tolist(), strict=True)
         ]
         states = [
             pad_sequence([h.squeeze(0) for h in layer], batch_first=True)
             for layer in zip(*alone, strict=True)
         ]
         encoded = [utterance[0].size(1) for utterance in alone]
-        return states, torch.tensor(encoded, device=wavs.device)
+        return states, torch.tensor(encoded)
 
-    def _run_expert(self, wavs: Tensor, lengths: Tensor) -> list[Tensor]:
-        unpadded = [wav[:n] for wav, n in zip(wavs, lengths.tolist(), strict=True)]
+    def _run_expert(self, *args) -> list[Tensor]:
         # S3PRL's hooks collect hidden states in a list of the expert's.
         with self._lock:
-            states = self.expert(unpadded)["hidden_states"]
+            states = self.expert(*args)["hidden_states"]
         return [states[index] for index in self.layers]
 
     @property
     def _dtype(self) -> torch.dtype:
         return next((p.dtype for p in self.parameters()), torch.float32)
+
+
+def _run_model(model, wavs: Tensor, padding: Tensor | None) -> None:
+    """Run a model of the wav2vec 2.0 family, as its own ``extract_features`` does.
+
+    That one asks the device how long utterances are and whether anything is padded. It also
+    stops gradients before the convolutions.
+
+    Args:
+        model: Of S3PRL.
+        wavs: (batch, samples)
+        padding: Which frames are padding, bool, (batch, frames); None: nothing is.
+    """
+    feats = model.layer_norm(model.feature_extractor(wavs).transpose(1, 2))
+    if model.post_extract_proj is not None:
+        feats = model.post_extract_proj(feats)
+    model.encoder(model.dropout_input(feats), padding_mask=padding)
+
+
+def _is_plain(model) -> bool:
+    """Whether nothing else comes between convolutions and transformer."""
+    return (
+        getattr(model, "input_quantizer", None) is None
+        and getattr(model, "crop_seq_to_multiple", 1) == 1
+    )
+
+
+def _normalizes(expert) -> bool:
+    """Whether an expert brings waveforms to mean 0 and variance 1."""
+    if hasattr(expert, "wav_normalize"):
+        return expert.wav_normalize
+    return (expert.cfg if hasattr(expert, "cfg") else expert.task_cfg).normalize
 
 
 def _detach_computed_weights(model: Module) -> None:
@@ -264,8 +294,9 @@ def _with_s3prl_lengths(
     num_frames = (lengths - 1).div(hop_length, rounding_mode="floor") + 1
     states, encoded = encode(pad_to(wavs, MIN_SAMPLES), lengths.clamp(min=MIN_SAMPLES))
     # Frame t of an utterance, or its last one where S3PRL counts more.
-    frames = torch.arange(int(num_frames.max()), device=wavs.device)
-    index = torch.minimum(frames, encoded.unsqueeze(1) - 1).unsqueeze(-1)
+    frames = torch.arange(int(num_frames.max()))
+    places = torch.minimum(frames, encoded.unsqueeze(1) - 1).unsqueeze(-1)
+    index = to_device(places, wavs.device)
     states = [h.gather(1, index.expand(-1, -1, h.size(-1))) for h in states]
     return states, num_frames
 

@@ -1,12 +1,15 @@
 """Encoders that take a waveform through convolutions: the wav2vec 2.0 family."""
 
 from operator import attrgetter
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 from torch.nn.utils.rnn import pad_sequence
 
-from espnet_ensemble.frames import padding_mask
+from espnet_ensemble.frames import padding_mask, to_device
+from espnet_ensemble.upstream.attention import fuse_attention, takes_booleans
 from espnet_ensemble.upstream.base import pad_to
 from espnet_ensemble.upstream.encoder import HuggingFaceUpstream
 from espnet_ensemble.upstream.padding import ConvStack, PaddingGuard
@@ -25,7 +28,6 @@ class WaveformUpstream(HuggingFaceUpstream):
     Args:
         convs: Where in the model the convolutions over the waveform are.
         positions: Where in it the padded convolutions over frames are.
-        mask: What it calls the mask over samples.
         channels: Whether it takes waveforms as (batch, 1, samples).
         norm_eps: What is added to the variance where waveforms are normalised.
         cut: See :class:`.HuggingFaceUpstream`.
@@ -39,16 +41,17 @@ class WaveformUpstream(HuggingFaceUpstream):
         layers,
         convs: str = "feature_extractor",
         positions: str = "encoder",
-        mask: str = "attention_mask",
         channels: bool = False,
         norm_eps: float = 1e-7,
         **cut,
     ):
         guard = PaddingGuard(attrgetter(convs)(model), attrgetter(positions)(model))
         super().__init__(name, model, extractor, layers, guard.convs.hop_length, **cut)
-        self._mask, self._channels, self._norm_eps = mask, channels, norm_eps
+        self._channels, self._norm_eps = channels, norm_eps
         self._guard = guard
         self._normalize = extractor.do_normalize
+        fuse_attention(model)
+        self._mask_attention(cut.get("stack", "encoder.layers"))
 
     def forward(self, wavs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """Compute hidden states, see :meth:`.Upstream.forward`."""
@@ -56,16 +59,39 @@ class WaveformUpstream(HuggingFaceUpstream):
             wavs = zero_mean_unit_var_norm(wavs, lengths, self._norm_eps)
         shortest = self._guard.convs.receptive_field
         wavs, lengths = pad_to(wavs, shortest), lengths.clamp(min=shortest)
-        padding = padding_mask(lengths, wavs.size(1))
-        attention_mask = None
-        if padding.any():
-            wavs, attention_mask = wavs.masked_fill(padding, 0), (~padding).long()
-        with self._guard.lengths(None if attention_mask is None else lengths):
+        with self._guard.batch(wavs, lengths) as padding:
+            self._call.attention_mask = self._attention_mask(padding)
             wavs = wavs.unsqueeze(1) if self._channels else wavs
-            states = self._hidden_states(
-                wavs.to(self._dtype), **{self._mask: attention_mask}
-            )
+            try:
+                states = self._hidden_states(wavs.to(self._dtype))
+            finally:
+                del self._call.attention_mask
         return states, self._guard.convs.num_frames(lengths)
+
+    def _mask_attention(self, stack: str) -> None:
+        """Have layers get the mask that was made for the batch.
+
+        What models make of a mask over samples asks the device whether anything is padded,
+        and how much.
+        """
+        for layer in attrgetter(stack)(self.model):
+            layer.register_forward_pre_hook(self._pass_mask, with_kwargs=True)
+
+    def _pass_mask(
+        self, layer: Module, args: tuple, kwargs: dict[str, Any]
+    ) -> tuple[tuple, dict[str, Any]]:
+        return args, {**kwargs, "attention_mask": self._call.attention_mask}
+
+    def _attention_mask(self, padding: Tensor | None) -> Tensor | None:
+        """From (batch, frames) to what layers take: (batch, 1, frames or 1, frames)."""
+        if padding is None:
+            return None
+        content = ~padding[:, None, None]
+        if takes_booleans(self.model):
+            return content
+        added = torch.zeros(content.shape, dtype=self._dtype, device=content.device)
+        added = added.masked_fill(~content, torch.finfo(self._dtype).min)
+        return added.expand(-1, -1, content.size(-1), -1)
 
 
 def zero_mean_unit_var_norm(wavs: Tensor, lengths: Tensor, eps: float = 1e-7) -> Tensor:
@@ -82,8 +108,8 @@ def zero_mean_unit_var_norm(wavs: Tensor, lengths: Tensor, eps: float = 1e-7) ->
     Returns:
         (batch, samples), zeros at the padding.
     """
-    padding = padding_mask(lengths, wavs.size(1))
-    count = lengths.unsqueeze(1)
+    padding = padding_mask(lengths, wavs.size(1), wavs.device)
+    count = to_device(lengths, wavs.device).unsqueeze(1)
     mean = wavs.masked_fill(padding, 0).sum(dim=1, keepdim=True) / count
     centred = (wavs - mean).masked_fill(padding, 0)
     variance = centred.square().sum(dim=1, keepdim=True) / count

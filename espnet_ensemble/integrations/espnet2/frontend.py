@@ -6,7 +6,7 @@ from typing import Any
 from espnet2.asr.frontend.abs_frontend import AbsFrontend
 from torch import Tensor
 
-from espnet_ensemble.ensemble import Ensemble, check_batch
+from espnet_ensemble.ensemble import Ensemble, check_batch, read_lengths
 from espnet_ensemble.frames import padding_mask
 from espnet_ensemble.frontend_conf import FrontendConf
 from espnet_ensemble.upstream.registry import load_upstream
@@ -116,9 +116,10 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
                 f"{tuple(speech.shape)}. Of multi-channel speech, choose one channel."
             )
         check_batch(speech, speech_lengths)
+        read_lengths(speech, speech_lengths)
         # What is there must not reach gradients: 0 times NaN is NaN.
-        padding = padding_mask(speech_lengths, speech.size(1)).unsqueeze(-1)
-        hidden_states = self.split(speech.masked_fill(padding, 0))
+        padding = padding_mask(speech_lengths, speech.size(1), speech.device)
+        hidden_states = self.split(speech.masked_fill(padding.unsqueeze(-1), 0))
         lens = self.fused_lens(speech_lengths)
         return self.fuse(hidden_states, speech_lengths), lens
 

@@ -102,7 +102,7 @@ def test_guard_keeps_names_and_works_on_a_copy():
     clone = copy.deepcopy(model)
     wavs = torch.randn(1, 1, 12)
     padded = torch.cat([wavs[..., :7], torch.zeros(1, 1, 5)], dim=-1)
-    with clone.guard.lengths(torch.tensor([7])):
+    with clone.guard.batch(padded.flatten(0, 1), torch.tensor([7])):
         out = clone(padded)
     torch.testing.assert_close(out[..., :5], model(wavs[..., :7]))
     # Outside of the context, nothing is padding.
