@@ -18,7 +18,7 @@ from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.featurizer import Featurizer, LayerStack
 from espnet_ensemble.frames import FrameGrid, FrameStacking, padding_mask, to_device
 from espnet_ensemble.fusion import Concat, Fusion
-from espnet_ensemble.masking import BandMask, MemberDropout
+from espnet_ensemble.masking import BandMask, MemberDropout, MemberWarmup
 from espnet_ensemble.normalization import find_normalization
 from espnet_ensemble.upstream.base import Upstream
 from espnet_ensemble.upstream.fingerprint import (
@@ -59,6 +59,7 @@ class Ensemble(Module):
             with it: one of ``espnet_ensemble.normalization.NORMALIZATIONS``.
         feature_mask: Hides some of each upstream's features in training.
         member_dropout: Hides whole upstreams in training.
+        member_warmup: Hides all upstreams but one in the first batches of training.
         frame_rate: Frames per second; upstreams of fewer are repeated, of more are put side
             by side. None: all are repeated to the lowest common multiple.
 
@@ -88,6 +89,7 @@ class Ensemble(Module):
         normalize: str = "none",
         feature_mask: BandMask | None = None,
         member_dropout: MemberDropout | None = None,
+        member_warmup: MemberWarmup | None = None,
         frame_rate: float | None = None,
     ):
         super().__init__()
@@ -135,6 +137,7 @@ class Ensemble(Module):
         self._normalize = find_normalization(normalize)
         self._feature_mask = feature_mask
         self._member_dropout = member_dropout
+        self.member_warmup = member_warmup
         #: Places of the upstreams that are used.
         self.members: tuple[int, ...] = tuple(range(len(upstreams)))
         self.layers = ModuleList(layers)
@@ -286,10 +289,12 @@ class Ensemble(Module):
     def _hide_members(self, feats: list[Tensor]) -> list[Tensor]:
         """Set the features of upstreams to zero that are not used, or are left out."""
         dropout = self._member_dropout if self.training else None
-        if dropout is None and len(self.members) == len(feats):
+        if not (dropout or self.member_warmup) and len(self.members) == len(feats):
             return feats
         used = torch.tensor([index in self.members for index in range(len(feats))])
         kept = to_device(used, feats[0].device).expand(len(feats[0]), -1)
+        if self.member_warmup is not None:
+            kept = self.member_warmup(kept)
         if dropout is not None:
             kept = dropout(kept)
         # Not multiplied: what is not finite would stay.

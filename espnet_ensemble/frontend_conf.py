@@ -39,6 +39,9 @@ class FrontendConf:
             of each upstream's features in training; None: all are seen.
         member_dropout: Probability of hiding a whole upstream of an utterance in training
             (:class:`espnet_ensemble.masking.MemberDropout`).
+        member_warmup: Options of :class:`espnet_ensemble.masking.MemberWarmup`, which hides
+            all upstreams but one in the first batches of training; ``first`` is one of
+            :attr:`member_names`, by default the first of them. None: all are seen at once.
         frame_rate: Frames per second that all upstreams are brought to: of fewer, frames are
             repeated; of more, they are put side by side. None: the lowest common multiple of
             theirs, by repetition.
@@ -65,6 +68,7 @@ class FrontendConf:
     normalize: str = "none"
     feature_mask: Mapping[str, Any] | None = None
     member_dropout: float = 0.0
+    member_warmup: Mapping[str, Any] | None = None
     frame_rate: float | None = None
     fs: int = 16000
     frozen: bool = True
@@ -86,6 +90,8 @@ class FrontendConf:
             )
         if self.feature_mask is not None:
             check_keys("feature_mask", self.feature_mask, [], ["num_mask", "max_share"])
+        if self.member_warmup is not None:
+            check_keys("member_warmup", self.member_warmup, ["num_batches"], ["first"])
         if self.frame_rate is not None and not self.frame_rate > 0:
             raise EnsembleError(
                 f"frame_rate: expected frames per second, found {self.frame_rate}"
@@ -138,6 +144,7 @@ class FrontendConf:
                 normalize="none",
                 feature_mask=None,
                 member_dropout=0.0,
+                member_warmup=None,
                 frame_rate=None,
                 feature_cache=None,
             )
@@ -186,6 +193,17 @@ class FrontendConf:
                 f"members: expected some of {', '.join(known)}, found {found}"
             )
         return [index for index, name in enumerate(known) if name in names]
+
+    @property
+    def _first_member(self) -> int:
+        """The place of the upstream that training begins with."""
+        name = (self.member_warmup or {}).get("first", self.member_names[0])
+        if name not in self.member_names:
+            raise EnsembleError(
+                f"member_warmup: first: expected one of {', '.join(self.member_names)}, "
+                f"found {name!r}"
+            )
+        return self.member_names.index(name)
 
     @property
     def tag(self) -> str:
@@ -242,7 +260,7 @@ class FrontendConf:
 
         from espnet_ensemble.ensemble import find_stacking
         from espnet_ensemble.fusion import build_fusion
-        from espnet_ensemble.masking import BandMask, MemberDropout
+        from espnet_ensemble.masking import BandMask, MemberDropout, MemberWarmup
         from espnet_ensemble.upstream.registry import load_upstream
 
         upstreams = [load_upstream(conf, self.download_dir) for conf in self.upstreams]
@@ -270,6 +288,11 @@ class FrontendConf:
             ),
             "member_dropout": (
                 MemberDropout(self.member_dropout) if self.member_dropout else None
+            ),
+            "member_warmup": (
+                None
+                if self.member_warmup is None
+                else MemberWarmup(self.member_warmup["num_batches"], self._first_member)
             ),
             "frame_rate": self.frame_rate,
         }

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 from espnet_ensemble.errors import EnsembleError
 
@@ -107,3 +108,62 @@ class MemberDropout:
         draws = torch.rand(members.shape, device=members.device)
         draws = draws.masked_fill(~members, -1)
         return (draws >= self.probability) | (draws == draws.amax(dim=1, keepdim=True))
+
+
+class MemberWarmup(Module):
+    """Shows one upstream alone at first; the others join it after some batches of training.
+
+    A CTC head that starts over several upstreams at once has to find out where in time to
+    write each token, and upstreams (fine-tuned ones above all) tell it in different frames:
+    some starts end between them, worse than the best upstream alone. Here the head settles
+    on the alignment of one, and then learns what the others add to it
+    (``docs/results/exploration.md``).
+
+    Batches are counted in ``state_dict``: training that was interrupted goes on where it was,
+    and a checkpoint of the first batches is validated and decoded with the one upstream that
+    it knows.
+
+    Args:
+        num_batches: For how many batches of training the others are hidden, at least 1.
+        first: Place of the upstream that is shown from the beginning.
+
+    Raises:
+        EnsembleError: If ``num_batches`` is out of range.
+
+    Example:
+        >>> warmup = MemberWarmup(num_batches=1, first=1)
+        >>> members = torch.ones(1, 3, dtype=torch.bool)
+        >>> [warmup(members).tolist() for batch in range(2)]
+        [[[False, True, False]], [[True, True, True]]]
+    """
+
+    batches: Tensor
+
+    def __init__(self, num_batches: int, first: int = 0):
+        super().__init__()
+        if not (type(num_batches) is int and num_batches >= 1):
+            raise EnsembleError(
+                "member_warmup: num_batches: expected at least 1, found "
+                f"{num_batches!r}"
+            )
+        self.num_batches = num_batches
+        self.first = first
+        self.register_buffer("batches", torch.tensor(0))
+
+    def forward(self, members: Tensor) -> Tensor:
+        """Say which upstreams are shown, and count the batch if it is one of training.
+
+        Args:
+            members: Those that there are of each utterance, bool, (batch, upstream).
+
+        Returns:
+            Those of them that are shown, bool, (batch, upstream); all where the first is
+            not among them.
+        """
+        if self.training:
+            self.batches += 1
+        # Without asking the device, which would have to be waited for.
+        alone = torch.zeros_like(members)
+        alone[:, self.first] = members[:, self.first]
+        joined = (self.batches > self.num_batches) | ~alone.any(dim=1, keepdim=True)
+        return members & (alone | joined)

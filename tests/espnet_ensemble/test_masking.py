@@ -1,13 +1,14 @@
 import math
 from collections import Counter
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
 
 from espnet_ensemble import EnsembleFrontend, FrontendConf
 from espnet_ensemble.errors import EnsembleError
-from espnet_ensemble.masking import BandMask, MemberDropout
+from espnet_ensemble.masking import BandMask, MemberDropout, MemberWarmup
 
 DRAWS = 1000
 
@@ -127,3 +128,50 @@ def test_hidden_members_are_zero_in_training_under_a_seed(
 def test_dropout_out_of_range(probability):
     with pytest.raises(EnsembleError, match="member_dropout: expected a probability"):
         MemberDropout(probability)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["audio", "cached"])
+def test_one_member_is_seen_alone_at_first(kind, tiny_wavlm, tiny_hubert, speech):
+    conf = {"upstreams": [tiny_wavlm, tiny_hubert]}
+    expected, feats_lens = EnsembleFrontend(**conf)(*speech)
+    inputs = speech if kind == "audio" else (expected, feats_lens)
+    name = Path(tiny_hubert).name
+    conf["member_warmup"] = {"num_batches": 2, "first": name}
+    frontend = EnsembleFrontend(**conf)
+    alone = expected.clone()
+    alone[..., :32] = 0
+    # What is validated is what was trained, and counts nothing.
+    assert torch.equal(frontend.eval()(*inputs)[0], alone)
+    seen = [frontend.train()(*inputs)[0] for _ in range(2)]
+    assert all(torch.equal(feats, alone) for feats in seen)
+    # Training that was interrupted here goes on here, and so does decoding.
+    restored = EnsembleFrontend(**conf)
+    restored.load_state_dict(frontend.state_dict())
+    assert torch.equal(restored.eval()(*inputs)[0], alone)
+    assert torch.equal(restored.train()(*inputs)[0], expected)
+    assert torch.equal(restored.eval()(*inputs)[0], expected)
+
+
+@torch.no_grad()
+def test_a_member_that_is_chosen_is_seen_whatever_training_began_with(
+    tiny_wavlm, tiny_hubert, speech
+):
+    conf = {"upstreams": [tiny_wavlm, tiny_hubert], "member_warmup": {"num_batches": 9}}
+    frontend = EnsembleFrontend(**conf).eval()
+    frontend.select([1])
+    feats, _ = frontend(*speech)
+    assert not feats[..., :32].any() and feats[..., 32:].any()
+
+
+@pytest.mark.parametrize(
+    ("warmup", "message"),
+    [
+        ({"num_batches": 0}, "num_batches: expected at least 1, found 0"),
+        ({"first": "wavlm"}, "missing key 'num_batches'"),
+        ({"num_batches": 3, "first": "other"}, "first: expected one of .*, found 'other'"),
+    ],
+)
+def test_warmup_that_makes_no_sense(warmup, message, tiny_wavlm):
+    with pytest.raises(EnsembleError, match=f"member_warmup: {message}"):
+        EnsembleFrontend(upstreams=[tiny_wavlm], member_warmup=warmup)

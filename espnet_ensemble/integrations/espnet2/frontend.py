@@ -29,6 +29,8 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
             of each upstream's features in training; None: all are seen.
         member_dropout: Probability of hiding a whole upstream of an utterance in training;
             one stays in any case.
+        member_warmup: Options of :class:`~espnet_ensemble.masking.MemberWarmup`, which hides
+            all upstreams but one in the first batches of training.
         frame_rate: Frames per second that all upstreams are brought to; None: the lowest
             common multiple of theirs, by repetition.
         fs: Sample rate of the speech, in Hz (or "16k"). Speech at another rate than the
@@ -65,6 +67,7 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
         normalize: str = "none",
         feature_mask: dict[str, Any] | None = None,
         member_dropout: float = 0.0,
+        member_warmup: dict[str, Any] | None = None,
         frame_rate: float | None = None,
         fs: int | str = 16000,
         frozen: bool = True,
@@ -80,6 +83,7 @@ class EnsembleFrontend(Ensemble, AbsFrontend):
                 "normalize": normalize,
                 "feature_mask": feature_mask,
                 "member_dropout": member_dropout,
+                "member_warmup": member_warmup,
                 "frame_rate": frame_rate,
                 "fs": fs,
                 "frozen": frozen,

@@ -9,6 +9,7 @@ from typing import Any
 
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import write_yaml
+from espnet_ensemble.frontend_conf import FrontendConf
 from espnet_ensemble.layers import Layer, layer_indices
 from espnet_ensemble.recipes.names import AsrNames, NamingOptions, tag_of
 from espnet_ensemble.recipes.tables.systems import System
@@ -175,7 +176,19 @@ class Experiment:
         if len(self.upstreams) == 1:
             return config
         conf = {**config.content["frontend_conf"], "fusion": self.setup.fusion}
+        if self.variant.alone_share:
+            conf["member_warmup"] = self._member_warmup(FrontendConf.parse(conf))
         return replace(config, content={**config.content, "frontend_conf": conf})
+
+    def _member_warmup(self, conf: FrontendConf) -> dict[str, Any]:
+        """For how long training shows the best upstream alone, and which one it is."""
+        samples = self.system.corpus.hours * 3600 * conf.fs
+        # All heads have batches by their size in samples (``numel``).
+        batches = self.max_epoch * samples / self._derived.content["batch_bins"]
+        return {
+            "num_batches": round(batches * self.variant.alone_share),
+            "first": conf.member_names[self.system.families.index(self.system.first)],
+        }
 
     @property
     def upstreams(self) -> list[str | dict[str, Any]]:
@@ -204,8 +217,8 @@ class Experiment:
     @property
     def _frontend_option(self) -> str:
         """The frontend's file, from the recipe's folder; "" where names say all of it."""
-        fuses = len(self.upstreams) > 1 and self.setup.fusion != "concat"
-        if not fuses and all(isinstance(entry, str) for entry in self.upstreams):
+        fuses = self.setup.fusion != "concat" or self.variant.alone_share
+        if not (fuses and len(self.upstreams) > 1) and all(isinstance(entry, str) for entry in self.upstreams):
             return ""
         return str(self.frontend_config.relative_to(self.recipe_dir))
 
@@ -213,7 +226,7 @@ class Experiment:
     def max_epoch(self) -> int:
         """Epochs that training has."""
         given = re.findall(r"--max_epoch[ =](\d+)", self.asr_args)
-        return int(given[-1]) if given else self.training_config.content["max_epoch"]
+        return int(given[-1]) if given else self._derived.content["max_epoch"]
 
     @property
     def asr_args(self) -> str:

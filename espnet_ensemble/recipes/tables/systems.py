@@ -123,6 +123,8 @@ class System:
             architecture they have.
         save_posteriors: Whether its decoding keeps posteriors: for their mean with those of
             other single upstreams.
+        first: That of ``families`` which is said to be the best alone; the first one where
+            nothing is said.
     """
 
     corpus: CorpusConf
@@ -137,6 +139,7 @@ class System:
     part: str = "paper"
     random: Mapping[str, str] = field(default_factory=dict)
     save_posteriors: bool = False
+    first: str = ""
 
     @property
     def combination(self) -> str:
@@ -258,18 +261,15 @@ def read_experiment_table(path: PathLike) -> ExperimentTable:
         name: Head.parse(f"{path}: heads.{name}", name, head)
         for name, head in conf["heads"].items()
     }
+    claims = conf.get("claims")
+    claims = None if claims is None else Claims.parse(f"{path}: claims", claims)
+    order = claims.order if claims else ()
     systems = tuple(
-        _system(path, conf, corpora, heads, part, keys, rates)
+        _system(path, conf, corpora, heads, order, part, keys, rates)
         for part in PARTS
         for keys, rates in _leaves(path, conf.get(part, {}), (part,))
     )
-    claims = conf.get("claims")
-    return ExperimentTable(
-        path.stem,
-        conf["title"],
-        systems,
-        None if claims is None else Claims.parse(f"{path}: claims", claims),
-    )
+    return ExperimentTable(path.stem, conf["title"], systems, claims)
 
 
 def select(systems: Sequence[System], **wanted: str | None) -> Sequence[System]:
@@ -338,6 +338,7 @@ def _system(
     conf: dict,
     corpora: dict[str, CorpusConf],
     heads: dict[str, Head],
+    order: Families,
     part: str,
     keys: tuple[str, ...],
     rates: Any,
@@ -372,6 +373,7 @@ def _system(
         save_posteriors=part == "systems"
         and len(families) == 1
         and conf.get("save_posteriors", False),
+        first=next((family for family in order if family in families), families[0]),
     )
 
 

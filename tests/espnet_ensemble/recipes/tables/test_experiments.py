@@ -210,6 +210,23 @@ def test_every_recommended_member_is_masked_alike(pair, experiment):
     assert content["specaug_conf"]["apply_time_mask"] is True
 
 
+def test_a_recommended_ensemble_begins_with_its_best_member(tables, experiment):
+    setup = Setup(variant="recommended")
+    system = pick(tables[2], "librispeech_100 base wav2vec2+hubert ctc")
+    recommended = experiment(system, setup)
+    conf = recommended.training_config.content["frontend_conf"]
+    # 8 epochs of 100 hours in batches of 200 s.
+    num_batches = 0.4 * recommended.max_epoch * 100 * 3600 / 200
+    assert conf["member_warmup"] == {"num_batches": num_batches, "first": "hubert-base-ls960"}
+    # asr.sh gets all of it.
+    recommended.write_configs()
+    written = recommended.recipe_dir / recommended.options["frontend_config"]
+    assert yaml.safe_load(written.read_text())["frontend_conf"] == conf
+
+    alone = experiment(pick(tables[2], "librispeech_100 base hubert ctc"), setup)
+    assert "member_warmup" not in alone.training_config.content["frontend_conf"]
+
+
 @pytest.mark.parametrize(
     ("head", "encoder", "layers"),
     [
