@@ -8,7 +8,7 @@ import torch
 
 from espnet_ensemble import EnsembleFrontend, FrontendConf
 from espnet_ensemble.errors import EnsembleError
-from espnet_ensemble.masking import BandMask, MemberDropout, MemberWarmup
+from espnet_ensemble.masking import BandMask, MemberDropout
 
 DRAWS = 1000
 
