@@ -32,7 +32,7 @@ VERBS = {
     "tune_lm": "choose a language model's weight and word bonus on a validation set",
     "table": "list, run and collect the systems of a table of experiments",
     "transcribe": "transcribe recordings with a trained model",
-    "upstreams": "list the checkpoints that the paper uses",
+    "upstreams": "list encoders; compare them with the bare model of their library",
 }
 #: Verb -> its module, which is called as ESPnet would call it.
 MODULES = {"decode": "asr_inference_ctc"}
