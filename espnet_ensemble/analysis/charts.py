@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: Cells of a heat map with a number in each, at most.
 _NUMBERED = 12
+#: Gains below are left out: that far, nothing is chosen.
+_LOWEST = -60
 
 
 def draw_heat_map(
@@ -103,6 +105,9 @@ def draw_gains(study: "Study", path: Path) -> None:
     panel.axhline(0, color="0.7", linewidth=1)
     panel.set(xlabel="parameters of the encoders (millions)")
     panel.set_ylabel("fewer errors than the best layer alone (%)")
+    if panel.get_ylim()[0] < _LOWEST:
+        panel.set_ylim(bottom=_LOWEST)
+        panel.set_title(f"those below {_LOWEST} % are left out", fontsize=9)
     panel.legend(title="members", fontsize=8)
     _save(figure, path)
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,9 +55,19 @@ class LayerFeatures:
         return f"{self.name}:{self.layer}"
 
     @property
+    def about(self) -> list[Any]:
+        """What tells it from all others: plain values."""
+        return [self.label, self.identity.fingerprint, self.identity.extra_conf]
+
+    @property
     def size(self) -> int:
         """Features per frame."""
         return self.identity.feature_size
+
+    @property
+    def utterances(self) -> Iterable[str]:
+        """Those that all upstreams have features of."""
+        return self._num_frames.keys()
 
     def num_frames(self, utt_id: str) -> int:
         """Frames of an utterance, the same of all upstreams."""

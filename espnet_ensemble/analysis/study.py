@@ -156,19 +156,41 @@ def study(
     nested = extract_layers(sample.data_dir, frontend, cache_dir, conf.extraction)
     layers = [layer for of_upstream in nested for layer in of_upstream]
     keys = [key for key in [*sample.train, *sample.test] if _is_there(layers[0], key)]
+    steps = open_steps(output_dir, sample, layers, frontend, conf.extraction)
+    return _Studying(frontend, sample, layers, conf, steps).run(nested, keys)
+
+
+def open_steps(
+    output_dir: Path,
+    sample: Sample,
+    layers: Sequence[LayerFeatures],
+    frontend: FrontendConf,
+    extraction: ExtractConf,
+) -> Steps:
+    """What was found before of some speech, of these upstreams or of others beside them."""
+    keys = [key for key in [*sample.train, *sample.test] if _is_there(layers[0], key)]
     common = {
-        "layers": [
-            [x.label, x.identity.fingerprint, x.identity.layers] for x in layers
-        ],
         "normalize": frontend.normalize,
-        "storage": conf.extraction.storage,
+        "storage": extraction.storage,
         "train": sample.train,
         "test": sample.test,
         "texts": [sample.texts[key] for key in keys],
+        "frames": sum(layers[0].num_frames(key) for key in keys),
     }
-    return _Studying(
-        frontend, sample, layers, conf, Steps(output_dir / "steps", common)
-    ).run(nested, keys)
+    return Steps(output_dir / "steps", common)
+
+
+def find_probe(
+    steps: Steps, layers: Sequence[LayerFeatures], sample: Sample, conf: ProbeConf
+) -> ProbeResult:
+    """Train a probe on some layers, unless that has been done before."""
+    return ProbeResult(
+        **steps.find(
+            "probe",
+            {"of": [layer.about for layer in layers], "conf": asdict(conf)},
+            lambda: run_probe(layers, sample, conf).to_dict(),
+        )
+    )
 
 
 def _is_there(layer: LayerFeatures, key: str) -> bool:
@@ -199,7 +221,10 @@ class _Studying:
         similarities = Similarities(
             **self._steps.find(
                 "similarity",
-                {"frames": self._conf.similarity_frames},
+                {
+                    "of": [layer.about for layer in self._layers],
+                    "most": self._conf.similarity_frames,
+                },
                 lambda: _watch(
                     "similarity",
                     compare_layers(
@@ -221,7 +246,7 @@ class _Studying:
         predictions = Predictions(
             **self._steps.find(
                 "prediction",
-                {"of": [layer.label for layer in chosen]},
+                {"of": [layer.about for layer in chosen]},
                 lambda: _watch("prediction", predict_layers(chosen, keys)).to_dict(),
             )
         )
@@ -277,19 +302,13 @@ class _Studying:
 
     def _probe(self, members: tuple[int, ...]) -> ProbeResult:
         layers = [self._layers[index] for index in members]
-        return ProbeResult(
-            **self._steps.find(
-                "probe",
-                {"of": [x.label for x in layers], "conf": asdict(self._conf.probe)},
-                lambda: run_probe(layers, self._sample, self._conf.probe).to_dict(),
-            )
-        )
+        return find_probe(self._steps, layers, self._sample, self._conf.probe)
 
     def _cost(self, index: int) -> Cost:
         layer = self._layers[index]
         found = self._steps.find(
             "cost",
-            {"of": layer.label, "device": self._conf.probe.device},
+            {"of": layer.about, "device": self._conf.probe.device},
             lambda: self._measure(layer),
         )
         hours = self._sample.samples / self._frontend.fs / 3600

@@ -22,6 +22,7 @@ VERBS = {
     "merge": "average the weights of models trained with several seeds",
     "link": "place the recipes in a checkout of ESPnet",
     "export": "make an encoder for transformers of a trained model's frontend",
+    "effuse": "make an ensemble run one upstream, and predict the others' features",
     "extract": "compute frozen upstreams' features once, for training from disk",
     "inspect": "look into a trained ensemble: weights, what each member alone knows",
     "plan": "what an experiment costs: disk, memory, GPU hours, time; measured here",

@@ -14,6 +14,7 @@ from espnet_ensemble.fusion.base import Fusion
 from espnet_ensemble.fusion.concatenation import Concat, Gate, Projection, TimeShift
 from espnet_ensemble.fusion.convolution import LayerConvolution
 from espnet_ensemble.fusion.cross_attention import CrossAttention
+from espnet_ensemble.fusion.prediction import Prediction
 
 __all__ = ["FUSIONS", "Concat", "Fusion", "build_fusion"]
 
@@ -28,6 +29,7 @@ FUSIONS: dict[str, type[Fusion]] = {
     "time_shift": TimeShift,
     "cross_attention": CrossAttention,
     "layer_conv": LayerConvolution,
+    "prediction": Prediction,
 }
 
 

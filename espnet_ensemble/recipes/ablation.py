@@ -100,11 +100,35 @@ def decode_subsets(
     """
     decodings = [exp_dir / f"members_{'+'.join(subset)}" for subset in subsets]
     for members, decoding in zip(subsets, decodings, strict=True):
-        folder, data = decoding / dataset, data_dir / dataset
-        decode_subset(model, members, data / "wav.scp", folder)
-        texts = read_transcripts(data / "text", folder / "text", data / "utt2spk")
-        score_dataset(texts, folder, options)
+        decode_and_score(model, members, decoding, dataset, data_dir, options)
     return decodings
+
+
+def decode_and_score(
+    model: ESPnetCTCModel,
+    members: Sequence[str],
+    decoding: Path,
+    dataset: str,
+    data_dir: Path,
+    options: ScoringOptions,
+) -> None:
+    """Decode a dataset greedily with some members of a model, and score it.
+
+    Args:
+        model: The model; its members are then these.
+        members: Some of its ``member_names``.
+        decoding: The folder of the decoding, such as ``exp/asr_x/members_wavlm``.
+        dataset: Its name, such as ``org/dev``.
+        data_dir: The folder with its data directory, such as ``dump/raw``.
+        options: How it is scored.
+
+    Raises:
+        EnsembleError: If the dataset cannot be read.
+    """
+    folder, data = decoding / dataset, data_dir / dataset
+    decode_subset(model, members, data / "wav.scp", folder)
+    texts = read_transcripts(data / "text", folder / "text", data / "utt2spk")
+    score_dataset(texts, folder, options)
 
 
 def contributions_table(comparison: Comparison, members: Sequence[str]) -> str:

@@ -314,3 +314,41 @@ def test_no_fusion_is_harmed_by_padding_that_nobody_attends_to(name):
     assert all(
         p.grad.isfinite().all() for p in fusion.parameters() if p.grad is not None
     )
+
+
+def test_prediction_puts_predicted_members_between_those_that_are_run():
+    fusion = build_fusion(
+        "prediction", [4], [3], predicted={0: 2, 2: 5}, own_layers=[[1]]
+    )
+    (feats,) = features([12])
+    out = fusion([feats], LENGTHS)
+    assert out.shape == (2, 5, 11) and fusion.output_size == 11
+    first, last = fusion.predictors["0"], fusion.predictors["2"]
+    expected = torch.cat([first(feats), feats[..., 4:8], last(feats)], dim=-1)
+    torch.testing.assert_close(out, expected)
+
+
+def test_prediction_averages_own_layers_and_has_another_fusion_inside():
+    fusion = build_fusion(
+        "prediction", [4], [3], predicted={1: 4}, own_layers=[[0, 2]], fusion="sum"
+    )
+    (feats,) = features([12])
+    with torch.no_grad():
+        fusion.own[0].weights.copy_(torch.tensor([1.0, 3.0]).log())
+        found = fusion([feats], LENGTHS)
+        own = 0.25 * feats[..., :4] + 0.75 * feats[..., 8:]
+        torch.testing.assert_close(found, own + fusion.predictors["1"](feats))
+
+
+@pytest.mark.parametrize(
+    ("conf", "message"),
+    [
+        ({"predicted": {3: 4}}, "predicted: expected places from 0 to 1, found 3"),
+        ({"own_layers": [[3]]}, "own_layers: expected some from 0 to 2, found"),
+        ({"fusion": "layer_conv"}, "takes one hidden state of each, found 'layer_c"),
+        ({"fusion": "mean"}, "fusion: expected one of concat, .* found 'mean'"),
+    ],
+)
+def test_wrong_options_of_prediction(conf, message):
+    with pytest.raises(ValueError, match=message):
+        build_fusion("prediction", [4], [3], **conf)
