@@ -14,6 +14,8 @@ from collections import defaultdict
 from collections.abc import Container, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from itertools import tee
+from operator import add
 from pathlib import Path
 from typing import IO
 
@@ -32,6 +34,7 @@ from espnet_ensemble.recipes.scoring import (
     Percentages,
     ScoredUtterance,
     Tokens,
+    find_all_edits,
 )
 
 #: Error rates of words, characters and tokens.
@@ -108,14 +111,18 @@ def write_score(
 class _Part:
     """What one speaker has in a file of alignments: sums, and where they are."""
 
-    counts: Counts = field(default_factory=Counts)
+    sums: list[int] = field(default_factory=lambda: [*vars(Counts()).values()])
     spans: list[tuple[int, int]] = field(default_factory=list)
 
     def add(self, counts: Counts, start: int, end: int) -> None:
-        self.counts += counts
+        self.sums = list(map(add, self.sums, vars(counts).values()))
         if self.spans and self.spans[-1][1] == start:
             start, _ = self.spans.pop()
         self.spans.append((start, end))
+
+    @property
+    def counts(self) -> Counts:
+        return Counts(*self.sums)
 
 
 def _write_result(folder: Path, ref: Tokens, hyp: Tokens, utt2spk: Table) -> Counts:
@@ -146,8 +153,11 @@ def _score_each(
     folder: Path, ref: Tokens, hyp: Tokens, utt2spk: Table
 ) -> Iterator[ScoredUtterance]:
     """Score utterances while their transcripts are written."""
-    for utt_id, said, heard in _write_each(folder, ref, hyp, utt2spk):
-        yield ScoredUtterance.of(utt_id, utt2spk[utt_id], said, heard)
+    written, compared = tee(_write_each(folder, ref, hyp, utt2spk))
+    # Read ahead by some hundreds.
+    edits = find_all_edits((said, heard) for _, said, heard in compared)
+    for (utt_id, said, heard), found in zip(written, edits, strict=True):
+        yield ScoredUtterance(utt_id, utt2spk[utt_id], said, heard, tuple(found))
 
 
 def _write_trn(folder: Path, ref: Tokens, hyp: Tokens, utt2spk: Table) -> None:

@@ -11,10 +11,11 @@ Numbers only: :mod:`espnet_ensemble.recipes.sclite` lays them out.
 
 import string
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count as count_up
+from itertools import islice
 from operator import add
 from typing import Literal, NamedTuple
 
@@ -22,6 +23,13 @@ import numpy as np
 from rapidfuzz.distance import LCSseq, Levenshtein
 
 from espnet_ensemble.data.tables import Table
+from espnet_ensemble.recipes.edit_tables import (
+    MAX_TOKENS,
+    MAX_WIDTH,
+    Edit,
+    find_band,
+    trace_all,
+)
 
 #: utt_id -> tokens.
 Tokens = Mapping[str, list[str]]
@@ -51,17 +59,6 @@ class Pair(NamedTuple):
         if self.hyp is None:
             return "D"
         return "C" if fold_case(self.ref) == fold_case(self.hyp) else "S"
-
-
-class Edit(NamedTuple):
-    """A substitution, deletion or insertion, and where in the reference and the hypothesis.
-
-    On the side that has no token, it is where the next one is.
-    """
-
-    kind: Literal["S", "D", "I"]
-    ref: int
-    hyp: int
 
 
 @dataclass(frozen=True)
@@ -210,10 +207,12 @@ def score_tokens(ref: Tokens, hyp: Tokens, utt2spk: Table) -> Score:
         >>> score.counts.deletions, score.counts.percentages.errors
         (1, 50.0)
     """
+    pairs = ((tokens, hyp[utt_id]) for utt_id, tokens in ref.items())
+    edits = find_all_edits(pairs)
     return Score(
         tuple(
-            ScoredUtterance.of(utt_id, utt2spk[utt_id], tokens, hyp[utt_id])
-            for utt_id, tokens in ref.items()
+            ScoredUtterance(utt_id, utt2spk[utt_id], tokens, hyp[utt_id], tuple(found))
+            for (utt_id, tokens), found in zip(ref.items(), edits, strict=True)
         )
     )
 
@@ -243,13 +242,61 @@ def find_edits(ref: list[str], hyp: list[str]) -> list[Edit]:
     """
     if ref == hyp:
         return []
-    said, heard = _encode(ref, hyp)
+    return _find_edits_of(*_encode(ref, hyp))
+
+
+def _find_edits_of(said: str, heard: str) -> list[Edit]:
     gains = _Gains(said, heard)
     for gain in (gains.bound, gains.exact):
         edits = _trace(gains, gain(len(said), len(heard)))
         if edits is not None:
             return edits[::-1]
     return _trace_table(said, heard)[::-1]
+
+
+def find_all_edits(
+    pairs: Iterable[tuple[list[str], list[str]]],
+) -> Iterator[list[Edit]]:
+    """Find the errors of many utterances, as :func:`find_edits` does of one, but faster.
+
+    Args:
+        pairs: References and hypotheses. A few hundred are held at a time.
+
+    Example:
+        >>> pairs = [("a b".split(), "a".split()), ("a b".split(), "a b".split())]
+        >>> list(find_all_edits(pairs))
+        [[Edit(kind='D', ref=1, hyp=1)], []]
+    """
+    source = iter(pairs)
+    while window := list(islice(source, _WINDOW)):
+        yield from _find_edits(window)
+
+
+# Utterances that are read at a time, and those, of similar length, whose tables are one.
+_WINDOW, _TABLE = 2048, 128
+
+
+def _find_edits(window: list[tuple[list[str], list[str]]]) -> list[list[Edit]]:
+    found: list[list[Edit]] = [[] for _ in window]
+    banded = []
+    for place, (ref, hyp) in enumerate(window):
+        if ref == hyp:
+            continue
+        said, heard = _encode(ref, hyp)
+        low, high = find_band(said, heard)
+        if high - low < MAX_WIDTH and max(len(said), len(heard)) <= MAX_TOKENS:
+            # Of similar width and length: tables are as large as the largest.
+            size = (high - low).bit_length(), len(said)
+            banded.append((size, place, (low, high), (said, heard)))
+        else:
+            found[place] = _find_edits_of(said, heard)
+    banded.sort()
+    for start in range(0, len(banded), _TABLE):
+        part = banded[start : start + _TABLE]
+        _, places, bands, texts = zip(*part, strict=True)
+        for place, edits in zip(places, trace_all(texts, bands), strict=True):
+            found[place] = edits[::-1]
+    return found
 
 
 def count(pairs: Sequence[Pair]) -> Counts:
@@ -292,20 +339,25 @@ def _pair(ref: list[str], hyp: list[str], edits: Sequence[Edit]) -> Iterator[Pai
 
 
 class _Codes(dict[str, str]):
-    """Token -> a character for it: rapidfuzz is fastest on strings.
+    """Token -> a character for it, the same for those that differ in case: rapidfuzz and
+    NumPy are fastest on these.
 
     Letters and ESPnet's space are themselves, or are among the first 256, with which it is
     faster still.
     """
 
     def __init__(self):
-        super().__init__({letter: letter for letter in map(chr, range(1, 256))})
+        super().__init__(
+            {letter: fold_case(letter) for letter in map(chr, range(1, 256))}
+        )
         self["<space>"] = chr(0)
         self._numbers = count_up(256)
 
     def __missing__(self, token: str) -> str:
+        folded = fold_case(token)
         # In one step: several threads may be scoring.
-        return self.setdefault(token, chr(next(self._numbers)))
+        code = self.setdefault(folded, chr(next(self._numbers)))
+        return self.setdefault(token, code)
 
 
 _codes = _Codes()
@@ -319,14 +371,7 @@ def _encode(*texts: list[str]) -> list[str]:
     if len(_codes) > _MAX_CODES:
         _codes = _Codes()
     find = _codes.__getitem__
-    return ["".join(map(find, _fold(tokens))) for tokens in texts]
-
-
-def _fold(tokens: list[str]) -> list[str]:
-    folded = fold_case("\n".join(tokens)).split("\n") if tokens else []
-    if len(folded) == len(tokens):
-        return folded
-    return [fold_case(token) for token in tokens]  # some have line breaks
+    return ["".join(map(find, tokens)) for tokens in texts]
 
 
 # An alignment with C correct tokens and S substitutions costs 3 (ref + hyp) - 2 (3 C + S):

@@ -91,7 +91,7 @@ def build_tokenizers(
         "remove_non_linguistic_symbols": True,
     }
     tokenizers = {
-        "wer": WordTokenizer(**linguistic),
+        "wer": _Words(**linguistic),
         "cer": _Characters(**linguistic),
     }
     if bpemodel and Path(bpemodel).is_file():
@@ -143,7 +143,21 @@ class _Characters(CharTokenizer):
     def text2tokens(self, line: str) -> list[str]:
         if any(symbol in line for symbol in self.non_linguistic_symbols):
             return super().text2tokens(line)
-        return [self.space_symbol if c == " " else c for c in line]
+        tokens: list[str] = []
+        for word in line.split(" "):
+            tokens += word
+            tokens.append(self.space_symbol)
+        del tokens[-1]  # none follows the last word
+        return tokens
+
+
+class _Words(WordTokenizer):
+    """ESPnet's, without its loop where there is no symbol."""
+
+    def text2tokens(self, line: str) -> list[str]:
+        if self.non_linguistic_symbols:
+            return super().text2tokens(line)
+        return line.split(self.delimiter)
 
 
 def _cleaner(name: str) -> Callable[[str], str]:

@@ -61,3 +61,13 @@ def test_no_table(tmp_path):
     result.write_text("| Sum | 1 2 | 3 |\n")
     with pytest.raises(EnsembleError, match="there: expected sclite's tables"):
         sclite.read_counts(result, "there")
+
+
+def test_columns_are_as_wide_as_their_numbers(tmp_path):
+    """A set of a million words, or of a billion."""
+    for words in (1_200_000, 1_200_000_000):
+        counts = Counts(120_000, words, words - 3, 1, 1, 1, 4, 2)
+        result = tmp_path / "result.txt"
+        result.write_text(sclite.format_tables({"alice": counts, "bob": counts}))
+        assert sclite.read_counts(result, result) == counts + counts
+        assert f" 240000 {2 * words} |" in result.read_text()

@@ -5,12 +5,16 @@ import sys
 import pytest
 from random_texts import TEXTS, random_texts
 
+from espnet_ensemble.recipes import scoring
 from espnet_ensemble.recipes.scoring import (
     Counts,
     Pair,
     Percentages,
+    ScoredUtterance,
     align,
     count,
+    find_all_edits,
+    find_edits,
     score_tokens,
 )
 
@@ -64,6 +68,34 @@ def test_ties_go_as_by_sclite(vocabulary, longest):
             for _ in range(2)
         )
         assert align(ref, hyp) == align_plainly(ref, hyp)
+
+
+@pytest.mark.parametrize("longest,max_width", [(7, 96), (40, 96), (40, 8)])
+def test_many_at_once_are_aligned_as_each(longest, max_width, monkeypatch):
+    """Some of them are too long, or too unlike, for the tables of many."""
+    monkeypatch.setattr(scoring, "MAX_WIDTH", max_width)
+    monkeypatch.setattr(scoring, "_WINDOW", 300)
+    rng, pairs = random.Random(longest), []
+    for number in range(1000):
+        vocabulary = "abcdefgABC"[: rng.randint(2, 10)] + "\u65e5"
+        ref = rng.choices(vocabulary, k=rng.randint(0, longest))
+        hyp = rng.choices(vocabulary, k=rng.randint(0, longest))
+        if number % 3:  # a few errors
+            kept = [c if rng.random() < 0.9 else rng.choice(vocabulary) for c in ref]
+            hyp = [c for c in kept if rng.random() < 0.9]
+        pairs.append((ref, hyp))
+    for (ref, hyp), edits in zip(pairs, find_all_edits(iter(pairs)), strict=True):
+        assert edits == find_edits(ref, hyp)
+        utterance = ScoredUtterance("u", "s", ref, hyp, tuple(edits))
+        assert list(utterance.pairs) == align_plainly(ref, hyp)
+
+
+def test_a_long_utterance_is_scored():
+    ref = ["a", "b", "c", "d"] * 1000
+    hyp = [*ref[:50], *ref[170:3000], "x", *ref[3001:]]
+    (edits,) = find_all_edits([(ref, hyp)])
+    assert [edit.kind for edit in edits].count("D") == 120
+    assert len(edits) == 121
 
 
 def test_tokens_are_any_text():
