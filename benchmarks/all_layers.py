@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from espnet_ensemble.feature_cache.archive import STORAGES
+from espnet_ensemble.feature_cache.archive import STORAGES, SUFFIX
 from espnet_ensemble.feature_cache.extract import ExtractConf, extract
 from espnet_ensemble.feature_cache.identity import DataSet
 from espnet_ensemble.frontend_conf import FrontendConf
@@ -58,7 +58,9 @@ def main() -> None:
                     options = ExtractConf(args.storage, layers=layers)
                     extract(args.data_dir, conf.to_dict(), cache_dir, options)
                 seconds[name].append(time.perf_counter() - start)
-                sizes[name] = sum(p.stat().st_size for p in cache_dir.rglob("*.ark"))
+                sizes[name] = sum(
+                    p.stat().st_size for p in cache_dir.rglob(f"*{SUFFIX}")
+                )
                 if passes == ["all"]:
                     seconds["writing all layers"].append(write_again(cache_dir))
                 shutil.rmtree(cache_dir)
@@ -73,7 +75,7 @@ def main() -> None:
 
 def write_again(cache_dir: Path) -> float:
     """Seconds that writing the bytes of all archives takes."""
-    archives = [path.read_bytes() for path in cache_dir.rglob("*.ark")]
+    archives = [path.read_bytes() for path in cache_dir.rglob(f"*{SUFFIX}")]
     start = time.perf_counter()
     for number, content in enumerate(archives):
         (cache_dir / f"again{number}").write_bytes(content)
