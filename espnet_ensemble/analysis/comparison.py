@@ -132,7 +132,7 @@ def _batches(layer: LayerFeatures, utt_ids: Sequence[str]) -> Iterator[list[str]
     for key in utt_ids:
         batch.append(key)
         frames += layer.num_frames(key)
-        if frames > 4000:
+        if frames > 1000:
             yield batch
             batch, frames = [], 0
     if batch:

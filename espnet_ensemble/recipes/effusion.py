@@ -108,6 +108,8 @@ def load_ensemble(exp_dir: Path, checkpoint: str) -> ESPnetCTCModel:
         reason = (
             "upstreams that keep their weights (frozen: true), found some that train"
         )
+    elif conf.frame_rate is not None:
+        reason = f"no frame_rate, found {conf.frame_rate:g}"
     elif FUSIONS[conf.fusion].takes_layers:
         reason = f"a fusion of one hidden state of each, found {conf.fusion!r}"
     if reason:

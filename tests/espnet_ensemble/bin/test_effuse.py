@@ -120,9 +120,16 @@ def test_some_hidden_states_are_enough(recipe, models):
     assert [predictor.layers for predictor in predictors] == [[0, 3], [0, 3]]
 
 
-def test_what_is_no_ensemble_is_refused(recipe, models):
-    recipe([models("WavLM"), models("Hubert")], fusion="layer_conv")
-    with pytest.raises(EnsembleError, match="one hidden state of each, found 'layer_c"):
+@pytest.mark.parametrize(
+    ("conf", "message"),
+    [
+        ({"fusion": "layer_conv"}, "one hidden state of each, found 'layer_conv'"),
+        ({"frame_rate": 50}, "expected no frame_rate, found 50"),
+    ],
+)
+def test_what_cannot_be_predicted_is_refused(conf, message, recipe, models):
+    recipe([models("WavLM"), models("Hubert")], **conf)
+    with pytest.raises(EnsembleError, match=message):
         load_ensemble(Path("exp/pair"), MODEL)
 
 
