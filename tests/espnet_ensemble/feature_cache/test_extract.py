@@ -618,6 +618,53 @@ def test_archive_that_cannot_be_written_is_named(data, tmp_path, tiny_wavlm):
     assert in_child(with_small_files) == 0
 
 
+def mount(folder, options, flags=0):
+    """Mount a file system in memory; whether it could be."""
+    libc, folder = ctypes.CDLL(None), str(folder).encode()
+    return libc.mount(b"tmpfs", folder, b"tmpfs", flags, options.encode()) == 0
+
+
+@pytest.mark.slow
+def test_full_disk(data, tmp_path, tiny_wavlm):
+    """Whatever is the first that does not fit, the rest stays, and it goes on with room."""
+    conf, disk = {"upstreams": [tiny_wavlm]}, tmp_path / "disk"
+    extract(data, conf, tmp_path / "good" / "feats", SMALL)
+    expected = everything(tmp_path / "good" / "feats")
+    disk.mkdir()
+
+    def on_full_disk():
+        libc, private = ctypes.CDLL(None), 1 << 18 | 1 << 14
+        if libc.unshare(0x20000) or libc.mount(b"none", b"/", None, private, None):
+            os._exit(77)  # only a root may
+        left, failed = set(), 0
+        for pages in range(2, 20, 2):
+            if not mount(disk, f"size={4 * pages}k"):
+                os._exit(77)
+            try:
+                extract(data, conf, disk / "feats", SMALL)
+            except (CacheError, OSError) as error:
+                assert "No space left on device" in str(error)
+                assert "cache.yaml" not in [p.name for p in disk.rglob("*")]
+                failed += 1
+            kept = {
+                p: p.stat().st_mtime_ns
+                for p in disk.glob("feats/*/train/shards/000/0*")
+            }
+            left.add(len(kept))
+            assert mount(disk, "size=4m", flags=32)  # the same one, with more room
+            extract(data, conf, disk / "feats", SMALL)
+            assert everything(disk / "feats") == expected
+            assert kept == {p: p.stat().st_mtime_ns for p in kept}
+            assert verify(disk / "feats") == 7
+            assert libc.umount(str(disk).encode()) == 0
+        assert failed >= 4 and len(left) >= 3, (failed, left)
+
+    status = in_child(on_full_disk)
+    if status == 77:
+        pytest.skip("needs to mount a small file system")
+    assert status == 0
+
+
 @pytest.mark.parametrize(
     "conf,message",
     [
