@@ -239,14 +239,21 @@ def filter_lengths(folder: Path) -> Work:
 
 
 def make_cache(folder: Path, utterances: int) -> None:
-    """A cache of two members, whose archives are not there: only they are large."""
-    from espnet_ensemble.feature_cache.archive import Archive, Entry
+    """A cache of two members, and its data directory: of one audio file, and no features."""
+    import soundfile
+
+    from espnet_ensemble.feature_cache import archive
     from espnet_ensemble.feature_cache.dataset import write_combination
-    from espnet_ensemble.feature_cache.identity import AudioIdentity, FeatureIdentity
-    from espnet_ensemble.feature_cache.index import make_index
+    from espnet_ensemble.feature_cache.identity import FeatureIdentity, read_wav
     from espnet_ensemble.feature_cache.member import Member, MemberInfo
 
-    audio, members = AudioIdentity.parse("57bdcbc54ded15f4ea1f185f310eed66 60 17"), []
+    soundfile.write(folder / "x.wav", [0.1] * 160, 16000)
+    make_data_dir(folder, utterances)
+    utt_ids = [f"{n // 100:06}-{n:08}" for n in range(utterances)]
+    with open(folder / "data" / "wav.scp", "w") as wav_scp:
+        wav_scp.writelines(f"{utt_id} {folder}/x.wav\n" for utt_id in utt_ids)
+    audio, members = read_wav(folder / "x.wav").identity, []
+    write = _write_arks if hasattr(archive, "append_feats") else _write_archives
     for name in ("wavlm_base", "hubert_base"):
         features = FeatureIdentity(
             upstream=name, layer="last", layers=[12], extra_conf=None,
@@ -254,29 +261,48 @@ def make_cache(folder: Path, utterances: int) -> None:
             hop_length=320, speech_fs=16000, dtype="float32",
         )  # fmt: skip
         member = Member(
-            folder / "feats" / name / "train", MemberInfo(features, "float16")
+            folder / "feats" / name / "data", MemberInfo(features, "float16")
         )
         member.shards.mkdir(parents=True)
-        member.info.write(member.folder / "cache.yaml")
-        archives = (
-            Archive(
-                member.shards / f"{first // 100_000:03}/{first // 100:06}.safetensors",
-                num_bytes=94_000_000,
-                storage="float16",
-                entries={
-                    f"{row // 100:06}-{row:08}": Entry(
-                        (row % 100 * 940_000,), (940_000,), 0, 612, audio
-                    )
-                    for row in range(first, min(first + 100, utterances))
-                },
-                skipped={},
-            )
-            for first in range(0, utterances, 100)
-        )
-        make_index(member.folder, archives, member.shards)
+        write(member, utt_ids, audio)
         members.append(member)
-    names = [member.name for member in members]
-    write_combination(folder / "feats", members, folder / "data", names)
+    write_combination(folder / "feats", members, folder / "data")
+
+
+def _write_archives(member, utt_ids: list[str], audio) -> None:
+    from espnet_ensemble.feature_cache.archive import Archive, Entry
+    from espnet_ensemble.feature_cache.index import make_index
+    from espnet_ensemble.feature_cache.shard import archive_name
+
+    def archives():
+        for number, first in enumerate(range(0, len(utt_ids), 100)):
+            path = member.shards / archive_name(number)
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(bytes(1000))
+            entries = {
+                utt_id: Entry((row * 940_000,), (940_000,), 0, 612, audio)
+                for row, utt_id in enumerate(utt_ids[first : first + 100])
+            }
+            yield Archive(path, 1000, "float16", entries, {})
+
+    make_index(member.folder, archives(), member.shards)
+    member.info.write(member.folder / "cache.yaml")
+
+
+def _write_arks(member, utt_ids: list[str], audio) -> None:
+    """As version 0.2 did, and before."""
+    from espnet_ensemble.feature_cache.archive import Entry, write_index
+
+    with member.being_made():
+        for number, first in enumerate(range(0, len(utt_ids), 200)):
+            ark = member.shards / f"{number:04}.ark"
+            part = utt_ids[first : first + 200]
+            ark.write_bytes(bytes(sum(len(utt_id) + 2 for utt_id in part)))
+            entries = {
+                utt_id: Entry(row * 940_000, 1, 0, 612, audio)
+                for row, utt_id in enumerate(part)
+            }
+            write_index(ark.with_suffix(".index"), entries)
 
 
 @step(make_cache)
@@ -284,8 +310,23 @@ def open_cache(folder: Path) -> Work:
     """FeatureCache, as training and each of its data loader's workers has it."""
     from espnet_ensemble.feature_cache.dataset import FeatureCache
 
-    (path,) = folder.glob("feats/combinations/*/train/members.yaml")
+    (path,) = folder.glob("feats/combinations/*/data/members.yaml")
     return lambda: FeatureCache(path)
+
+
+@step(make_cache)
+def extract_again(folder: Path) -> Work:
+    """extract where all is complete, but for loading the upstreams."""
+    from espnet_ensemble.feature_cache.identity import DataSet
+    from espnet_ensemble.feature_cache.member import Member
+
+    def work():
+        data = DataSet.read(folder / "data")
+        for path in sorted(folder.glob("feats/*/data/cache.yaml")):
+            if not Member.open(path.parent).is_complete(data, skip=False):
+                raise RuntimeError(f"{path}: expected a complete member")
+
+    return work
 
 
 # Running them.
@@ -313,7 +354,7 @@ def run_here(name: str, folder: Path) -> Cost:
     own, memory, start = _memory("RssAnon"), _memory("VmRSS"), sum(os.times()[:4])
     result = work()
     seconds = sum(os.times()[:4]) - start
-    if STEPS[name].make is make_cache:
+    if name == "open_cache":
         # What is mapped is shared, and the system takes it back when it likes.
         megabytes = _memory("RssAnon") - own
     else:
@@ -322,16 +363,16 @@ def run_here(name: str, folder: Path) -> Cost:
     return Cost(seconds, max(0, megabytes))
 
 
-def measure(name: str, folder: Path, checkout: Path) -> Cost:
-    """Run a step in a process of its own, with the package of a checkout."""
+def run_with(checkout: Path, *args: object) -> str:
+    """Run this script in a process of its own, with the package of a checkout."""
     done = subprocess.run(
-        [sys.executable, __file__, "--run", name, str(folder)],
+        [sys.executable, __file__, *map(str, args)],
         env={**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         check=True,
         text=True,
     )
-    return Cost(**json.loads(done.stdout.splitlines()[-1]))
+    return done.stdout
 
 
 def compare(
@@ -339,14 +380,18 @@ def compare(
 ) -> list[str]:
     """Measure a step with each checkout in turn: a row of the table."""
     costs: dict[Path, list[Cost]] = {checkout: [] for checkout in checkouts}
-    with tempfile.TemporaryDirectory() as made:
-        STEPS[name].make(Path(made), utterances)
+    with tempfile.TemporaryDirectory() as folder:
+        made = {checkout: Path(folder, str(n)) for n, checkout in enumerate(checkouts)}
+        for checkout, path in made.items():
+            path.mkdir()
+            run_with(checkout, "--make", name, path, utterances)
         for _ in range(rounds):
-            for checkout in checkouts:
+            for checkout, path in made.items():
                 # Each run finds the files as they were made.
-                with tempfile.TemporaryDirectory() as folder:
-                    shutil.copytree(made, folder, dirs_exist_ok=True, symlinks=True)
-                    costs[checkout].append(measure(name, Path(folder), checkout))
+                with tempfile.TemporaryDirectory() as copy:
+                    shutil.copytree(path, copy, dirs_exist_ok=True, symlinks=True)
+                    printed = run_with(checkout, "--run", name, copy)
+                costs[checkout].append(Cost(**json.loads(printed.splitlines()[-1])))
     seconds = [statistics.median(c.seconds for c in of) for of in costs.values()]
     memory = [statistics.median(c.megabytes for c in of) for of in costs.values()]
     row = [name, f"{utterances}", *(f"{s:.2f}" for s in seconds)]
@@ -364,8 +409,13 @@ def main() -> None:
     parser.add_argument("--utterances", type=int, nargs="+", default=[28539])
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--before", type=Path, help="another checkout of this project")
+    parser.add_argument("--make", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.make:
+        name, folder, utterances = args.make
+        STEPS[name].make(Path(folder), int(utterances))
+        return
     if args.run:
         name, folder = args.run
         print(json.dumps(vars(run_here(name, Path(folder)))))
