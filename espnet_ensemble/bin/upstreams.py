@@ -14,7 +14,7 @@ from espnet_ensemble.bin.command import make_parser, run
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.upstream.catalogue import CATALOGUE, search
 from espnet_ensemble.upstream.checkpoints import CHECKPOINTS
-from espnet_ensemble.upstream.registry import UpstreamConf
+from espnet_ensemble.upstream.registry import BUILT_IN, UpstreamConf
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -61,13 +61,13 @@ def _found(word: str) -> str:
     known = search(word)
     families = [
         name
-        for name in FAMILIES
+        for name in (*FAMILIES, *BUILT_IN)
         if word.lower() in name or name in [checkpoint.family for checkpoint in known]
     ]
     if not families:
         raise EnsembleError(
             f"--search: found no family and no checkpoint with {word!r}; families are "
-            f"{', '.join(FAMILIES)}"
+            f"{', '.join((*FAMILIES, *BUILT_IN))}"
         )
     rows = [
         (

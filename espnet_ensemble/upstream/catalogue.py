@@ -1,7 +1,7 @@
 """Well-known checkpoints of the supported families: what to know before one is chosen.
 
-Sizes are of the encoder, counted by building it; layers likewise. Licences, languages and hours are
-what authors state; the licence in the repository is what counts.
+Sizes are of the encoder, counted by building it (XEUS: as stated); layers likewise. Licences,
+languages and hours are what authors state; the licence in the repository is what counts.
 """
 
 from dataclasses import astuple, dataclass
@@ -15,7 +15,7 @@ class KnownCheckpoint:
 
     Attributes:
         name: Its id on the Hugging Face hub.
-        family: transformers' ``model_type``.
+        family: transformers' ``model_type``, or the name in ``upstreams`` that loads it.
         parameters: Of the encoder, in millions.
         layers: Number of its layers.
         licence: As its card states it.
@@ -116,6 +116,9 @@ _MORE = (
         "CC-BY-4.0",
         "English",
         "64 k",
+    ),
+    KnownCheckpoint(
+        "espnet/xeus", "espnet_ssl", 577.0, 19, "CC-BY-NC-SA-4.0", "4057", "1 M"
     ),
     KnownCheckpoint(
         "UsefulSensors/moonshine-base",

@@ -16,12 +16,14 @@ WEIGHTS = (
 )
 #: How it normalises waveforms: transformers looks into both of these.
 EXTRACTORS = ("processor_config.json", "preprocessor_config.json")
+#: Of a model that ESPnet has trained, beside its weights.
+ESPNET_CONFIG = "config.yaml"
 #: What goes with weights that are handed on.
 DOCUMENTS = ("README.md", "LICENSE")
 
 
 def checkpoint_files(folder: PathLike) -> list[str]:
-    """List the files of a checkpoint in transformers format that loading it reads.
+    """List the files of a checkpoint in transformers' or ESPnet's format that loading reads.
 
     The documents that should go with it are listed too; logs, the state of the training
     and weights in a second format are not.
@@ -37,6 +39,9 @@ def checkpoint_files(folder: PathLike) -> list[str]:
             elsewhere.
     """
     folder = Path(folder)
+    if (folder / ESPNET_CONFIG).is_file() and not (folder / "config.json").is_file():
+        needed = [ESPNET_CONFIG, espnet_weights(folder).name]
+        return needed + [name for name in DOCUMENTS if (folder / name).is_file()]
     weights = next((name for name in WEIGHTS if (folder / name).is_file()), WEIGHTS[0])
     extractors = [name for name in EXTRACTORS if (folder / name).is_file()]
     needed = ["config.json", *(extractors or EXTRACTORS[-1:]), weights]
@@ -46,6 +51,31 @@ def checkpoint_files(folder: PathLike) -> list[str]:
     if missing:
         raise UpstreamError(f"upstream {folder}: found no {', '.join(missing)}")
     return needed + [name for name in DOCUMENTS if (folder / name).is_file()]
+
+
+def espnet_weights(path: PathLike) -> Path:
+    """Find the weights of a model that ESPnet has trained.
+
+    Args:
+        path: Their file, or the folder of them alone and ``config.yaml``.
+
+    Raises:
+        UpstreamError: If there is no such file, no ``config.yaml`` beside it, or the folder
+            has several.
+    """
+    path = Path(path)
+    found = sorted(path.glob("*.pth")) if path.is_dir() else [path]
+    if len(found) != 1 or not found[0].is_file():
+        names = ", ".join(x.name for x in found if x.exists()) or "none"
+        raise UpstreamError(
+            f"upstream {path}: expected weights, one .pth file, found {names}; name the file"
+        )
+    config = found[0].parent / ESPNET_CONFIG
+    if not config.is_file():
+        raise UpstreamError(
+            f"upstream {path}: expected {config}, as ESPnet's training writes it, found none"
+        )
+    return found[0]
 
 
 def check_index(folder: PathLike) -> None:

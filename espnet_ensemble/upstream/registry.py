@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import check_keys
 from espnet_ensemble.layers import Layer
+from espnet_ensemble.upstream.catalogue import CATALOGUE
 from espnet_ensemble.upstream.checkpoints import CHECKPOINTS, is_published_id
 from espnet_ensemble.upstream.errors import UpstreamError
 from espnet_ensemble.upstream.s3prl_hub import hub_entries, is_installed
@@ -27,10 +28,11 @@ _LANGUAGE = re.compile(r"[A-Za-z][\w-]*")
 _COMMIT = re.compile("[0-9a-f]{40}")
 
 #: Names that come with this package -> what makes them, imported where it is asked for. The
-#: first two are S3PRL's, too, and give the same features.
+#: first two are S3PRL's, too, and give the same features. The last one needs ESPnet.
 BUILT_IN = {
     "fbank": "espnet_ensemble.upstream.classic:load_classic",
     "mfcc": "espnet_ensemble.upstream.classic:load_classic",
+    "espnet_ssl": "espnet_ensemble.integrations.espnet2.ssl_upstream:load_espnet_ssl",
 }
 
 Make = Callable[["UpstreamConf", str | None], "Upstream"]
@@ -380,11 +382,12 @@ def _close(path: str) -> str:
 def _unknown(name: str) -> str:
     names = [*BUILT_IN, *_registered, *hub_entries()]
     close = difflib.get_close_matches(name, names, n=5)
-    ids = [checkpoint.huggingface for checkpoint in CHECKPOINTS]
+    ids = [known.name for known in CATALOGUE]
     close += [i for i in ids if difflib.get_close_matches(name, [i.split("/")[1]])]
     close_names = f" Close names: {', '.join(close)}." if close else ""
     return (
-        f"unknown upstream {name!r}: neither a name of S3PRL's hub nor a folder."
+        f"unknown upstream {name!r}: neither a name of S3PRL's hub, nor one of "
+        f"{', '.join(BUILT_IN)}, nor registered, nor a folder."
         f"{close_names} For the Hugging Face hub, give the id with its owner "
         "(microsoft/wavlm-large)."
     )

@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from espnet_ensemble.files import check_keys
-from espnet_ensemble.layers import Layer, layer_indices
-from espnet_ensemble.upstream.base import Upstream, pad_to
 from espnet_ensemble.upstream.errors import UpstreamError
-from espnet_ensemble.upstream.fingerprint import fingerprint
+from espnet_ensemble.upstream.one_at_a_time import OneAtATimeUpstream
 from espnet_ensemble.upstream.unreadable import UNREADABLE, unreadable
 
 if TYPE_CHECKING:
     from espnet_ensemble.upstream.registry import UpstreamConf
 
 #: Options of ``extra_conf`` and what they are if they are not given.
+#: ``fs``, the sample rate in Hz, where no extractor says it; ``arguments``, what the model
+#: calls the waveform and its number of samples (the second may be left out); ``last`` and
+#: ``states``, what it calls the last hidden state and all of them; ``shortest``, samples that a
+#: shorter utterance is padded to.
 OPTIONS: dict[str, Any] = {
     "fs": None,
     "arguments": None,
@@ -31,75 +32,6 @@ OPTIONS: dict[str, Any] = {
     "states": "hidden_states",
     "shortest": 400,
 }
-# Samples that two probes differ by: frames of 40 ms are 100 of them.
-_PROBED = 64000
-
-
-class RemoteCodeUpstream(Upstream):
-    """A model that its repository's own code computes; utterances are run one at a time.
-
-    Whatever it does with padding, there is none. All its layers are computed. How many frames
-    it gives, of what size, is seen by running it.
-
-    Args:
-        name: Hub id or folder.
-        model: What that code has made.
-        extractor: What makes the model's input of a waveform; None: it takes the waveform.
-        layer: See :func:`espnet_ensemble.layers.layer_indices`; hidden states are counted as
-            the model gives them.
-        options: Of :data:`OPTIONS`: ``fs``, the sample rate in Hz, where no extractor says it;
-            ``arguments``, what the model calls the waveform and its number of samples (the
-            second may be left out); ``last`` and ``states``, what it calls the last hidden
-            state and all of them; ``shortest``, samples that a shorter utterance is padded to.
-
-    Raises:
-        UpstreamError: If it gives no frames that could be used.
-    """
-
-    def __init__(
-        self, name: str, model: Any, extractor: Any, layer: Layer, options: Mapping
-    ):
-        call = _Call(name, extractor, {**OPTIONS, **options})
-        generator = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            short, long = (
-                call(model, 0.01 * torch.randn(n, generator=generator))
-                for n in (_PROBED, 2 * _PROBED)
-            )
-        layers = layer_indices(layer, len(long) - 1)
-        sizes = {tuple(long[index].shape[1:]) for index in layers}
-        more = long[layers[0]].size(1) - short[layers[0]].size(1)
-        if len(sizes) > 1 or more < 1:
-            found = ", ".join(f"{i}: {tuple(long[i].shape)}" for i in layers)
-            raise UpstreamError(
-                f"upstream {name!r}: expected hidden states of one size, (1, frames, "
-                f"features), more of a longer utterance; found {found}"
-            )
-        super().__init__(
-            name=name,
-            fs=call.fs,
-            hop_length=round(_PROBED / more),
-            feature_size=long[layers[0]].size(2),
-            layers=layers,
-            fingerprint=fingerprint(model.state_dict()),
-        )
-        self._run = call
-        self.model = model
-
-    def forward(self, wavs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Compute hidden states, see :meth:`.Upstream.forward`."""
-        shortest = self._run.options["shortest"]
-        wavs = pad_to(wavs, shortest)
-        samples = lengths.clamp(min=shortest).tolist()
-        alone = [
-            self._run(self.model, wav[:n]) for wav, n in zip(wavs, samples, strict=True)
-        ]
-        states = [
-            pad_sequence([found[index][0] for found in alone], batch_first=True)
-            for index in self.layers
-        ]
-        frames = [found[self.layers[0]].size(1) for found in alone]
-        return states, torch.tensor(frames, device=wavs.device)
 
 
 @dataclass(frozen=True)
@@ -160,8 +92,10 @@ def _find(found: Any, key: str) -> Any:
 
 def load_remote_code(
     conf: "UpstreamConf", download_dir: str | None = None
-) -> RemoteCodeUpstream:
+) -> OneAtATimeUpstream:
     """Load an upstream with the code that is in its repository.
+
+    Utterances are run one at a time, and all layers are computed.
 
     Args:
         conf: It has passed :func:`~.registry.check_upstream`: with ``trust_remote_code``, and
@@ -215,7 +149,11 @@ def load_remote_code(
             f"upstream {conf.name!r} lacks weights, which would be random: "
             + ", ".join(sorted(loading["missing_keys"]))
         )
-    return RemoteCodeUpstream(conf.name, model.eval(), extractor, conf.layer, options)
+    call = _Call(conf.name, extractor, {**OPTIONS, **options})
+    shortest = call.options["shortest"]
+    return OneAtATimeUpstream(
+        conf.name, model.eval(), call, conf.layer, call.fs, shortest
+    )
 
 
 def _read_json(

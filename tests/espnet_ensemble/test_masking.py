@@ -169,7 +169,10 @@ def test_a_member_that_is_chosen_is_seen_whatever_training_began_with(
     [
         ({"num_batches": 0}, "num_batches: expected at least 1, found 0"),
         ({"first": "wavlm"}, "missing key 'num_batches'"),
-        ({"num_batches": 3, "first": "other"}, "first: expected one of .*, found 'other'"),
+        (
+            {"num_batches": 3, "first": "other"},
+            "first: expected one of .*, found 'other'",
+        ),
     ],
 )
 def test_warmup_that_makes_no_sense(warmup, message, tiny_wavlm):

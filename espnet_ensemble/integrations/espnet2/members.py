@@ -53,11 +53,11 @@ class Member:
             UpstreamError: If it is to be added, and cannot be loaded here.
         """
         option = conf.local_option
+        if option is None and conf.name in BUILT_IN:
+            return cls(conf, conf, False, download_dir)  # there is nothing to carry
         if option is not None:
             name = contents.add_upstream(getattr(conf, option))
             return cls(conf, _located(conf, name), True, download_dir)
-        if conf.name in BUILT_IN:
-            return cls(conf, conf, False, download_dir)  # there is nothing to carry
         if bundle:
             load_upstream(conf, download_dir)  # downloads what is not here yet
         snapshot = find_snapshot(conf, download_dir)

@@ -218,7 +218,9 @@ class Experiment:
     def _frontend_option(self) -> str:
         """The frontend's file, from the recipe's folder; "" where names say all of it."""
         fuses = self.setup.fusion != "concat" or self.variant.alone_share
-        if not (fuses and len(self.upstreams) > 1) and all(isinstance(entry, str) for entry in self.upstreams):
+        if not (fuses and len(self.upstreams) > 1) and all(
+            isinstance(entry, str) for entry in self.upstreams
+        ):
             return ""
         return str(self.frontend_config.relative_to(self.recipe_dir))
 

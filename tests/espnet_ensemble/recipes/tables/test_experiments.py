@@ -217,7 +217,10 @@ def test_a_recommended_ensemble_begins_with_its_best_member(tables, experiment):
     conf = recommended.training_config.content["frontend_conf"]
     # 8 epochs of 100 hours in batches of 200 s.
     num_batches = 0.4 * recommended.max_epoch * 100 * 3600 / 200
-    assert conf["member_warmup"] == {"num_batches": num_batches, "first": "hubert-base-ls960"}
+    assert conf["member_warmup"] == {
+        "num_batches": num_batches,
+        "first": "hubert-base-ls960",
+    }
     # asr.sh gets all of it.
     recommended.write_configs()
     written = recommended.recipe_dir / recommended.options["frontend_config"]
