@@ -380,7 +380,7 @@ def _close(path: str) -> str:
 
 
 def _unknown(name: str) -> str:
-    names = [*BUILT_IN, *_registered, *hub_entries()]
+    names = dict.fromkeys([*BUILT_IN, *_registered, *hub_entries()])
     close = difflib.get_close_matches(name, names, n=5)
     ids = [known.name for known in CATALOGUE]
     close += [i for i in ids if difflib.get_close_matches(name, [i.split("/")[1]])]

@@ -112,3 +112,17 @@ def test_an_entry_point_is_imported_when_its_name_is_asked_for(
 def test_a_name_that_is_taken_or_an_id_is_not_registered(name, constant):
     with pytest.raises(UpstreamError, match="register_upstream: expected a new name"):
         register_upstream(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("fbnk", "fbank"),
+        ("xeuss", "espnet/xeus"),
+        ("whisper-smal", "openai/whisper-small"),
+        ("hubert_bas", "hubert_base"),
+    ],
+)
+def test_an_unknown_name_says_what_is_near(name, meant):
+    with pytest.raises(UpstreamError, match=f"Close names: .*{meant}"):
+        load_upstream(UpstreamConf(name))
