@@ -47,7 +47,8 @@ class Ensemble(Module):
 
     Args:
         upstreams: At least one, all of one sample rate.
-        layers: For each upstream, what makes one of the hidden states of its layers; None:
+        layers: For each upstream, what makes one of the hidden states of its layers, which it
+            gets one after the other; None:
             :class:`~espnet_ensemble.featurizer.Featurizer`, or
             :class:`~espnet_ensemble.featurizer.LayerStack` where the fusion takes all layers.
         fusion: Combines the upstreams' features; None: concatenation.
@@ -202,7 +203,7 @@ class Ensemble(Module):
         Raises:
             ValueError: If a shape or a length is wrong, or a sample is not finite.
         """
-        hidden_states, feats_lens = self.extract(speech, speech_lengths)
+        hidden_states, feats_lens = self._run(speech, speech_lengths)
         feats_lens = to_device(feats_lens, speech.device)
         return self.fuse(hidden_states, feats_lens), self.fused_lens(feats_lens)
 
@@ -229,6 +230,13 @@ class Ensemble(Module):
         Raises:
             ValueError: If a shape or a length is wrong, or a sample is not finite.
         """
+        hidden_states, feats_lens = self._run(speech, speech_lengths)
+        return [[s.float() for s in states] for states in hidden_states], feats_lens
+
+    def _run(
+        self, speech: Tensor, speech_lengths: Tensor
+    ) -> tuple[HiddenStates, Tensor]:
+        """As :meth:`extract`, in the types that the upstreams compute in."""
         if speech.dim() != 2:
             raise ValueError(
                 "speech: expected waveforms, (batch, samples); found "
@@ -247,7 +255,7 @@ class Ensemble(Module):
             for index in self.members:
                 found, frames = self.upstreams[index](wavs, lengths)
                 num_frames[index] = frames.cpu()
-                states[index] = [self._grid.repeat(s.float(), index) for s in found]
+                states[index] = [self._grid.repeat(s, index) for s in found]
         feats_lens = self._grid.num_frames(num_frames)
         shape = (len(wavs), int(feats_lens.max()))
         for index, sizes in enumerate(self.feature_sizes):
@@ -269,7 +277,7 @@ class Ensemble(Module):
         """
         feats_lens = to_device(feats_lens, hidden_states[0][0].device)
         feats = [
-            combine([self._prepare(s, index, feats_lens) for s in states])
+            combine(self._prepare(s, index, feats_lens) for s in states)
             for index, (combine, states) in enumerate(
                 zip(self.layers, hidden_states, strict=True)
             )

@@ -1,5 +1,7 @@
 """How several hidden states of an upstream become one."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -24,8 +26,8 @@ class Featurizer(torch.nn.Module):
         if num_hidden_states > 1:
             self.weights = torch.nn.Parameter(torch.zeros(num_hidden_states))
 
-    def forward(self, hidden_states: list[Tensor]) -> Tensor:
-        """Average the hidden states.
+    def forward(self, hidden_states: Iterable[Tensor]) -> Tensor:
+        """Average the hidden states, one after the other: there is no copy of all of them.
 
         Args:
             hidden_states: One tensor per hidden state, (batch, time, feature).
@@ -33,10 +35,19 @@ class Featurizer(torch.nn.Module):
         Returns:
             (batch, time, feature)
         """
-        if len(hidden_states) == 1:
-            return hidden_states[0]
-        weights = self.weights.softmax(dim=0)
-        return torch.einsum("l,lbtf->btf", weights, torch.stack(hidden_states))
+        if not hasattr(self, "weights"):
+            (only,) = hidden_states
+            return only
+        weights = self.weights.softmax(dim=0).unbind()
+        pairs = zip(weights, hidden_states, strict=True)
+        weight, state = next(pairs)
+        total = weight * state
+        for weight, state in pairs:
+            if torch.is_grad_enabled():
+                total = torch.addcmul(total, weight, state)
+            else:
+                total.addcmul_(weight, state)
+        return total
 
 
 class LayerStack(torch.nn.Module):
@@ -47,7 +58,7 @@ class LayerStack(torch.nn.Module):
         [[[0.0, 0.0, 1.0, 1.0]]]
     """
 
-    def forward(self, hidden_states: list[Tensor]) -> Tensor:
+    def forward(self, hidden_states: Iterable[Tensor]) -> Tensor:
         """Concatenate the hidden states.
 
         Args:
@@ -56,4 +67,4 @@ class LayerStack(torch.nn.Module):
         Returns:
             (batch, time, hidden states * feature)
         """
-        return torch.cat(hidden_states, dim=-1)
+        return torch.cat(list(hidden_states), dim=-1)

@@ -110,6 +110,20 @@ class TestLayers:
 
 class TestFeatures:
     @torch.no_grad()
+    def test_layers_of_half_precision_become_features_one_at_a_time(self, pair, speech):
+        upstreams = [{"name": name, "layer": "weighted_sum"} for name in pair]
+        ensemble = build(upstreams, dtype="bfloat16", normalize="layer_norm")
+        states, lengths = ensemble.extract(*speech)
+        assert {s.dtype for own in states for s in own} == {torch.float32}
+        seen = []
+        for combine in ensemble.layers:
+            combine.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        feats, _ = ensemble(*speech)
+        assert feats.dtype == torch.float32
+        assert not any(isinstance(x, (list, tuple)) for x in seen)
+        torch.testing.assert_close(feats, ensemble.fuse(states, lengths))
+
+    @torch.no_grad()
     def test_concatenates_what_transformers_gives_each_utterance(self, models, speech):
         wavs, lengths = speech
         folders = [models("WavLM"), models("Hubert", "large", True), models("Wav2Vec2")]

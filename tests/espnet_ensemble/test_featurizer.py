@@ -1,4 +1,6 @@
+import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from espnet_ensemble.featurizer import Featurizer
 from espnet_ensemble.upstream.s3prl_hub import import_s3prl_nn
@@ -24,3 +26,40 @@ def test_single_layer_has_no_parameters():
     assert not list(layers.parameters())
     state = torch.randn(1, 2, 3)
     assert layers([state]) is state
+
+
+class Largest(TorchDispatchMode):
+    """The most numbers that a result of an operator has."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.numbers = max(self.numbers, result.numel())
+        return result
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_weighted_sum_makes_no_copy_of_all_layers(grad):
+    layers = Featurizer(5)
+    torch.nn.init.normal_(layers.weights)
+    states = [torch.randn(2, 7, 4) for _ in range(5)]
+    with torch.set_grad_enabled(grad), Largest() as largest:
+        found = layers(state for state in states)
+        if grad:
+            found.square().sum().backward()
+    assert largest.numbers == states[0].numel()
+    expected = torch.einsum(
+        "l,lbtf->btf", layers.weights.softmax(0), torch.stack(states)
+    )
+    torch.testing.assert_close(found, expected)
+    if grad:
+        own, layers.weights.grad = layers.weights.grad, None
+        expected.square().sum().backward()
+        torch.testing.assert_close(own, layers.weights.grad)
+
+
+def test_number_of_layers_must_be_that_of_weights():
+    with pytest.raises(ValueError, match="shorter"):
+        Featurizer(3)([torch.zeros(1, 1, 1)] * 2)
