@@ -112,10 +112,12 @@ class LengthAwareGroupNorm(GroupNorm):
         # This is the largest tensor of the model: spare memory and passes over it.
         in_place = not torch.is_grad_enabled()
         sub, mul = (Tensor.sub_, Tensor.mul_) if in_place else (Tensor.sub, Tensor.mul)
-        content = (~padding_mask(num_frames, x.size(-1), x.device)).float()
+        content = (~padding_mask(num_frames, x.size(-1), x.device)).float().unsqueeze(1)
         count = to_device(num_frames, x.device).view(-1, 1, 1)
-        mean = torch.bmm(x, content.unsqueeze(2)) / count
-        centred = mul(sub(x, mean), content.unsqueeze(1))
+        # Not by a matrix product, which autocast and TF32 would shorten.
+        own = mul(x, content)
+        mean = own.sum(dim=2, keepdim=True) / count
+        centred = mul(sub(own, mean), content)
         variance = vector_norm(centred, dim=2, keepdim=True).square() / count
         scale = weight[:, None] * (variance + self.eps).rsqrt()
         return mul(centred, scale).add_(bias[:, None]).type_as(input)

@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 from torch.nn import GELU, Conv1d, GroupNorm, Sequential
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from espnet_ensemble.upstream.padding import (
     ConvStack,
@@ -107,3 +108,29 @@ def test_guard_keeps_names_and_works_on_a_copy():
     torch.testing.assert_close(out[..., :5], model(wavs[..., :7]))
     # Outside of the context, nothing is padding.
     torch.testing.assert_close(clone(wavs), model(wavs))
+
+
+class Operators(TorchDispatchMode):
+    """Which operators run."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("num_frames", [LENGTHS, None])
+def test_group_norm_is_exact_under_autocast_and_tf32(num_frames, grad, norm):
+    aware = LengthAwareGroupNorm(norm, lambda: num_frames)
+    x = 5 + 3 * torch.randn(4, 6, 50)
+    with torch.set_grad_enabled(grad):
+        expected = aware(x.clone())
+        with torch.autocast("cpu", torch.bfloat16), Operators() as operators:
+            found = aware(x.clone())
+    assert torch.equal(found, expected)
+    # TF32 shortens the digits of what matrix products take.
+    assert not operators.names & {"mm", "bmm", "addmm", "baddbmm", "matmul"}
