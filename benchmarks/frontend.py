@@ -19,8 +19,10 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from tabulate import tabulate
@@ -31,19 +33,25 @@ FS = 16000
 Batch = tuple[Tensor, Tensor]
 
 
-def save_s3prl(folder: Path) -> None:
-    """Write base-size checkpoints in the format that S3PRL publishes."""
+def save_s3prl(folder: Path, options: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Write checkpoints in the format that S3PRL publishes.
+
+    Args:
+        folder: Where to.
+        options: What transformers' configuration would have in place of base size.
+    """
     from s3prl.upstream.hubert import hubert_model
     from s3prl.upstream.wavlm.WavLM import WavLM, WavLMConfig
 
+    size = fairseq_options(options)
     conf = dict(relative_position_embedding=True, num_buckets=320, max_distance=800)
-    wavlm = WavLM(WavLMConfig({**conf, "gru_rel_pos": True}))
+    wavlm = WavLM(WavLMConfig({**conf, "gru_rel_pos": True, **size}))
     torch.save(
         {"cfg": wavlm.cfg.__dict__, "model": wavlm.state_dict()}, folder / "wavlm.pt"
     )
 
     task_cfg = hubert_model.HubertPretrainingConfig(label_rate=50.0)
-    model_cfg = hubert_model.HubertConfig(label_rate=50.0)
+    model_cfg = hubert_model.HubertConfig(label_rate=50.0, **size)
     symbols = [[str(unit) for unit in range(500)]]
     hubert = hubert_model.HubertModel(model_cfg, task_cfg, symbols)
     checkpoint = {
@@ -55,12 +63,42 @@ def save_s3prl(folder: Path) -> None:
     torch.save(checkpoint, folder / "hubert.pt")
 
 
-def save_transformers(folder: Path) -> None:
-    """Write base-size checkpoints as on the Hugging Face hub."""
+def fairseq_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What S3PRL's models, which are fairseq's, call options of transformers'."""
+    names = {
+        "hidden_size": "encoder_embed_dim",
+        "num_hidden_layers": "encoder_layers",
+        "num_attention_heads": "encoder_attention_heads",
+        "intermediate_size": "encoder_ffn_embed_dim",
+        "num_conv_pos_embeddings": "conv_pos",
+        "num_conv_pos_embedding_groups": "conv_pos_groups",
+        "do_stable_layer_norm": "layer_norm_first",
+        "conv_bias": "conv_bias",
+    }
+    found = {names[key]: value for key, value in options.items() if key in names}
+    if options.get("feat_extract_norm") == "layer":
+        found["extractor_mode"] = "layer_norm"
+    if "conv_dim" in options:
+        n = options["conv_dim"][0]
+        found["conv_feature_layers"] = (
+            f"[({n},10,5)] + [({n},3,2)] * 4 + [({n},2,2)] * 2"
+        )
+    return found
+
+
+def save_transformers(
+    folder: Path, options: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """Write checkpoints as on the Hugging Face hub.
+
+    Args:
+        folder: Where to.
+        options: What the configuration has in place of base size.
+    """
     import transformers
 
     for name, family in (("wavlm", "WavLM"), ("hubert", "Hubert")):
-        config = getattr(transformers, f"{family}Config")()
+        config = getattr(transformers, f"{family}Config")(**options)
         model = getattr(transformers, f"{family}Model")(config)
         model.save_pretrained(folder / name)
         transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder / name)
@@ -87,14 +125,14 @@ def fused(folder: Path) -> torch.nn.Module:
     return FusedFrontends(confs).eval()
 
 
-def ensemble_s3prl(folder: Path) -> torch.nn.Module:
+def ensemble_s3prl(folder: Path, dtype: str = "float32") -> torch.nn.Module:
     """Our frontend over the S3PRL checkpoints."""
     from espnet_ensemble import EnsembleFrontend
 
     upstreams = [
         {"name": f"{f}_local", "path_or_url": str(folder / f"{f}.pt")} for f in FAMILIES
     ]
-    return EnsembleFrontend(upstreams).eval()
+    return EnsembleFrontend(upstreams, dtype=dtype).eval()
 
 
 def ensemble_transformers(folder: Path, dtype: str = "float32") -> torch.nn.Module:
@@ -185,13 +223,20 @@ def in_fresh_process(name: str, folder: Path) -> dict[str, float]:
     return json.loads(result.stdout.splitlines()[-1])
 
 
+def bare_models(
+    folder: Path, families: Sequence[str] = FAMILIES
+) -> list[torch.nn.Module]:
+    """The transformers models."""
+    from transformers import AutoModel
+
+    return [AutoModel.from_pretrained(folder / f).eval() for f in families]
+
+
 def bare_transformers(
     folder: Path, families: Sequence[str] = FAMILIES
 ) -> Callable[[Batch], None]:
     """The transformers models' forward passes, one after the other."""
-    from transformers import AutoModel
-
-    models = [AutoModel.from_pretrained(folder / f).eval() for f in families]
+    models = bare_models(folder, families)
 
     def forward(batch: Batch) -> None:
         wavs, lengths = batch

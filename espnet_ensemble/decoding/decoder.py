@@ -259,9 +259,10 @@ class Decoder:
             reason = _reason(error)
         else:
             latency = time.perf_counter() - begin
-            for row, (speech, hypotheses) in enumerate(zip(batch, found, strict=True)):
+            rows = zip(batch, found, log_probs, lengths.tolist(), strict=True)
+            for speech, hypotheses, of_one, num_frames in rows:
                 keeper = _Keeper(self._model, self._conf)
-                keeper.add(log_probs[row, : int(lengths[row])], hypotheses[0])
+                keeper.add(of_one[:num_frames], hypotheses[0])
                 self._advance(len(speech.items) / source.items_per_second)
                 yield self._decoded(speech, source, hypotheses, latency, keeper)
             return

@@ -39,6 +39,7 @@ from espnet_ensemble.feature_cache.identity import (
     Wav,
     read_wav,
 )
+from espnet_ensemble.frames import batch_to_device
 from espnet_ensemble.frontend_conf import FrontendConf
 
 Item = TypeVar("Item")
@@ -327,9 +328,9 @@ class ShardExtractor:
     def _run(self, batch: list[Speech], apart: bool) -> list[Feats]:
         wavs = [torch.from_numpy(speech.wav.samples) for speech in batch]
         lengths = torch.tensor(list(map(len, wavs)))
+        padded = pad_sequence(wavs, batch_first=True)
         hidden_states, num_frames = self._ensemble.extract(
-            pad_sequence(wavs, batch_first=True).to(self._device),
-            lengths.to(self._device),
+            batch_to_device(padded, torch.device(self._device)), lengths
         )
         (layers,) = hidden_states
         if not apart:

@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from espnet_ensemble.decoding.vocabulary import Vocabulary
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import PathLike, read_yaml
+from espnet_ensemble.frames import batch_to_device, to_device
 from espnet_ensemble.frontend_conf import FrontendConf
 from espnet_ensemble.integrations.espnet2.packed_config import is_ensemble
 from espnet_ensemble.integrations.espnet2.packed_model import weights_in
@@ -67,18 +68,19 @@ class ESPnetCTCModel:
     ) -> tuple[Tensor, Tensor]:
         """Compute posteriors, as any :class:`~espnet_ensemble.decoding.model.CTCModel`."""
         encoded, lengths = self.model.encode(
-            speech.to(self.device, self._weight.dtype), speech_lengths.to(self.device)
+            batch_to_device(speech, self.device).to(self._weight.dtype),
+            to_device(speech_lengths, self.device),
         )
         if isinstance(encoded, tuple):  # with what layers in the middle give
             encoded = encoded[0]
         log_probs = self.model.ctc.log_softmax(encoded).float()
-        log_probs[..., self._unspoken] = _NEVER
-        return log_probs, lengths
+        return log_probs.index_fill_(2, self._unspoken, _NEVER), lengths
 
     @cached_property
-    def _unspoken(self) -> list[int]:
+    def _unspoken(self) -> Tensor:
         """Tokens that no text has: of a decoder, which shares the token list."""
-        return [i for i, x in enumerate(self.vocabulary.tokens) if x in _UNSPOKEN]
+        found = [i for i, x in enumerate(self.vocabulary.tokens) if x in _UNSPOKEN]
+        return torch.tensor(found, dtype=torch.long).to(self.device)
 
     @cached_property
     def frame_seconds(self) -> float:
