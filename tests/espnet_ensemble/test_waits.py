@@ -171,7 +171,7 @@ def upstreams(tiny_wavlm, tiny_hubert):
 
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_so_does_training_whatever_the_fusion(fusion, upstreams, speech):
-    more = {"num_layers": [2, 2]} if fusion == "layer_conv" else {}
+    more = {"num_layers": [2, 2]} if FUSIONS[fusion].takes_layers else {}
     ensemble = Ensemble(
         upstreams,
         fusion=FUSIONS[fusion]([32, 32], **more),
