@@ -235,6 +235,57 @@ def filter_lengths(folder: Path) -> Work:
     return lambda: length.filter_lengths(folder / "data", folder / "kept", 16000)
 
 
+# What ESPnet itself holds.
+
+
+def make_training(folder: Path, utterances: int) -> None:
+    """Shape files and transcripts, as training names them."""
+    make_data_dir(folder, utterances)
+    with (
+        open(folder / "data" / "text") as text,
+        open(folder / "speech_shape", "w") as speech_shape,
+        open(folder / "text_shape", "w") as text_shape,
+    ):
+        for number, line in enumerate(text):
+            utt_id, said = line.rstrip("\n").split(maxsplit=1)
+            print(utt_id, 160_000 + number % 70_000, file=speech_shape)
+            print(utt_id, f"{len(said)},30", file=text_shape)
+
+
+@step(make_training)
+def espnet_batches(folder: Path) -> Work:
+    """ESPnet's batch sampler: what each process of a training holds of shape files."""
+    from espnet2.samplers.build_batch_sampler import build_batch_sampler
+
+    shapes = [str(folder / name) for name in ("speech_shape", "text_shape")]
+    return lambda: build_batch_sampler(
+        type="numel",
+        batch_size=1,
+        batch_bins=3_200_000,
+        shape_files=shapes,
+        sort_in_batch="descending",
+        sort_batch="descending",
+    )
+
+
+@step(make_training)
+def espnet_texts(folder: Path) -> Work:
+    """ESPnet's dataset: what each process, workers among them, holds of transcripts."""
+    from espnet2.train.dataset import ESPnetDataset
+
+    source = (str(folder / "data" / "text"), "text", "text")
+    return lambda: ESPnetDataset([source])
+
+
+@step(make_training)
+def espnet_paths(folder: Path) -> Work:
+    """The same of audio files, where training is from audio: without the cache."""
+    from espnet2.train.dataset import ESPnetDataset
+
+    source = (str(folder / "data" / "wav.scp"), "speech", "sound")
+    return lambda: ESPnetDataset([source])
+
+
 # The feature cache.
 
 

@@ -57,6 +57,7 @@ RECIPE_VERBS = {
     "show_asr_result": "error rates of experiments, as in RESULTS.md",
     "show_epochs": "a line for each epoch of a train.log",
     "show_result": "transcripts and a picture of an experiment",
+    "split_training": "divide a training set's tables into parts",
     "spm_train": "train a SentencePiece model",
     "submit": "run commands here or on a SLURM cluster",
 }

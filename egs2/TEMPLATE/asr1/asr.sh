@@ -81,6 +81,7 @@ pretrained_model=      # initial parameters, as espnet2.bin.asr_train --init_par
 ignore_init_mismatch=false # take of them what fits
 asr_speech_fold_length=800 # fold_length of speech, in units of 100 samples
 asr_text_fold_length=150   # fold_length of text
+num_splits_asr=1       # parts of the training set, whose tables are in memory one at a time
 # -- Decoding, scoring, packing
 inference_config=      # decoding configuration
 inference_args=        # options that override it
@@ -140,7 +141,6 @@ foreign=(
     "use_nlp_prompt=false # for prompts, ${take_espnet}"
     "use_lightning=false # for the Lightning trainer, ${take_espnet}"
     "auxiliary_data_tags= # for further tasks, ${take_espnet}"
-    "num_splits_asr=1 # a training set is read as one, and not held in memory"
     "multi_columns_input_wav_scp=false # of several channels, --ref_channel takes one"
     "multi_columns_output_wav_scp=false # of several channels, --ref_channel takes one"
     "post_process_local_data_opts= # local/data.sh runs once: let --local_data_opts do it all"
@@ -597,6 +597,12 @@ stage_11() { # training
         train_speech=${cached[${train}]},speech,feature_cache
         valid_speech=${cached[${valid}]},speech,feature_cache
     fi
+    local train_text=${train}/text train_shapes=("${stats}/train/speech_shape" "${stats}/train/text_shape.${token_type}")
+    local parts=()
+    if ((num_splits_asr > 1)); then
+        split_training
+        parts=(--multiple_iterator true)
+    fi
     if [ -e "${asr_exp}/checkpoint.pth" ] && [ -e "${asr_exp}/.audio" ] && ! is_done "${asr_exp}/.audio" "${audio}"; then
         die "${asr_exp} was trained on other audio of ${train_set} and ${valid_set} than there is now:" \
             "give another --asr_tag, or remove it to train anew"
@@ -613,11 +619,10 @@ stage_11() { # training
         --init_file_prefix "${asr_exp}/.dist_init_" --multiprocessing_distributed true -- \
         "${python}" -m espnet2.bin.asr_train "${token_opts[@]}" \
         --train_data_path_and_name_and_type "${train_speech}" \
-        --train_data_path_and_name_and_type "${train}/text,text,text" \
+        --train_data_path_and_name_and_type "${train_text},text,text" \
         --valid_data_path_and_name_and_type "${valid_speech}" \
         --valid_data_path_and_name_and_type "${valid}/text,text,text" \
-        --train_shape_file "${stats}/train/speech_shape" \
-        --train_shape_file "${stats}/train/text_shape.${token_type}" \
+        --train_shape_file "${train_shapes[0]}" --train_shape_file "${train_shapes[1]}" "${parts[@]}" \
         --valid_shape_file "${stats}/valid/speech_shape" \
         --valid_shape_file "${stats}/valid/text_shape.${token_type}" \
         --fold_length "$((asr_speech_fold_length * 100))" --fold_length "${asr_text_fold_length}" \
@@ -627,6 +632,23 @@ stage_11() { # training
     unfollow
     need 11 "${asr_exp}/${inference_asr_model}"
     mark_done "${asr_exp}/.done" "${settings}"
+}
+
+# Of stage 11: the training set's tables in parts, and what training reads in their place.
+split_training() {
+    local splits=${stats}/splits${num_splits_asr} members=()
+    ! "${cache_feats}" || members=(--members "${cached[${train}]}")
+    rm -rf "${splits}"
+    log "Stage 11: ${num_splits_asr} parts of ${train}: ${splits}"
+    "${python}" -m espnet_ensemble.bin.split_training --num_splits "${num_splits_asr}" --output_dir "${splits}" \
+        "${members[@]}" "${train}/wav.scp" "${train_text}" "${train_shapes[@]}"
+    if "${cache_feats}"; then
+        train_speech=${splits}/feats,speech,feature_cache
+    else
+        train_speech=${splits}/wav.scp,speech,sound
+    fi
+    train_text=${splits}/text
+    train_shapes=("${splits}/speech_shape" "${splits}/text_shape.${token_type}")
 }
 
 # Of train.log, a line for each epoch.

@@ -151,7 +151,13 @@ def _cached_sources(args: argparse.Namespace) -> Iterator[_Source]:
     for split in ("train", "valid"):
         shape_file = next(iter(getattr(args, f"{split}_shape_file")), None)
         for path, _, kind in getattr(args, f"{split}_data_path_and_name_and_type"):
-            if kind == "feature_cache":
+            if kind != "feature_cache":
+                continue
+            if split == "train" and args.multiple_iterator:
+                # Each part reads what its own shape files list.
+                for part in sorted(Path(path).glob("split.*")):
+                    yield _Source(part, shape_file and str(Path(shape_file, part.name)))
+            else:
                 yield _Source(Path(path), shape_file)
 
 

@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 from argparse import Namespace
+from itertools import chain
 
 import pytest
 import soundfile
@@ -12,6 +13,7 @@ import yaml
 from cache_runs import write_noises
 from espnet2.bin import asr_train
 from espnet2.tasks.asr import ASRTask
+from espnet2.train.distributed_utils import DistributedOption
 
 import espnet_ensemble  # noqa: F401
 from espnet_ensemble.data.tables import read_table, write_table
@@ -24,6 +26,7 @@ from espnet_ensemble.integrations.espnet2.checks import (
     check_training,
 )
 from espnet_ensemble.integrations.espnet2.frontend import EnsembleFrontend
+from espnet_ensemble.recipes.splitting import split_training
 from espnet_ensemble.upstream import registry
 
 
@@ -103,6 +106,44 @@ def test_losses_equal_those_from_audio(data, texts, tmp_path, tiny_wavlm, slow_h
     assert len(FeatureCache(path).members) == 5
     cache = f"{path},speech,feature_cache"
     assert found == losses(texts, conf, cache, tmp_path / "from_layers")
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+def test_a_training_set_in_parts(data, texts, tmp_path, tiny_wavlm):
+    """Of ESPnet's --multiple_iterator: an epoch has all of them."""
+    conf = train_conf([tiny_wavlm])
+    path = extract(data, conf["frontend_conf"], tmp_path / "feats")
+    parts = tmp_path / "parts"
+    split_training([texts / "text", texts / "speech_shape"], parts, 2, path)
+    named = [
+        "--train_data_path_and_name_and_type",
+        f"{parts}/feats,speech,feature_cache",
+    ]
+    named += ["--train_data_path_and_name_and_type", f"{parts}/text,text,text"]
+    named += [
+        "--train_shape_file",
+        f"{parts}/speech_shape",
+        "--multiple_iterator",
+        "true",
+    ]
+    named += ["--token_type", "char", "--token_list", texts / "tokens.txt"]
+    parser = asr_train.get_parser()
+    parser.set_defaults(**conf, num_workers=0, ngpu=0)
+    args = parser.parse_args([str(word) for word in named])
+    check_training(args)
+    factory = ASRTask.build_multiple_iter_factory(args, DistributedOption(), "train")
+    for epoch in (1, 2):
+        batches = list(factory.build_iter(epoch))
+        assert sorted(chain(*(keys for keys, _ in batches))) == ["a", "b", "d", "f"]
+        for keys, batch in batches:
+            for key, feats, length in zip(
+                keys, batch["speech"], batch["speech_lengths"], strict=True
+            ):
+                expected = torch.from_numpy(FeatureCache(path)[key])
+                assert torch.equal(feats[:length], expected)
+    write_table(parts / "speech_shape" / "split.1", {"nobody": "1"})
+    with pytest.raises(CacheError, match=r"split.1: .*'nobody'"):
+        check_training(args)
 
 
 @pytest.mark.slow
