@@ -6,8 +6,8 @@ median. Seconds are of the processor, with child processes, so that other work o
 counts less; Python's start and imports are left out. Memory is what the step adds.
 
     git worktree add /tmp/before <commit>
-    python benchmarks/scale.py --utterances 28539 --before /tmp/before wer cer
-    python benchmarks/scale.py --utterances 28539 281241 wer_rapidfuzz wer_jiwer wer_sclite
+    python benchmarks/scale.py wer cer --utterances 28539 --before /tmp/before
+    python benchmarks/scale.py wer_rapidfuzz wer_jiwer --utterances 28539 281241
 
 Without --before, the steps of this checkout run alone. Columns are seconds and MB; the ratio
 is before / after, in time and in memory.

@@ -15,7 +15,6 @@ from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import atomic_write
 from espnet_ensemble.recipes.scoring import (
     Counts,
-    Edit,
     Score,
     ScoredUtterance,
     fold_case,
@@ -243,44 +242,35 @@ def format_alignment(utterance: ScoredUtterance) -> str:
     """Show an utterance in five lines: errors in capitals, gaps as stars."""
     counts = utterance.counts
     numbers = counts.correct, counts.substitutions, counts.deletions, counts.insertions
-    lines = ["REF: ", "HYP: ", "Eval:"]
+    above, below, marks = ["REF: "], ["HYP: "], ["Eval:"]
     row = 0
-    for edit in utterance.edits:
-        _add(lines, _correct(utterance.ref[row : edit.ref]))
-        _add(lines, _wrong(utterance, edit))
-        row = edit.ref + (edit.kind != "I")
-    _add(lines, _correct(utterance.ref[row:]))
-    text = "".join(f"{line.rstrip()}\n" for line in lines)
+    for kind, at, place in utterance.edits:
+        if at > row:
+            _add_correct(utterance.ref[row:at], above, below, marks)
+        said = "" if kind == "I" else _capitals(utterance.ref[at])
+        heard = "" if kind == "D" else _capitals(utterance.hyp[place])
+        width = max(count_columns(said), count_columns(heard))
+        above.append(pad(said, width) if said else "*" * width)
+        below.append(pad(heard, width) if heard else "*" * width)
+        marks.append(kind.ljust(width))
+        row = at + (kind != "I")
+    if row < len(utterance.ref):
+        _add_correct(utterance.ref[row:], above, below, marks)
+    text = "".join(f"{' '.join(cells).rstrip()}\n" for cells in (above, below, marks))
     return (
         f"id: ({utterance.spk}-{utterance.utt_id})\n"
         f"Scores: (#C #S #D #I) {' '.join(map(str, numbers))}\n{text}\n"
     )
 
 
-def _add(lines: list[str], cells: list[str]) -> None:
-    for number, cell in enumerate(cells):
-        lines[number] += " " + cell
-
-
-def _correct(tokens: list[str]) -> list[str]:
-    """Reference, hypothesis and no error, equally wide, of tokens in a row; or nothing."""
-    if not tokens:
-        return []
+def _add_correct(
+    tokens: list[str], above: list[str], below: list[str], marks: list[str]
+) -> None:
+    """Add tokens in a row that are correct."""
     text = fold_case(" ".join(tokens))
-    return [text, text, " " * count_columns(text)]
-
-
-def _wrong(utterance: ScoredUtterance, edit: Edit) -> list[str]:
-    """Reference, hypothesis and kind of an error, equally wide."""
-    ref = "" if edit.kind == "I" else _capitals(utterance.ref[edit.ref])
-    hyp = "" if edit.kind == "D" else _capitals(utterance.hyp[edit.hyp])
-    width = max(count_columns(ref), count_columns(hyp))
-    gap = "*" * width
-    return [
-        gap if edit.kind == "I" else pad(ref, width),
-        gap if edit.kind == "D" else pad(hyp, width),
-        pad(edit.kind, width),
-    ]
+    above.append(text)
+    below.append(text)
+    marks.append(" " * count_columns(text))
 
 
 def _capitals(text: str) -> str:
@@ -304,4 +294,6 @@ def count_columns(text: str) -> int:
 
 def pad(text: str, width: int) -> str:
     """Fill a text with spaces, up to so many columns of a terminal."""
+    if text.isascii():
+        return text.ljust(width)
     return text + " " * (width - count_columns(text))

@@ -587,6 +587,7 @@ stage_11() { # training
     audio=$(audio_of "${train_set}" "${valid_set}")
     settings=$(state "${token_opts[*]} ${asr_opts[*]} ${normalize[*]} ${pretrained_model} ${cache_opts} ${audio}" "${asr_config}" \
         "${token_list}" "${stats}"/{train,valid}/{speech_shape,text_shape} "${train}/text" "${valid}/text")
+    ((num_splits_asr == 1)) || settings+=" ${num_splits_asr} parts"
     if is_done "${asr_exp}/.done" "${settings}"; then
         log "${asr_exp} is trained already"
         return

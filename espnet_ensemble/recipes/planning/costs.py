@@ -9,9 +9,9 @@ from espnet_ensemble.recipes.planning.rates import ModelRate, UpstreamRate
 BYTES = {"float32": 4, "float16": 2, "int8": 1}
 # A second of 16-bit samples at 16 kHz. FLAC takes about half.
 _WAV = 32_000
-# Of an utterance, in each process of a training: ESPnet's shape files and texts, and the ids
-# of its batches. Measured with benchmarks/scale.py (docs/scale.md).
-_ESPNET = 1_600
+# Of an utterance, in each process of a training: ESPnet's batches and texts, measured with
+# benchmarks/scale.py (espnet_batches, espnet_texts; docs/scale.md).
+_ESPNET = 900
 
 
 @dataclass(frozen=True)
