@@ -18,11 +18,10 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # package's own __init__.py, which only exports, is above all that it exports.
 LEVELS = [
     ["errors", "version"],
-    ["extras", "files", "frames"],
+    ["extras", "featurizer", "files", "frames"],
     [
         "data",
         "decorrelation",
-        "featurizer",
         "fusion",
         "layers",
         "masking",
