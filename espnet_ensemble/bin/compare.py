@@ -45,6 +45,9 @@ def get_parser() -> argparse.ArgumentParser:
         "--html", type=Path, help="write a page with all utterances that differ"
     )
     parser.add_argument("--json", type=Path, help="write the numbers, for programs")
+    parser.add_argument(
+        "--image", type=Path, help="draw the error rates and their intervals (PNG)"
+    )
     return parser
 
 
@@ -66,6 +69,12 @@ def _work(args: argparse.Namespace) -> None:
     if args.json:
         numbers = [asdict(comparison) for comparison in comparisons]
         write_text(args.json, json.dumps(numbers, indent=1, default=str) + "\n")
+    if args.image:
+        # Who wants no picture need not wait for matplotlib.
+        from espnet_ensemble.recipes.compare.picture import draw_systems
+
+        draw_systems(comparisons, args.image)
+        print(f"\npicture: {args.image.resolve()}")
 
 
 if __name__ == "__main__":

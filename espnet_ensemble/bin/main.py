@@ -40,12 +40,14 @@ MODULES = {"decode": "asr_inference_ctc"}
 #: For recipes, which call them as ``python -m espnet_ensemble.bin.<verb>``.
 RECIPE_VERBS = {
     "asr_names": "what asr.sh calls its folders and files",
+    "compare_members": "compare an ensemble with its members alone",
     "data_dir": "check, repair, combine and divide data directories",
     "download_model": "make an experiment of a published model, to decode with",
     "extract_shards": "do a job's part of the extraction",
     "filter_lengths": "leave out utterances that are too short or too long",
     "format_wav_scp": "make the audio files of a data directory",
     "known_shapes": "shape files of stage 10 from lengths that are known",
+    "member_frontends": "a file for each upstream of a frontend",
     "ngram_train": "train an n-gram language model",
     "perturb_data_dir_speed": "copy utterances at other speeds",
     "prepare_audio_folder": "data directories of audio files and transcripts",

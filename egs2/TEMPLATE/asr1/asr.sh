@@ -95,6 +95,7 @@ score_opts=            # options for sclite, which then scores
 use_sclite=false       # score by sclite, whose numbers are computed here otherwise
 local_score_opts=      # options for local/score.sh
 bundle_upstreams=false # carry published upstreams in the packed model, too
+compare_members=false  # after stage 13, also train, decode and score each upstream alone, and compare
 hf_repo=               # repository on the Hugging Face hub, for stage 15
 upload_dry_run=false   # show what stage 15 would upload, and upload nothing
 # end options
@@ -818,6 +819,20 @@ write_results() {
     mv "${asr_exp}/RESULTS.md.tmp" "${asr_exp}/RESULTS.md"
 }
 
+# The same with each upstream alone, in the experiment's folder. Options of asr.sh follow.
+compare_members() {
+    local dir=${asr_exp}/members frontends name frontend
+    frontends=$("${python}" -m espnet_ensemble.bin.member_frontends "${asr_config}" "${dir}")
+    while read -r name frontend; do
+        log "${name} alone: training, decoding, scoring: ${dir}/${name}.log"
+        "$0" "$@" --frontend_config "${frontend}" --upstreams "" --asr_exp "${dir}/${name}" \
+            --inference_tag "${inference_tag}" --compare_members false \
+            --stage 10 --stop_stage 13 --skip_stages "" < /dev/null |
+            tee "${dir}/${name}.log" | sed -un '/epoch [0-9]*: /p'
+    done <<< "${frontends}"
+    "${python}" -m espnet_ensemble.bin.compare_members "${asr_exp}" --inference_tag "${inference_tag}"
+}
+
 stage_14() { # packing for the model zoo (--skip_packing false)
     log "Stage 14: Pack model: ${packed_model}"
     need 11 "${asr_exp}/config.yaml" "${asr_exp}/${inference_asr_model}"
@@ -862,4 +877,7 @@ set_names
 for number in ${stages}; do
     "stage_${number}"
 done
+if "${compare_members}" && [[ " ${stages} " == *" 13 "* ]]; then
+    compare_members "$@"
+fi
 log "Successfully finished. [elapsed=${SECONDS}s]"

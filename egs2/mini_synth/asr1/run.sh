@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Train WavLM+HuBERT with 2 transformer layers and CTC on speech made on the spot, decode
-# voices and sentences it has not heard, and show the result: some minutes on two cores.
+# Train a CTC layer on WavLM+HuBERT and on each of them alone, with speech made on the spot, decode
+# voices and sentences it has not heard, and compare: some minutes on two cores.
 # Options are those of asr.sh, such as --stage 10 --upstreams "upstreams/wav2vec2".
 
 set -euo pipefail
@@ -11,5 +11,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
     --train_set train --valid_set dev --test_sets test \
     --local_data_opts "--nj 2" \
     --asr_config conf/train_asr.yaml --cache_feats true \
-    --inference_config conf/decode_asr.yaml \
+    --inference_config conf/decode_asr.yaml --inference_asr_model latest.pth \
+    --compare_members true \
     "$@"

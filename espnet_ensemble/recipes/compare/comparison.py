@@ -116,7 +116,11 @@ class Comparison:
 
 
 def compare(
-    dataset: str, systems: Sequence[System], draws: int = 10000, seed: int = 0
+    dataset: str,
+    systems: Sequence[System],
+    draws: int = 10000,
+    seed: int = 0,
+    names: Sequence[str] | None = None,
 ) -> Comparison:
     """Compare systems; the first is the baseline.
 
@@ -125,26 +129,29 @@ def compare(
         systems: What each made of it, :func:`~.systems.read_systems`.
         draws: Of the bootstrap.
         seed: Of the bootstrap.
+        names: What to call the systems; None: by their folders.
     """
     baseline = systems[0]
-    ordered = sorted(systems, key=lambda system: system.wer)
+    if names is None:
+        names = name_systems([system.decoding for system in systems])
+    pairs = sorted(zip(systems, names, strict=True), key=lambda pair: pair[0].wer)
+    ordered = [system for system, _ in pairs]
     errors = np.array(
         [[u.counts.errors for u in system.score.utterances] for system in ordered]
     ).T
     words = np.array([u.counts.words for u in baseline.score.utterances])
     rates = draw_rates(errors, words, draws, seed)
     base = ordered.index(baseline)
-    names = name_systems([system.decoding for system in ordered])
     rows = [
         Row(
             number=index + 1,
-            name=names[index],
+            name=name,
             counts=system.score.counts,
             wer=system.wer,
             interval=interval(rates[:, index]),
             p=None if index == base else p_value(rates[:, index], rates[:, base]),
         )
-        for index, system in enumerate(ordered)
+        for index, (system, name) in enumerate(pairs)
     ]
     return Comparison(
         dataset,

@@ -9,7 +9,7 @@ from typing import Any
 
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import write_yaml
-from espnet_ensemble.frontend_conf import FrontendConf
+from espnet_ensemble.frontend_conf import FrontendConf, parse_fs
 from espnet_ensemble.layers import Layer, layer_indices
 from espnet_ensemble.recipes.names import AsrNames, NamingOptions, tag_of
 from espnet_ensemble.recipes.tables.systems import System
@@ -162,7 +162,13 @@ class Experiment:
         if self.system.max_epoch is not None:
             content["max_epoch"] = self.system.max_epoch
         name = f"{config.stem}_{self.variant.name}"
-        return TrainingConfig(name, self.variant.derive(content))
+        derived = self.variant.derive(content, self._count_batches(content))
+        return TrainingConfig(name, derived)
+
+    def _count_batches(self, config: Mapping[str, Any]) -> int:
+        """About how many batches training has, of heads with batches by size (``numel``)."""
+        samples = self.system.corpus.hours * 3600 * parse_fs(NamingOptions.fs)
+        return round(config["max_epoch"] * samples / config["batch_bins"])
 
     @cached_property
     def training_config(self) -> TrainingConfig:
@@ -182,11 +188,9 @@ class Experiment:
 
     def _member_warmup(self, conf: FrontendConf) -> dict[str, Any]:
         """For how long training shows the best upstream alone, and which one it is."""
-        samples = self.system.corpus.hours * 3600 * conf.fs
-        # All heads have batches by their size in samples (``numel``).
-        batches = self.max_epoch * samples / self._derived.content["batch_bins"]
+        num_batches = self._count_batches(self._derived.content)
         return {
-            "num_batches": round(batches * self.variant.alone_share),
+            "num_batches": round(num_batches * self.variant.alone_share),
             "first": conf.member_names[self.system.families.index(self.system.first)],
         }
 
@@ -228,7 +232,7 @@ class Experiment:
     def max_epoch(self) -> int:
         """Epochs that training has."""
         given = re.findall(r"--max_epoch[ =](\d+)", self.asr_args)
-        return int(given[-1]) if given else self._derived.content["max_epoch"]
+        return int(given[-1]) if given else self.training_config.content["max_epoch"]
 
     @property
     def asr_args(self) -> str:

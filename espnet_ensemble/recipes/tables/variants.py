@@ -24,7 +24,8 @@ class Variant:
         name: What ``--variant`` takes; experiments and files have it in their names.
         title: What a reader is told of it.
         asr_model: The checkpoint that is decoded with.
-        derive: Makes its training configuration of the recipe's.
+        derive: Makes its training configuration of the recipe's, and of about how many
+            batches training has.
         alone_share: For which share of training several upstreams' head sees the best of
             them alone (:class:`~espnet_ensemble.masking.MemberWarmup`).
     """
@@ -32,11 +33,11 @@ class Variant:
     name: str
     title: str
     asr_model: str
-    derive: Callable[[Config], dict[str, Any]]
+    derive: Callable[[Config, int], dict[str, Any]]
     alone_share: float = 0.0
 
 
-def speechbrain(config: Config) -> dict[str, Any]:
+def speechbrain(config: Config, num_batches: int) -> dict[str, Any]:
     """Train as the paper's toolkit did by default, in March 2022.
 
     Each upstream's features get mean 0 and variance 1 over the utterance. There is neither
@@ -44,7 +45,7 @@ def speechbrain(config: Config) -> dict[str, Any]:
 
     Example:
         >>> conf = {"specaug": "specaug", "normalize": "utterance_mvn", "frontend_conf": {}}
-        >>> for key, value in speechbrain(conf).items():
+        >>> for key, value in speechbrain(conf, 500).items():
         ...     print(key, value)
         normalize None
         frontend_conf {'normalize': 'utterance'}
@@ -60,7 +61,7 @@ def speechbrain(config: Config) -> dict[str, Any]:
     return {**derived, **changes}
 
 
-def raw(config: Config) -> dict[str, Any]:
+def raw(config: Config, num_batches: int) -> dict[str, Any]:
     """Train as the recipe does, on features as they come.
 
     Where it has SpecAugment, bands of the concatenation give way to bands of each upstream:
@@ -69,7 +70,7 @@ def raw(config: Config) -> dict[str, Any]:
     Example:
         >>> conf = {"specaug": "specaug", "frontend_conf": {}}
         >>> conf["specaug_conf"] = {"apply_freq_mask": True, "apply_time_mask": True}
-        >>> for key, value in raw(conf).items():
+        >>> for key, value in raw(conf, 500).items():
         ...     print(key, value)
         specaug specaug
         frontend_conf {'feature_mask': {'num_mask': 2, 'max_share': 0.1}}
@@ -86,26 +87,24 @@ def raw(config: Config) -> dict[str, Any]:
     return _without_frequency_masks({**config, "frontend_conf": frontend_conf})
 
 
-def recommended(config: Config) -> dict[str, Any]:
+def recommended(config: Config, num_batches: int) -> dict[str, Any]:
     """Train so that combinations gain most, by our own measurements.
 
     Each upstream's features get mean 0 and variance 1 over the utterance, and in training
     28 % of them are hidden, of each upstream the same share, in place of bands of the
-    concatenation. The learning rate falls along a cosine, to almost 0 in the last epoch.
+    concatenation. The learning rate rises for a tenth of training, and falls along a cosine.
     An encoder of several layers has CTC in the middle as well. ``docs/results/exploration.md``
     says what of this was measured.
 
     Example:
-        >>> conf = {"encoder": "identity", "normalize": "utterance_mvn", "max_epoch": 8}
-        >>> for key, value in recommended(conf).items():
+        >>> conf = {"encoder": "identity", "normalize": "utterance_mvn"}
+        >>> for key, value in recommended(conf, 500).items():
         ...     print(key, value)
         encoder identity
         normalize None
-        max_epoch 8
         frontend_conf {'normalize': 'utterance', 'feature_mask': {'num_mask': 2, 'max_share': 0.3}}
-        scheduler cosineannealinglr
-        scheduler_conf {'T_max': 8}
-        optim_conf {'lr': 0.003}
+        scheduler cosineannealingwarmuprestarts
+        scheduler_conf {'first_cycle_steps': 550, 'warmup_steps': 50, 'max_lr': 0.003, 'min_lr': 1e-06}
     """
     derived = _without_frequency_masks(config)
     derived["normalize"] = None
@@ -114,11 +113,14 @@ def recommended(config: Config) -> dict[str, Any]:
         "normalize": "utterance",
         "feature_mask": dict(_STRONG_FEATURE_MASK),
     }
-    # ESPnet takes a step of this schedule after each epoch.
-    derived["scheduler"] = "cosineannealinglr"
-    derived["scheduler_conf"] = {"T_max": config["max_epoch"]}
-    if config["encoder"] == "identity":
-        derived["optim_conf"] = {**(config.get("optim_conf") or {}), "lr": 0.003}
+    derived["scheduler"] = "cosineannealingwarmuprestarts"
+    derived["scheduler_conf"] = {
+        # Padding makes batches more than they are expected to be: none comes after a restart.
+        "first_cycle_steps": round(1.1 * num_batches),
+        "warmup_steps": round(0.1 * num_batches),
+        "max_lr": 0.003 if config["encoder"] == "identity" else 0.002,
+        "min_lr": 1e-6,
+    }
     num_blocks = (config.get("encoder_conf") or {}).get("num_blocks", 1)
     if num_blocks > 1:
         derived["encoder_conf"] = {
@@ -171,8 +173,10 @@ VARIANTS = {
             "what we would do: each upstream's features normalized over the utterance, 28 % "
             "of them hidden in training, of each upstream the same share; for the first 40 % "
             "of it the best upstream alone; a learning rate that falls to 0; CTC in the "
-            "middle of an encoder, too; the mean of up to 5 checkpoints; greedy decoding",
-            "valid.cer_ctc.ave.pth",
+            "middle of an encoder, too; the last epoch; greedy decoding",
+            # Of a rate that falls to 0 it is as good as a mean, and of several upstreams it
+            # has seen all: the best 5 may be of the time when it saw one.
+            "latest.pth",
             recommended,
             alone_share=0.4,
         ),
