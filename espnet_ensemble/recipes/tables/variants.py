@@ -103,6 +103,7 @@ def recommended(config: Config, num_batches: int) -> dict[str, Any]:
         encoder identity
         normalize None
         frontend_conf {'normalize': 'utterance', 'feature_mask': {'num_mask': 2, 'max_share': 0.3}}
+        optim_conf {'lr': 0.003}
         scheduler cosineannealingwarmuprestarts
         scheduler_conf {'first_cycle_steps': 550, 'warmup_steps': 50, 'max_lr': 0.003, 'min_lr': 1e-06}
     """
@@ -113,12 +114,14 @@ def recommended(config: Config, num_batches: int) -> dict[str, Any]:
         "normalize": "utterance",
         "feature_mask": dict(_STRONG_FEATURE_MASK),
     }
+    peak = 0.003 if config["encoder"] == "identity" else 0.002
+    derived["optim_conf"] = {**(config.get("optim_conf") or {}), "lr": peak}
     derived["scheduler"] = "cosineannealingwarmuprestarts"
     derived["scheduler_conf"] = {
         # Padding makes batches more than they are expected to be: none comes after a restart.
         "first_cycle_steps": round(1.1 * num_batches),
         "warmup_steps": round(0.1 * num_batches),
-        "max_lr": 0.003 if config["encoder"] == "identity" else 0.002,
+        "max_lr": peak,
         "min_lr": 1e-6,
     }
     num_blocks = (config.get("encoder_conf") or {}).get("num_blocks", 1)

@@ -11,6 +11,7 @@ from repository import REPOSITORY
 from espnet_ensemble.bin import asr_names
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.recipes.tables.experiments import ENCODERS, Experiment, Setup
+from espnet_ensemble.recipes.tables.systems import read_experiment_table
 from espnet_ensemble.recipes.tables.variants import VARIANTS
 
 PAPER = Setup()
@@ -210,6 +211,19 @@ def test_every_recommended_member_is_masked_alike(pair, experiment):
     # What masks of time the head has, it keeps.
     assert content["specaug_conf"]["apply_freq_mask"] is False
     assert content["specaug_conf"]["apply_time_mask"] is True
+
+
+def test_the_quick_start_is_trained_as_recommended():
+    table = read_experiment_table(REPOSITORY / "conf/tables/mini_synth.yaml")
+    system = pick(table, "mini_synth finetuned wavlm+hubert ctc")
+    recommended = Experiment(REPOSITORY, system, Setup(variant="recommended"))
+    expected = dict(recommended.training_config.content)
+    conf = REPOSITORY / "egs2/mini_synth/asr1/conf"
+    found = yaml.safe_load((conf / "train_asr.yaml").read_text())
+    # There, the pair's first is the best as well.
+    assert expected["frontend_conf"]["member_warmup"].pop("first") == "wavlm_ctc"
+    del expected["frontend_conf"]["fusion"]
+    assert found == expected
 
 
 def test_a_recommended_ensemble_begins_with_its_best_member(tables, experiment):
