@@ -16,7 +16,7 @@ from espnet_ensemble.testing.recipes import clone_recipe
 pytestmark = pytest.mark.slow
 
 SMALL = "--nj 2 --train_minutes 1 --dev_minutes 0.2 --test_minutes 0.2"
-DECODED = "decode_asr_ctc_asr_model_valid.cer_ctc.ave"
+DECODED = "decode_asr_ctc_asr_model_latest"
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +71,9 @@ def test_in_one_go_with_an_interruption(tmp_path, environment, run):
     folder = clone_recipe(REPOSITORY, tmp_path, "mini_synth")
     options = ["--asr_args", "--max_epoch 3", "--skip_packing", "false"]
     options += ["--cache_opts", "--storage int8 --shard_seconds 15"]
-    exp = (
-        folder
-        / "exp"
-        / "asr_train_asr_transformer2_ctc_wavlm_ctc_hubert_ctc_raw_char_max_epoch3"
-    )
+    options += ["--compare_members", "true"]
+    name = "asr_train_asr_ctc_recommended_wavlm_ctc_hubert_ctc_norm-utterance_raw_char"
+    exp = folder / "exp" / f"{name}_max_epoch3_NNN"
 
     interrupt(folder, environment, "epoch 2: train loss", *options)
     assert (exp / "checkpoint.pth").exists()
@@ -87,6 +85,8 @@ def test_in_one_go_with_an_interruption(tmp_path, environment, run):
     assert "epoch 1: train loss" not in output and "epoch 3: train loss" in output
     results = (exp / "RESULTS.md").read_text()
     assert results in output
+    assert re.search(r"test: together \d+ % \w+ errors than the best alone", output)
+    assert (exp / "images" / "members.png").is_file()
     rows = re.findall(rf"^\|({DECODED}/test)\|(\d+)\|", results, flags=re.MULTILINE)
     assert len(rows) == 2  # WER and CER
     hypotheses = (exp / DECODED / "test" / "text").read_text().splitlines()
@@ -129,6 +129,8 @@ def test_stage_by_stage_with_bpe_and_an_upstream_of_s3prl(tmp_path, run, environ
     """Options, stages and a frontend other than the default's."""
     folder = clone_recipe(REPOSITORY, tmp_path, "mini_synth")
     options = ["--token_type", "bpe", "--nbpe", "60", "--speed_perturb_factors", "1.1"]
+    options += ["--asr_config", "conf/train_asr_transformer2_ctc.yaml"]
+    options += ["--inference_asr_model", "valid.cer_ctc.ave.pth"]
     options += ["--frontend_config", "conf/frontends/wavlm_s3prl_hubert.yaml"]
     options += ["--cache_feats", "false", "--eval_valid_set", "true", "--asr_args"]
     options += ["--max_epoch 1", "--inference_args", "--beam_size 2"]
