@@ -73,7 +73,7 @@ def test_in_one_go_with_an_interruption(tmp_path, environment, run):
     options += ["--cache_opts", "--storage int8 --shard_seconds 15"]
     options += ["--compare_members", "true"]
     name = "asr_train_asr_ctc_recommended_wavlm_ctc_hubert_ctc_norm-utterance_raw_char"
-    exp = folder / "exp" / f"{name}_max_epoch3_NNN"
+    exp = folder / "exp" / f"{name}_max_epoch3_c87cbb"
 
     interrupt(folder, environment, "epoch 2: train loss", *options)
     assert (exp / "checkpoint.pth").exists()
