@@ -51,7 +51,7 @@ _FOREIGN = (
 nitpick_ignore_regex = [
     (r"py:.*", rf"({_FOREIGN})\b.*"),
     # Type variables have no page of their own.
-    (r"py:.*", r"espnet_ensemble\..*\.(Item|Result|Self|Value)"),
+    (r"py:.*", r"espnet_ensemble\..*\.(Item|Result|Self|T|U|Value)"),
 ]
 
 

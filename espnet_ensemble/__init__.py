@@ -1,7 +1,7 @@
 """ESPnet-Ensemble: combine frozen self-supervised speech encoders.
 
 Importing this package registers the frontend ``ensemble`` and the encoder ``identity``
-with ESPnet's tasks, where ESPnet is installed, and :class:`EnsembleModel` with transformers'
+with ESPnet's tasks, where ESPnet is installed, and ``EnsembleModel`` with transformers'
 ``AutoModel``. What is public is listed in ``__all__``.
 
 Example:

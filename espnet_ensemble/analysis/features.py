@@ -102,7 +102,7 @@ def extract_layers(
         conf: How, and which layers.
 
     Returns:
-        Of each upstream its layers. All have the same number of frames of an utterance:
+        The layers of each upstream, all with the same number of frames of an utterance, as
         those of upstreams with larger hops are repeated.
 
     Raises:

@@ -112,7 +112,7 @@ def check(
 def read_streams(data_dir: PathLike) -> Streams:
     """Find the files of a data directory, each to be read a line at a time.
 
-    Reading one raises :exc:`DataError` where a value is wrong or lines are not sorted; that
+    Reading one raises :exc:`~espnet_ensemble.data.tables.DataError` where a value is wrong or lines are not sorted; that
     the files agree is for :func:`check` to see.
 
     Raises:

@@ -261,7 +261,7 @@ class Member:
         """What is damaged of a member that is complete, as far as sizes show it.
 
         Returns:
-            The first that was found; None: nothing, or it is not complete.
+            The first that was found; None if that is nothing, or it is not complete.
         """
         if not (self.folder / INFO).exists():
             return None

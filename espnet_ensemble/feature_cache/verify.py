@@ -21,7 +21,7 @@ def verify(cache_dir: PathLike) -> int:
     with the headers of its archives, and the members of a combination with one another.
 
     Returns:
-        The number of records: of utterances, in all members together.
+        The number of records, which is that of utterances, in all members together.
 
     Raises:
         CacheError: If there are no archives; or if something is damaged: it names all

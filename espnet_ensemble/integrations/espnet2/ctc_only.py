@@ -1,6 +1,7 @@
 """What ESPnet gets wrong of models that have nothing but CTC, mended from outside.
 
-Each function takes a module of ESPnet right after its import (see :mod:`.registration`).
+Each function takes a module of ESPnet right after its import (see
+:mod:`espnet_ensemble.integrations.espnet2.registration`).
 """
 
 import inspect
