@@ -7,7 +7,7 @@ from typing import Any
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.integrations.espnet2.contents import Contents
 from espnet_ensemble.integrations.espnet2.manifest import PackedUpstream
-from espnet_ensemble.upstream import UpstreamConf, load_upstream
+from espnet_ensemble.upstream import UpstreamConf, UpstreamError, load_upstream
 from espnet_ensemble.upstream.origin import (
     find_licence,
     find_snapshot,
@@ -50,13 +50,20 @@ class Member:
             bundle: Whether to add published ones, too.
 
         Raises:
-            UpstreamError: If it is to be added, and cannot be loaded here.
+            UpstreamError: If it is to be added, and cannot be loaded here, or is a file of
+                which loading needs another.
         """
         option = conf.local_option
         if option is None and conf.name in BUILT_IN:
             return cls(conf, conf, False, download_dir)  # there is nothing to carry
         if option is not None:
-            name = contents.add_upstream(getattr(conf, option))
+            path = getattr(conf, option)
+            if conf.name == "espnet_ssl" and Path(path).is_file():
+                raise UpstreamError(
+                    f"upstream {path}: it cannot be handed on without its config.yaml; for "
+                    "path_or_url, give a folder that has both, and no other .pth"
+                )
+            name = contents.add_upstream(path)
             return cls(conf, _located(conf, name), True, download_dir)
         if bundle:
             load_upstream(conf, download_dir)  # downloads what is not here yet

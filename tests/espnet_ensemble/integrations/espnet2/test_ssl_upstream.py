@@ -130,6 +130,14 @@ def test_it_is_a_member_that_is_handed_on(trained, speech, tiny_wavlm, tmp_path)
     torch.testing.assert_close(loaded(speech[0]).last_hidden_state, expected)
 
 
+def test_weights_without_their_configuration_are_not_handed_on(trained, tmp_path):
+    weights = next(trained[0].glob("*.pth"))
+    upstreams = [{"name": "espnet_ssl", "path_or_url": str(weights)}]
+    model = EnsembleModel(EnsembleConfig(frontend_conf={"upstreams": upstreams}))
+    with pytest.raises(EnsembleError, match="give a folder that has both"):
+        model.save_pretrained(tmp_path / "saved")
+
+
 def test_what_cannot_be_is_refused(trained, tmp_path):
     folder, _ = trained
     with pytest.raises(
