@@ -30,6 +30,7 @@ from espnet_ensemble.recipes.tables.systems import (
     Rates,
     System,
 )
+from espnet_ensemble.recipes.tables.variants import LAST_EPOCH
 
 
 @dataclass(frozen=True)
@@ -314,10 +315,13 @@ def _training(report: TableReport, group: Group, run: str) -> str:
     part = "all" if len(parts) > 1 else system.part
     run += "" if part == "paper" else f" --part {part}"
     valid = " and ".join(system.corpus.valid_sets)
+    experiment = result.experiments[0]
     chosen = f", one chosen by {valid}" if valid else ""
+    if experiment.variant.asr_model == LAST_EPOCH:
+        chosen = ", the last one decoded"
     return (
         f"Trained on {system.corpus.train_set} ({system.corpus.hours:g} h) for "
-        f"{result.experiments[0].max_epoch} epochs{chosen}: "
+        f"{experiment.max_epoch} epochs{chosen}: "
         f"`{run} --corpus {name} --size {size} --head {head} --run`"
     )
 

@@ -16,6 +16,10 @@ _FEATURE_MASK = {"num_mask": 2, "max_share": 0.1}
 _STRONG_FEATURE_MASK = {"num_mask": 2, "max_share": 0.3}
 
 
+#: What ESPnet calls the checkpoint of the last epoch.
+LAST_EPOCH = "latest.pth"
+
+
 @dataclass(frozen=True)
 class Variant:
     """One answer to what the paper leaves open, the same for all systems of a table.
@@ -179,7 +183,7 @@ VARIANTS = {
             "middle of an encoder, too; the last epoch; greedy decoding",
             # Of a rate that falls to 0 it is as good as a mean, and of several upstreams it
             # has seen all: the best 5 may be of the time when it saw one.
-            "latest.pth",
+            LAST_EPOCH,
             recommended,
             alone_share=0.4,
         ),
