@@ -9,11 +9,16 @@ from typing import Any
 
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import write_yaml
-from espnet_ensemble.frontend_conf import FrontendConf, parse_fs
+from espnet_ensemble.frontend_conf import FrontendConf
 from espnet_ensemble.layers import Layer, layer_indices
 from espnet_ensemble.recipes.names import AsrNames, NamingOptions, tag_of
 from espnet_ensemble.recipes.tables.systems import System
-from espnet_ensemble.recipes.tables.variants import DEFAULT_VARIANT, VARIANTS, Variant
+from espnet_ensemble.recipes.tables.variants import (
+    DEFAULT_VARIANT,
+    VARIANTS,
+    Variant,
+    count_batches,
+)
 from espnet_ensemble.recipes.training_config import TrainingConfig
 from espnet_ensemble.upstream.checkpoints import CHECKPOINTS, CUSTOM_LOADERS
 
@@ -162,13 +167,9 @@ class Experiment:
         if self.system.max_epoch is not None:
             content["max_epoch"] = self.system.max_epoch
         name = f"{config.stem}_{self.variant.name}"
-        derived = self.variant.derive(content, self._count_batches(content))
-        return TrainingConfig(name, derived)
-
-    def _count_batches(self, config: Mapping[str, Any]) -> int:
-        """About how many batches training has, of heads with batches by size (``numel``)."""
-        samples = self.system.corpus.hours * 3600 * parse_fs(NamingOptions.fs)
-        return round(config["max_epoch"] * samples / config["batch_bins"])
+        return TrainingConfig(
+            name, self.variant.derive(content, self.system.corpus.hours)
+        )
 
     @cached_property
     def training_config(self) -> TrainingConfig:
@@ -188,7 +189,7 @@ class Experiment:
 
     def _member_warmup(self, conf: FrontendConf) -> dict[str, Any]:
         """For how long training shows the best upstream alone, and which one it is."""
-        num_batches = self._count_batches(self._derived.content)
+        num_batches = count_batches(self._derived.content, self.system.corpus.hours)
         return {
             "num_batches": round(num_batches * self.variant.alone_share),
             "first": conf.member_names[self.system.families.index(self.system.first)],

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from espnet_ensemble.errors import EnsembleError
+
 #: Keys and values of a training configuration.
 Config = Mapping[str, Any]
 
@@ -28,8 +30,8 @@ class Variant:
         name: What ``--variant`` takes; experiments and files have it in their names.
         title: What a reader is told of it.
         asr_model: The checkpoint that is decoded with.
-        derive: Makes its training configuration of the recipe's, and of about how many
-            batches training has.
+        derive: Makes its training configuration of the recipe's, and of the hours of speech
+            in the training set.
         alone_share: For which share of training several upstreams' head sees the best of
             them alone (:class:`~espnet_ensemble.masking.MemberWarmup`).
     """
@@ -37,11 +39,11 @@ class Variant:
     name: str
     title: str
     asr_model: str
-    derive: Callable[[Config, int], dict[str, Any]]
+    derive: Callable[[Config, float], dict[str, Any]]
     alone_share: float = 0.0
 
 
-def speechbrain(config: Config, num_batches: int) -> dict[str, Any]:
+def speechbrain(config: Config, hours: float) -> dict[str, Any]:
     """Train as the paper's toolkit did by default, in March 2022.
 
     Each upstream's features get mean 0 and variance 1 over the utterance. There is neither
@@ -49,7 +51,7 @@ def speechbrain(config: Config, num_batches: int) -> dict[str, Any]:
 
     Example:
         >>> conf = {"specaug": "specaug", "normalize": "utterance_mvn", "frontend_conf": {}}
-        >>> for key, value in speechbrain(conf, 500).items():
+        >>> for key, value in speechbrain(conf, hours=100).items():
         ...     print(key, value)
         normalize None
         frontend_conf {'normalize': 'utterance'}
@@ -65,7 +67,7 @@ def speechbrain(config: Config, num_batches: int) -> dict[str, Any]:
     return {**derived, **changes}
 
 
-def raw(config: Config, num_batches: int) -> dict[str, Any]:
+def raw(config: Config, hours: float) -> dict[str, Any]:
     """Train as the recipe does, on features as they come.
 
     Where it has SpecAugment, bands of the concatenation give way to bands of each upstream:
@@ -74,7 +76,7 @@ def raw(config: Config, num_batches: int) -> dict[str, Any]:
     Example:
         >>> conf = {"specaug": "specaug", "frontend_conf": {}}
         >>> conf["specaug_conf"] = {"apply_freq_mask": True, "apply_time_mask": True}
-        >>> for key, value in raw(conf, 500).items():
+        >>> for key, value in raw(conf, hours=100).items():
         ...     print(key, value)
         specaug specaug
         frontend_conf {'feature_mask': {'num_mask': 2, 'max_share': 0.1}}
@@ -91,7 +93,7 @@ def raw(config: Config, num_batches: int) -> dict[str, Any]:
     return _without_frequency_masks({**config, "frontend_conf": frontend_conf})
 
 
-def recommended(config: Config, num_batches: int) -> dict[str, Any]:
+def recommended(config: Config, hours: float) -> dict[str, Any]:
     """Train so that combinations gain most, by our own measurements.
 
     Each upstream's features get mean 0 and variance 1 over the utterance, and in training
@@ -101,15 +103,21 @@ def recommended(config: Config, num_batches: int) -> dict[str, Any]:
     says what of this was measured.
 
     Example:
-        >>> conf = {"encoder": "identity", "normalize": "utterance_mvn"}
-        >>> for key, value in recommended(conf, 500).items():
+        >>> conf = {"encoder": "identity", "normalize": "utterance_mvn", "max_epoch": 10}
+        >>> conf["batch_bins"] = 3200000
+        >>> for key, value in recommended(conf, hours=100).items():
         ...     print(key, value)
         encoder identity
         normalize None
+        max_epoch 10
+        batch_bins 3200000
         frontend_conf {'normalize': 'utterance', 'feature_mask': {'num_mask': 2, 'max_share': 0.3}}
         optim_conf {'lr': 0.003}
         scheduler cosineannealingwarmuprestarts
-        scheduler_conf {'first_cycle_steps': 550, 'warmup_steps': 50, 'max_lr': 0.003, 'min_lr': 1e-06}
+        scheduler_conf {'first_cycle_steps': 19800, 'warmup_steps': 1800, 'max_lr': 0.003, 'min_lr': 1e-06}
+
+    Raises:
+        EnsembleError: If the configuration's batches are not by size.
     """
     derived = _without_frequency_masks(config)
     derived["normalize"] = None
@@ -120,6 +128,7 @@ def recommended(config: Config, num_batches: int) -> dict[str, Any]:
     }
     peak = 0.003 if config["encoder"] == "identity" else 0.002
     derived["optim_conf"] = {**(config.get("optim_conf") or {}), "lr": peak}
+    num_batches = count_batches(config, hours)
     derived["scheduler"] = "cosineannealingwarmuprestarts"
     derived["scheduler_conf"] = {
         # Padding makes batches more than they are expected to be: none comes after a restart.
@@ -139,6 +148,23 @@ def recommended(config: Config, num_batches: int) -> dict[str, Any]:
             "interctc_weight": 0.3,
         }
     return derived
+
+
+def count_batches(config: Config, hours: float) -> int:
+    """About how many batches training has, without what padding adds.
+
+    Args:
+        config: With batches by size (``batch_type: numel``), of speech at 16 kHz.
+        hours: Of speech in the training set.
+
+    Raises:
+        EnsembleError: If its batches are others.
+    """
+    if "batch_bins" not in config:
+        raise EnsembleError(
+            "variant recommended: the configuration has no batch_bins; use batch_type: numel"
+        )
+    return round(config["max_epoch"] * hours * 3600 * 16000 / config["batch_bins"])
 
 
 def _without_frequency_masks(config: Config) -> dict[str, Any]:

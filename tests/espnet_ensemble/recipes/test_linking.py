@@ -112,7 +112,7 @@ def test_espnets_script_gets_what_ours_takes_for_granted(espnet):
     assert options["--python"] == "espnet-ensemble-python"
     assert options["--token_type"] == "char" and options["--use_lm"] == "false"
     assert options["--inference_asr_model"] == "valid.loss.best.pth"
-    assert options["--asr_config"] == "conf/train_asr_transformer2_ctc.yaml"
+    assert options["--asr_config"] == "conf/train_asr_ctc_recommended.yaml"
     assert options["--inference_config"] == "conf/decode_asr_ctc.yaml"
     assert options["--asr_args"].split() == [
         "--frontend_conf",

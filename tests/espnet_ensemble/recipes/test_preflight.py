@@ -118,7 +118,7 @@ def test_all_problems_are_said_together():
             {"name": "wavlm_local", "path_or_url": "upstreams/wavlm.pt"},
             "path_or_url not found: upstreams/wavlm.pt. Close names: upstreams/wavlm$",
         ),
-        ({"name": "a/b", "extra_conf": {"x": 1}}, "extra_conf is for names of S3PRL"),
+        ({"name": "a/b", "extra_conf": {"x": 1}}, "extra_conf: unknown key 'x'"),
     ],
 )
 def test_an_upstream_that_is_nowhere(entry, message, recipe):

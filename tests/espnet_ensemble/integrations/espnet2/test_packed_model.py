@@ -236,7 +236,9 @@ def test_a_later_format_says_which_version_reads_it(tmp_path):
 def test_a_configuration_that_names_code(tmp_path):
     refuses(change(CONFIG, encoder="whisper"), "encoder: expected one of", tmp_path)
     conf = {"upstreams": [{"name": "a/b", "trust_remote_code": True}]}
-    refuses(change(CONFIG, frontend_conf=conf), "unknown key 'trust_rem", tmp_path)
+    refuses(
+        change(CONFIG, frontend_conf=conf), "trust_remote_code: runs code", tmp_path
+    )
 
 
 def test_models_that_are_none_of_the_asr_task(tmp_path):
