@@ -296,6 +296,7 @@ def checked(conf, path, texts):
         valid_data_path_and_name_and_type=source,
         train_shape_file=[str(texts / "speech_shape")],
         valid_shape_file=[str(texts / "speech_shape")],
+        multiple_iterator=False,
     )
 
 

@@ -99,7 +99,8 @@ def test_padding_of_features_reaches_no_gradient(fusion, pair):
     feats[1, 4:] = float("nan")
     out, _ = frontend(feats, lengths)
     assert not out[1, 4:].any()
-    out.square().sum().backward()
+    if out.requires_grad:
+        out.square().sum().backward()
     assert all(p.grad.isfinite().all() for p in frontend.parameters())
 
 
