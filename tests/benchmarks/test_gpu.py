@@ -1,7 +1,9 @@
+import logging
 import sys
 
 import pytest
 from repository import REPOSITORY
+from transformers.utils import logging as transformers_logging
 
 
 @pytest.mark.slow
@@ -13,6 +15,8 @@ def test_measures_everything_in_small(capsys, monkeypatch):
         gpu.main(["--device", "cpu", "--size", "tiny"])
     finally:
         del sys.modules["gpu"], sys.modules["frontend"]
+        logging.disable(logging.NOTSET)
+        transformers_logging.enable_progress_bar()
     printed = capsys.readouterr().out
     for title in (
         "Matrix rate",
