@@ -268,7 +268,7 @@ def test_two_at_once(data, tmp_path, tiny_wavlm):
     conf, results = {"upstreams": [tiny_wavlm]}, []
     confs = [ExtractConf(shard_seconds=1e-3), ExtractConf(shard_seconds=0.6)]
     for number, options in enumerate(confs):
-        extract(data, conf, tmp_path / str(number), options)
+        assert in_child(extract, data, conf, tmp_path / str(number), options) == 0
         results.append(everything(tmp_path / str(number)))
     for number in range(5):
         cache_dir = tmp_path / f"both{number}"
