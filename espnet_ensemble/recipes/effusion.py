@@ -44,7 +44,12 @@ FOLDS = 4
 #: Inputs of the regression, at most: it needs the square of their number in memory.
 MAX_INPUTS = 8192
 #: What the new model has of the old one's frontend.
-_REPLACED = ("frontend.fingerprints", "frontend.probes", "frontend.layers.")
+_REPLACED = (
+    "frontend.fingerprints",
+    "frontend.probes",
+    "frontend.layers.",
+    "frontend.member_warmup.",
+)
 
 
 @dataclass(frozen=True)

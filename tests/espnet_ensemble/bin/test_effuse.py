@@ -105,6 +105,17 @@ def test_features_are_the_members_own_and_those_that_ridge_predicts(
     assert np.allclose(weight, ridge.coef_, atol=1e-3)
 
 
+def test_what_several_members_were_trained_with_stays_behind(recipe, models):
+    recipe([models("WavLM"), models("Hubert")], member_warmup={"num_batches": 1})
+    found = effusion()
+    best, _ = found.choose()
+    config = yaml.safe_load(found.prepare(best, Path("exp/one")).read_text())
+    one = EnsembleFrontend(**config["frontend_conf"])
+    weights = torch.load("exp/one/effuse/init.pth", weights_only=True)
+    found = {k.removeprefix("frontend.") for k in weights if k.startswith("frontend.")}
+    assert found <= one.state_dict().keys()
+
+
 def test_a_member_of_fewer_frames_cannot_stay(recipe, models, slow_hubert):
     recipe([models("WavLM"), slow_hubert], fusion="concat")
     (predictor,) = effusion().choose()
