@@ -30,7 +30,7 @@ def main(cmd: list[str] | None = None) -> None:
 
 def _work(args: argparse.Namespace) -> None:
     # Takes seconds, in which options are refused.
-    from espnet_ensemble.integrations.espnet2.trained_encoder import trained_encoder
+    from espnet_ensemble.integrations.huggingface.trained_encoder import trained_encoder
 
     encoder = trained_encoder(args.model)
     encoder.save_pretrained(args.output_dir)

@@ -19,7 +19,7 @@ def trained_encoder(model: PathLike) -> EnsembleModel:
     is left out.
 
     Args:
-        model: What :func:`~.pretrained.find_model` takes: an experiment, an archive, or an id
+        model: What :func:`~espnet_ensemble.integrations.espnet2.pretrained.find_model` takes: an experiment, an archive, or an id
             on the Hugging Face hub.
 
     Returns:
