@@ -92,3 +92,13 @@ def p_value(rates: np.ndarray, baseline: np.ndarray) -> float:
     worse = int(np.sum(rates > baseline))
     draws = len(rates)
     return min(1.0, 2 * (draws - max(better, worse) + 1) / (draws + 1))
+
+
+def format_p_value(p: float) -> str:
+    """Write a p value as tables have it.
+
+    Example:
+        >>> format_p_value(0.0123), format_p_value(0.0002)
+        ('0.012', '< 0.001')
+    """
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

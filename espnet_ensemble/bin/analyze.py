@@ -10,10 +10,9 @@ A run that was killed goes on where it stopped.
 """
 
 import argparse
-import logging
 from pathlib import Path
 
-from espnet_ensemble.bin.command import make_parser, run
+from espnet_ensemble.bin.command import make_parser, run, show_log
 from espnet_ensemble.bin.worker_options import add_worker_options, read_workers
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.feature_cache.archive import DEFAULT_STORAGE, STORAGES
@@ -114,8 +113,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 def main(cmd: list[str] | None = None) -> None:
     """Compare upstreams, and say which to combine."""
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("espnet_ensemble").setLevel(logging.INFO)
+    show_log()
     run(get_parser(), _work, cmd)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import logging
 import os
 import select
 import sys
@@ -55,6 +56,16 @@ def run(
         parser.exit(130, f"{name}: interrupted\n")
     finally:
         _flush()
+
+
+def show_log(layout: str = "%(message)s") -> None:
+    """Print what the library logs, where that is for the user, too.
+
+    Args:
+        layout: Of a line, as :mod:`logging` takes it.
+    """
+    logging.basicConfig(format=layout)
+    logging.getLogger("espnet_ensemble").setLevel(logging.INFO)
 
 
 def _has_reader() -> bool:

@@ -11,12 +11,11 @@ has written is made readable.
 """
 
 import argparse
-import logging
 from typing import Any
 
 import yaml
 
-from espnet_ensemble.bin.command import make_parser, run
+from espnet_ensemble.bin.command import make_parser, run, show_log
 from espnet_ensemble.bin.worker_options import add_worker_options, read_workers
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.feature_cache.archive import DEFAULT_STORAGE, STORAGES
@@ -95,9 +94,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 def main(cmd: list[str] | None = None) -> None:
     """Extract features, verify or convert those that are there, and say where they are."""
-    # What the library has to say besides is for the user, too.
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("espnet_ensemble").setLevel(logging.INFO)
+    show_log()
     run(get_parser(), _work, cmd)
 
 

@@ -2,9 +2,8 @@
 """Do a job's part of the extraction, which extract --cmd has submitted."""
 
 import argparse
-import logging
 
-from espnet_ensemble.bin.command import make_parser, run
+from espnet_ensemble.bin.command import make_parser, run, show_log
 from espnet_ensemble.feature_cache.jobs import make_planned
 
 
@@ -18,8 +17,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 def main(cmd: list[str] | None = None) -> None:
     """Make the archives, and log each."""
-    logging.basicConfig(format="%(asctime)s %(message)s")
-    logging.getLogger("espnet_ensemble").setLevel(logging.INFO)
+    show_log("%(asctime)s %(message)s")
     run(get_parser(), lambda args: make_planned(args.plan, args.ngpu), cmd)
 
 

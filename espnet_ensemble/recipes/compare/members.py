@@ -6,6 +6,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from espnet_ensemble.analysis.bootstrap import format_p_value
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.recipes.compare.comparison import Comparison, compare
 from espnet_ensemble.recipes.compare.systems import read_systems
@@ -88,7 +89,7 @@ def render_members(comparison: Comparison) -> str:
             row.name,
             f"{row.wer:.2f}",
             f"{row.interval.low:.2f} to {row.interval.high:.2f}",
-            "" if row.p is None else _p(row.p),
+            "" if row.p is None else format_p_value(row.p),
         ]
         for row in sorted(comparison.rows, key=lambda row: (row.p is None, -row.wer))
     ]
@@ -104,11 +105,9 @@ def _answer(comparison: Comparison) -> str:
     assert best.p is not None
     change = 100 * (together.wer - best.wer) / best.wer if best.wer else 0.0
     more = "more" if change > 0 else "fewer"
+    p = format_p_value(best.p)
     return (
         f"{comparison.dataset}: together {abs(change):.0f} % {more} errors than the best "
-        f"alone, {best.name.removesuffix(' alone')} (paired bootstrap: p {_p(best.p, '= ')})"
+        f"alone, {best.name.removesuffix(' alone')} (paired bootstrap: "
+        f"p {p if p.startswith('<') else f'= {p}'})"
     )
-
-
-def _p(value: float, equals: str = "") -> str:
-    return "< 0.001" if value < 0.001 else f"{equals}{value:.3f}"

@@ -8,6 +8,7 @@ from statistics import fmean
 
 from tabulate import tabulate
 
+from espnet_ensemble.analysis.bootstrap import format_p_value
 from espnet_ensemble.recipes.tables.comparison import (
     Group,
     Means,
@@ -422,7 +423,7 @@ def _p_value(report: TableReport, group: Group, result: SystemResult) -> str:
     p = paired_p_value(result.experiments, single.experiments)
     if p is None:
         return ""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return format_p_value(p)
 
 
 def _minutes(result: SystemResult, seconds: Callable[[Measures], float | None]) -> str:

@@ -1,19 +1,19 @@
 """The files of a cache, byte for byte: caches that users have must stay readable."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from cache_runs import everything
+from cache_runs import FEATURES, everything
 
 from espnet_ensemble.feature_cache.archive import ArchiveWriter, encode
 from espnet_ensemble.feature_cache.dataset import FeatureCache, write_combination
 from espnet_ensemble.feature_cache.identity import (
     AudioIdentity,
     AudioStates,
-    FeatureIdentity,
     read_wav,
 )
 from espnet_ensemble.feature_cache.member import Member, MemberInfo
@@ -64,18 +64,7 @@ format: 2
 
 
 def info(storage):
-    features = FeatureIdentity(
-        upstream="microsoft/wavlm-base",
-        layer="last",
-        layers=[12],
-        extra_conf=None,
-        fingerprint="0123456789abcdef",
-        feature_size=2,
-        fs=16000,
-        hop_length=320,
-        speech_fs=16000,
-        dtype="float32",
-    )
+    features = replace(FEATURES, feature_size=2)
     return MemberInfo(features, storage, creator="espnet_ensemble 0.3.0")
 
 

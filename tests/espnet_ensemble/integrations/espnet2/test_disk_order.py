@@ -2,10 +2,12 @@
 
 import os
 from argparse import Namespace
+from dataclasses import replace
 from itertools import chain, groupby
 
 import pytest
 import torch
+from cache_runs import FEATURES
 from espnet2.iterators.sequence_iter_factory import SequenceIterFactory
 
 import espnet_ensemble  # noqa: F401
@@ -13,11 +15,7 @@ from espnet_ensemble.data.tables import write_table
 from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.feature_cache.archive import ArchiveWriter, encode
 from espnet_ensemble.feature_cache.dataset import write_combination
-from espnet_ensemble.feature_cache.identity import (
-    AudioIdentity,
-    AudioStates,
-    FeatureIdentity,
-)
+from espnet_ensemble.feature_cache.identity import AudioIdentity, AudioStates
 from espnet_ensemble.feature_cache.member import Member, MemberInfo
 from espnet_ensemble.feature_cache.shard import archive_name
 from espnet_ensemble.integrations.espnet2 import disk_order
@@ -33,18 +31,7 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setattr(disk_order, "WINDOW", WINDOW)
     members = []
     for name in ("wavlm", "hubert"):
-        features = FeatureIdentity(
-            upstream=name,
-            layer="last",
-            layers=[12],
-            extra_conf=None,
-            fingerprint="0123456789abcdef",
-            feature_size=2,
-            fs=16000,
-            hop_length=320,
-            speech_fs=16000,
-            dtype="float32",
-        )
+        features = replace(FEATURES, upstream=name, feature_size=2)
         info = MemberInfo(features, "float16")
         member = Member(tmp_path / "feats" / name / "train", info)
         member.folder.mkdir(parents=True)
