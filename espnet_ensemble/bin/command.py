@@ -62,7 +62,7 @@ def show_log(layout: str = "%(message)s") -> None:
     """Print what the library logs, where that is for the user, too.
 
     Args:
-        layout: Of a line, as :mod:`logging` takes it.
+        layout: Of a line, as Python's ``logging`` takes it.
     """
     logging.basicConfig(format=layout)
     logging.getLogger("espnet_ensemble").setLevel(logging.INFO)
