@@ -18,7 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # package's own __init__.py, which only exports, is above all that it exports.
 LEVELS = [
     ["errors", "version"],
-    ["extras", "featurizer", "files", "frames"],
+    ["extras", "featurizer", "files", "frames", "threads"],
     [
         "data",
         "decorrelation",

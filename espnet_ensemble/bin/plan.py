@@ -128,8 +128,6 @@ def _work(args: argparse.Namespace) -> None:
         )
     experiment, workers = _experiment(args, config), _workers(args)
     device = torch.device("cuda" if workers.unit == "GPU" else "cpu")
-    if device.type == "cpu":
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
     utterance = 3600 * experiment.hours / experiment.utterances
     number = len(frontend_conf.upstreams) + 2
     measure = Measure(device, BUDGET / number, utterance)

@@ -23,8 +23,8 @@ from espnet_ensemble.feature_cache.shard import (
     Shard,
     ShardConf,
     ShardExtractor,
-    one_thread,
 )
+from espnet_ensemble.threads import num_threads
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -218,7 +218,7 @@ _turn = threading.Lock()
 
 def _make(conf_json: str, shard: Shard) -> None:
     """Make an archive, in a worker."""
-    with _turn, one_thread():
+    with _turn, num_threads(1):
         for _ in _load_extractor(conf_json).make(shard):
             pass
 

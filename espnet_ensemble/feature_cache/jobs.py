@@ -26,9 +26,9 @@ from espnet_ensemble.feature_cache.shard import (
     ShardConf,
     ShardExtractor,
     Work,
-    one_thread,
 )
 from espnet_ensemble.files import PathLike, write_text
+from espnet_ensemble.threads import num_threads
 
 #: Seconds from one look for archives to the next.
 POLL = 5.0
@@ -117,7 +117,7 @@ def make_planned(path: PathLike, ngpu: int) -> None:
         shards = [s for s in work.shards if not s.is_complete(work.conf.skip)]
         if not shards:
             continue
-        with one_thread():
+        with num_threads(1):
             extractor = ShardExtractor(work.conf, "cuda:0" if ngpu else "cpu")
             for shard in shards:
                 start = time.monotonic()

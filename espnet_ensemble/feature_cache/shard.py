@@ -12,7 +12,6 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from os.path import abspath
@@ -195,17 +194,6 @@ class Work:
 
     conf: ShardConf
     shards: list[Shard]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute with one thread: sums depend on the number of threads."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(num_threads)
 
 
 @dataclass(frozen=True)

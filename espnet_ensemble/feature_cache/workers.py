@@ -27,8 +27,8 @@ from espnet_ensemble.feature_cache.shard import (
     ShardConf,
     ShardExtractor,
     Work,
-    one_thread,
 )
+from espnet_ensemble.threads import num_threads
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Workers:
 
 
 def _make_here(shards: list[Shard], conf: ShardConf, device: str) -> Iterator[float]:
-    with one_thread():
+    with num_threads(1):
         extractor = ShardExtractor(conf, device)
         for shard in shards:
             yield from extractor.make(shard)

@@ -16,6 +16,7 @@ from torch import Tensor
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import PathLike
 from espnet_ensemble.recipes.planning.stand_ins import PlannedUpstream
+from espnet_ensemble.threads import num_threads
 from espnet_ensemble.upstream.base import Upstream
 from espnet_ensemble.upstream.registry import UpstreamConf, register_upstream
 
@@ -123,7 +124,7 @@ class Measure:
 
 
 def measure_upstream(planned: PlannedUpstream, measure: Measure) -> UpstreamRate:
-    """Measure an upstream; on a CPU, with one thread, as extraction runs it."""
+    """Measure an upstream, with one thread on the CPU, as extraction runs it."""
     upstream = planned.upstream.to(measure.device)
 
     @torch.no_grad()
@@ -132,13 +133,10 @@ def measure_upstream(planned: PlannedUpstream, measure: Measure) -> UpstreamRate
         wavs = torch.rand(number, length, device=measure.device) - 0.5
         upstream(wavs, torch.full((number,), length, device=measure.device))
 
-    threads = torch.get_num_threads()
-    if measure.device.type == "cpu":
-        torch.set_num_threads(1)
     try:
-        rate = measure.rate(extract)
+        with num_threads(1):
+            rate = measure.rate(extract)
     finally:
-        torch.set_num_threads(threads)
         upstream.to("cpu")
     values = upstream.feature_size * len(upstream.layers)
     return UpstreamRate(
@@ -153,7 +151,7 @@ def measure_upstream(planned: PlannedUpstream, measure: Measure) -> UpstreamRate
 def measure_model(
     config: dict[str, Any], planned: Sequence[PlannedUpstream], measure: Measure
 ) -> ModelRate:
-    """Measure training and decoding on features, with a configuration's model.
+    """Measure training and decoding on features, with a configuration's model, all cores.
 
     Args:
         config: A training configuration with ``frontend: ensemble``; its ``upstreams`` are
@@ -200,7 +198,8 @@ def measure_model(
         raise EnsembleError(
             "model_conf: ctc_weight: expected above 0: decoding is by CTC"
         )
-    training, decoding = measure.rate(train), measure.rate(decode)
+    with num_threads(len(os.sched_getaffinity(0))):
+        training, decoding = measure.rate(train), measure.rate(decode)
     return ModelRate(sum(p.numel() for p in parameters), training, decoding)
 
 

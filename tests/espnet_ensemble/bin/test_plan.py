@@ -1,6 +1,7 @@
 import re
 
 import pytest
+import torch
 
 from espnet_ensemble.bin import plan
 from espnet_ensemble.recipes.planning.costs import Experiment, Workers
@@ -20,7 +21,9 @@ def upstreams(tiny_wavlm, tiny_hubert):
 
 def test_a_plan_of_what_was_measured(upstreams, capsys):
     options = ["--hours", "960", "--ngpu", "0", "--nj", "4", "--epochs", "8"]
+    threads = torch.get_num_threads()
     plan.main([*options, *upstreams])
+    assert torch.get_num_threads() == threads
     out = capsys.readouterr().out
     rows = {line[:20].strip(): line for line in out.splitlines()}
     # 960 hours of 50 frames a second, 32 numbers of 2 bytes each, of two upstreams.
