@@ -18,4 +18,5 @@ shellcheck --external-sources --source-path=SCRIPTDIR \
 # One test on each core, each keeping to its own; more than 4 take more memory than they
 # save time.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup "$@"
+python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup \
+    --durations 30 --durations-min 5 "$@"
