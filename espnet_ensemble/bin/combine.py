@@ -14,6 +14,7 @@ from espnet_ensemble.bin.scoring_options import (
     print_results,
     scoring_options,
 )
+from espnet_ensemble.bin.systems_options import add_systems_options, find_systems
 from espnet_ensemble.data.tables import read_table
 from espnet_ensemble.decoding.rover import METHODS as VOTING_METHODS
 from espnet_ensemble.decoding.rover import Voting
@@ -30,7 +31,7 @@ from espnet_ensemble.recipes.combination import (
     write_words,
 )
 from espnet_ensemble.recipes.dataset_scoring import score_dataset
-from espnet_ensemble.recipes.decodings import common_datasets, find_decoding
+from espnet_ensemble.recipes.decodings import common_datasets
 from espnet_ensemble.recipes.results_page import results_page
 from espnet_ensemble.recipes.transcripts import (
     build_tokenizers,
@@ -42,21 +43,7 @@ from espnet_ensemble.recipes.transcripts import (
 def get_parser() -> argparse.ArgumentParser:
     """Options of ``espnet-ensemble combine``."""
     parser = make_parser("combine", __doc__)
-    parser.add_argument(
-        "exp_dir",
-        nargs="+",
-        type=Path,
-        help="experiment, such as exp/asr_x, or one of its decodings, such as "
-        "exp/asr_x/decode_y; the best first",
-    )
-    parser.add_argument("--inference_tag", help="decoding of each experiment")
-    parser.add_argument(
-        "--dataset",
-        action="append",
-        default=[],
-        help="dataset, such as test or org/dev; may be repeated (default: all that every "
-        "system has decoded)",
-    )
+    add_systems_options(parser, "the best first")
     parser.add_argument("--expdir", type=Path, default="exp", help="for the result")
     parser.add_argument(
         "--tag", default="", help="end of the result's name, asr_combined_<tag>"
@@ -118,8 +105,7 @@ def _add_method_options(parser: argparse.ArgumentParser) -> None:
 def _work(args: argparse.Namespace) -> None:
     if len(args.exp_dir) < 2:
         raise EnsembleError(f"expected several decodings, found {args.exp_dir[0]} only")
-    decodings = [find_decoding(path, args.inference_tag) for path in args.exp_dir]
-    datasets = common_datasets(decodings, args.dataset)
+    decodings, datasets = find_systems(args)
     voting = Voting(args.voting, args.alpha, args.null_conf)
     if args.tune:
         voting = _tune(decodings, args)

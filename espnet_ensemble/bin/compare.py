@@ -9,31 +9,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 from espnet_ensemble.bin.command import make_parser, run
+from espnet_ensemble.bin.systems_options import add_systems_options, find_systems
 from espnet_ensemble.files import write_text
 from espnet_ensemble.recipes.compare.comparison import compare
 from espnet_ensemble.recipes.compare.page import render_page
 from espnet_ensemble.recipes.compare.report import render
 from espnet_ensemble.recipes.compare.systems import read_systems
-from espnet_ensemble.recipes.decodings import common_datasets, find_decoding
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Options of ``espnet-ensemble compare``."""
     parser = make_parser("compare", __doc__)
-    parser.add_argument(
-        "exp_dir",
-        nargs="+",
-        help="experiment, such as exp/asr_x, or one of its decodings, such as "
-        "exp/asr_x/decode_y; the first is the baseline",
-    )
-    parser.add_argument("--inference_tag", help="decoding of each experiment")
-    parser.add_argument(
-        "--dataset",
-        action="append",
-        default=[],
-        help="dataset, such as test or org/dev; may be repeated (default: all that every "
-        "system has decoded)",
-    )
+    add_systems_options(parser, "the first is the baseline")
     parser.add_argument(
         "--number", type=int, default=10, help="utterances to print of each kind"
     )
@@ -57,10 +44,10 @@ def main(cmd: list[str] | None = None) -> None:
 
 
 def _work(args: argparse.Namespace) -> None:
-    decodings = [find_decoding(path, args.inference_tag) for path in args.exp_dir]
+    decodings, datasets = find_systems(args)
     comparisons = [
         compare(dataset, read_systems(decodings, dataset), args.draws, args.seed)
-        for dataset in common_datasets(decodings, args.dataset)
+        for dataset in datasets
     ]
     print("\n\n\n".join(render(comparison, args.number) for comparison in comparisons))
     if args.html:
