@@ -108,6 +108,31 @@ def _sew(name: str, **options) -> tuple:
     )
 
 
+def _granite(name: str, **options) -> tuple:
+    width = TRANSFORMER["hidden_size"] * (1 + len(options))
+    return (
+        lambda t: getattr(t, f"{name}Config")(
+            encoder_config=dict(
+                hidden_dim=32,
+                num_layers=3,
+                num_heads=4,
+                dim_head=8,
+                output_dim=10,
+                context_size=20,
+                max_pos_emb=32,
+                **options,
+            ),
+            text_config={**_TEXT, "model_type": "granite"},
+            projector_config=dict(
+                model_type="blip_2_qformer", encoder_hidden_size=width, **TRANSFORMER
+            ),
+            has_lora_adapter=False,
+        ),
+        f"{name}ForConditionalGeneration",
+        lambda t: t.GraniteSpeechFeatureExtractor(),
+    )
+
+
 #: Family -> what makes its configuration, its class and its feature extractor, of the module
 #: transformers. Every model has three layers.
 ENCODERS = {
@@ -166,6 +191,78 @@ ENCODERS = {
         "LasrForCTC",
         lambda t: t.LasrFeatureExtractor(),
     ),
+    "CohereAsr": (
+        lambda t: t.CohereAsrConfig(
+            vocab_size=40,
+            hidden_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=4,
+            intermediate_size=48,
+            encoder_config=dict(
+                num_mel_bins=80, subsampling_conv_channels=8, **TRANSFORMER
+            ),
+        ),
+        "CohereAsrForConditionalGeneration",
+        lambda t: t.CohereAsrFeatureExtractor(feature_size=80),
+    ),
+    "Gemma4": (
+        lambda t: t.Gemma4Config(
+            audio_config=dict(
+                subsampling_conv_channels=[128, 4],
+                output_proj_dims=24,
+                hidden_size=32,
+                num_hidden_layers=3,
+                num_attention_heads=4,
+            ),
+            vision_config=None,
+            text_config=dict(
+                vocab_size_per_layer_input=40, hidden_size_per_layer_input=8, **_TEXT
+            ),
+        ),
+        "Gemma4ForConditionalGeneration",
+        lambda t: t.Gemma4AudioFeatureExtractor(),
+    ),
+    "VoxtralRealtime": (
+        lambda t: t.VoxtralRealtimeConfig(
+            audio_config=dict(
+                num_mel_bins=80, head_dim=8, sliding_window=20, **TRANSFORMER
+            ),
+            text_config=dict(head_dim=8, **_TEXT),
+        ),
+        "VoxtralRealtimeForConditionalGeneration",
+        lambda t: t.VoxtralRealtimeFeatureExtractor(feature_size=80),
+    ),
+    "MossTranscribeDiarize": (
+        lambda t: t.MossTranscribeDiarizeConfig(
+            audio_config=dict(max_source_positions=50, **TRANSFORMER),
+            text_config=dict(_TEXT),
+        ),
+        "MossTranscribeDiarizeForConditionalGeneration",
+        lambda t: t.MossTranscribeDiarizeFeatureExtractor(chunk_length=1),
+    ),
+    "Qwen2Audio": (
+        lambda t: t.Qwen2AudioConfig(
+            audio_config=dict(
+                d_model=32,
+                num_mel_bins=80,
+                max_source_positions=50,
+                encoder_layers=3,
+                encoder_ffn_dim=48,
+                encoder_attention_heads=4,
+            ),
+            text_config=dict(_TEXT),
+        ),
+        "Qwen2AudioForConditionalGeneration",
+        lambda t: t.WhisperFeatureExtractor(chunk_length=1),
+    ),
+    "AudioFlamingo3": (
+        lambda t: t.AudioFlamingo3Config(
+            audio_config=dict(max_source_positions=50, num_mel_bins=80, **TRANSFORMER),
+            text_config=dict(_TEXT),
+        ),
+        "AudioFlamingo3ForConditionalGeneration",
+        lambda t: t.WhisperFeatureExtractor(chunk_length=1),
+    ),
     "Voxtral": (
         lambda t: t.VoxtralConfig(
             audio_config=dict(max_source_positions=50, num_mel_bins=80, **TRANSFORMER),
@@ -204,6 +301,20 @@ ENCODERS = {
         "MoonshineForConditionalGeneration",
         lambda t: t.Wav2Vec2FeatureExtractor(do_normalize=False),
     ),
+    "MoonshineStreaming": (
+        lambda t: t.MoonshineStreamingConfig(
+            vocab_size=40,
+            num_key_value_heads=4,
+            encoder_config=dict(
+                sliding_windows=((6, 2), (6, 0), (6, 2)),
+                num_key_value_heads=4,
+                **TRANSFORMER,
+            ),
+            **TRANSFORMER,
+        ),
+        "MoonshineStreamingForConditionalGeneration",
+        lambda t: t.Wav2Vec2FeatureExtractor(do_normalize=False),
+    ),
     "Speech2Text": (
         lambda t: t.Speech2TextConfig(
             d_model=32, vocab_size=40, conv_channels=16, **_ENCODER_DECODER
@@ -211,25 +322,20 @@ ENCODERS = {
         "Speech2TextForConditionalGeneration",
         lambda t: t.Speech2TextFeatureExtractor(),
     ),
-    "GraniteSpeech": (
-        lambda t: t.GraniteSpeechConfig(
+    "GraniteSpeech": _granite("GraniteSpeech"),
+    "GraniteSpeechPlus": _granite("GraniteSpeechPlus", cat_hidden_layers=[1]),
+    "GraniteSpeech5": (
+        lambda t: t.GraniteSpeech5CTCConfig(
+            vocab_size=40,
             encoder_config=dict(
-                hidden_dim=32,
-                num_layers=3,
-                num_heads=4,
-                dim_head=8,
-                output_dim=10,
-                context_size=20,
-                max_pos_emb=32,
+                vocab_size=40,
+                context_size=10,
+                max_position_embeddings=16,
+                **TRANSFORMER,
             ),
-            text_config={**_TEXT, "model_type": "granite"},
-            projector_config=dict(
-                model_type="blip_2_qformer", encoder_hidden_size=32, **TRANSFORMER
-            ),
-            has_lora_adapter=False,
         ),
-        "GraniteSpeechForConditionalGeneration",
-        lambda t: t.GraniteSpeechFeatureExtractor(),
+        "GraniteSpeech5ForCTC",
+        lambda t: t.GraniteSpeech5FeatureExtractor(),
     ),
 }
 

@@ -37,6 +37,25 @@ def takes_booleans(model: Any) -> bool:
     )
 
 
+def layer_mask(content: Tensor, model: Any, dtype: torch.dtype) -> Tensor:
+    """Make what layers of a model of transformers take as the mask of a batch.
+
+    Args:
+        content: Which frames are no padding, bool, (batch, frames).
+        model: Whose layers, see :func:`takes_booleans`.
+        dtype: What they compute in.
+
+    Returns:
+        (batch, 1, 1, frames), or of each pair of frames, (batch, 1, frames, frames).
+    """
+    content = content[:, None, None]
+    if takes_booleans(model):
+        return content
+    added = torch.zeros(content.shape, dtype=dtype, device=content.device)
+    added = added.masked_fill(~content, torch.finfo(dtype).min)
+    return added.expand(-1, -1, content.size(-1), -1)
+
+
 def relative_bias(
     embedding: Embedding, bucket: Callable[[Tensor], Tensor], num_frames: int
 ) -> Tensor:

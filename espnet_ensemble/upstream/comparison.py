@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from espnet_ensemble.upstream.attention import layer_mask
 from espnet_ensemble.upstream.base import Upstream
 from espnet_ensemble.upstream.registry import UpstreamConf, load_upstream
 
@@ -179,31 +180,37 @@ class _BareEncoder:
 
         from espnet_ensemble.upstream.adapters import load_adapter
         from espnet_ensemble.upstream.families import FAMILIES
+        from espnet_ensemble.upstream.huggingface import quiet, set_for_inference
 
         given = dict(revision=conf.revision, cache_dir=download_dir)
         config = AutoConfig.from_pretrained(conf.name, **given)
         self.family = family = FAMILIES[config.model_type]
         self.extractor = AutoFeatureExtractor.from_pretrained(conf.name, **given)
-        self.model = family.encoder_class().from_pretrained(
-            conf.name,
-            config=family.encoder_config(config),
-            dtype=torch.float32,
-            key_mapping={f"^{family.weights}": ""} if family.weights else None,
-            **given,
-        )
+        set_for_inference(family.encoder_config(config))
+        with quiet():
+            model = family.encoder_class().from_pretrained(
+                conf.name,
+                config=family.loaded_config(config),
+                dtype=torch.float32,
+                key_mapping={f"^{family.weights}": ""} if family.weights else None,
+                **given,
+            )
+        self.model = family.set_up(model, self.extractor)
         language = (conf.extra_conf or {}).get("language")
         if language is not None:
             load_adapter(conf.name, self.model, language, download_dir, conf.revision)
         self.model.to(device).eval()
         self.states: list[Tensor] = []
-        for layer in attrgetter(family.options.get("stack", "encoder.layers"))(
-            self.model
-        ):
+        options = family.options
+        for layer in attrgetter(options.get("stack", "encoder.layers"))(self.model):
             layer.register_forward_pre_hook(self._keep, with_kwargs=True)
         self.last: list[Tensor] = []
-        if "last" in family.options:
-            module = attrgetter(family.options["last"])(self.model)
+        if "last" in options:
+            module = attrgetter(options["last"])(self.model)
             module.register_forward_hook(lambda *x: self.last.append(x[-1]))
+        elif "dropped" in options:  # what is behind the last hidden state
+            module = attrgetter(options["dropped"][0])(self.model)
+            module.register_forward_pre_hook(lambda _, x: self.last.append(x[0]))
 
     def _keep(self, layer, args, kwargs) -> None:
         self.states.append(args[0] if args else kwargs["hidden_states"])
@@ -220,28 +227,39 @@ class _BareEncoder:
                 *(h[:, places.clamp(max=h.size(1) - 1)] for h in states[:-1]),
                 last,
             ]
+        if "averaged" in self.family.options:
+            each = self.family.options["averaged"](self.model.config)
+            states = [
+                h.unfold(1, n, n).mean(dim=-1)
+                for h, n in zip(states, each, strict=True)
+            ]
         return [state[0] for state in states]
 
     def _inputs(self, wav: Tensor) -> dict[str, Tensor]:
-        import inspect
+        from espnet_ensemble.upstream import extracted
 
-        from espnet_ensemble.upstream.extracted import ExtractedUpstream, WindowUpstream
-
-        asked = dict(
-            sampling_rate=self.extractor.sampling_rate,
-            return_tensors="pt",
-            return_attention_mask=True,
-        )
-        known = inspect.signature(type(self.extractor).__call__).parameters
-        found = self.extractor(
-            wav.cpu().numpy(), **{k: v for k, v in asked.items() if k in known}
-        )
-        inputs = {key: torch.as_tensor(value) for key, value in found.items()}
         options, kind = self.family.options, self.family.upstream
-        if kind in (ExtractedUpstream, WindowUpstream):
+        asked = extracted.extraction_options(self.extractor, options.get("asked"))
+        found = self.extractor([wav.cpu().numpy()], **asked)
+        inputs = {
+            key: torch.as_tensor(found[key])
+            for key in (*_VALUES, *extracted.MASKS, "padding_mask")
+            if key in found
+        }
+        if isinstance(kind, type) and issubclass(kind, extracted.ExtractedUpstream):
             values = next(inputs[k] for k in _VALUES if k in inputs)
-            mask = None if kind is WindowUpstream else options.get("mask", _MASK)
-            masks = {} if mask is None else {mask: inputs[_MASK]}
+            is_window = kind is extracted.WindowUpstream
+            mask = options.get("mask", None if is_window else _MASK)
+            masks = {}
+            if mask is not None:
+                content = next(inputs[key] for key in extracted.MASKS if key in inputs)
+                if options.get("of_layers"):
+                    per_frame = (
+                        content.size(1) // self.model.config.max_source_positions
+                    )
+                    content = content[:, ::per_frame].bool()
+                    content = layer_mask(content, self.model, torch.float32)
+                masks = {mask: content}
             inputs = {options.get("feats", "input_features"): values, **masks}
         if hasattr(self.model.config, "squeeze_factor"):
             inputs.pop(_MASK, None)

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,16 +10,15 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from espnet_ensemble.frames import padding_mask, to_device
+from espnet_ensemble.upstream.attention import layer_mask
 from espnet_ensemble.upstream.base import pad_to
 from espnet_ensemble.upstream.encoder import HuggingFaceUpstream
 from espnet_ensemble.upstream.errors import UpstreamError
 
 # What a feature extractor is asked for, where it knows the option.
-_ASKED = {
-    "sampling_rate": None,
-    "return_tensors": "pt",
-    "return_attention_mask": True,
-}
+_ASKED = {"return_tensors": "pt", "return_attention_mask": True}
+#: What it may call its mask.
+MASKS = "attention_mask", "input_features_mask"
 
 
 class ExtractedUpstream(HuggingFaceUpstream):
@@ -34,8 +33,16 @@ class ExtractedUpstream(HuggingFaceUpstream):
         shortest: Samples that an utterance is padded to with zeros if it has less.
         feats: What the model calls its input.
         mask: What it calls the mask of its input; None: it takes none.
+        asked: Further arguments of the feature extractor.
+        stride: Of how many frames of its input the model makes one, the last of what is
+            left; None: the model's own arithmetic, or all its frames.
+        averaged: Tells from the model's configuration how many frames of each hidden state
+            are in one of the upstream's, which is their mean; None: one.
         cut: See :class:`.HuggingFaceUpstream`.
     """
+
+    # The time axis of a batch of what the feature extractor gives.
+    _time = 1
 
     def __init__(
         self,
@@ -48,6 +55,9 @@ class ExtractedUpstream(HuggingFaceUpstream):
         shortest: int = 400,
         feats: str = "input_features",
         mask: str | None = "attention_mask",
+        asked: Mapping[str, Any] | None = None,
+        stride: int | None = None,
+        averaged: Callable[[Any], Sequence[int]] | None = None,
         **cut,
     ):
         super().__init__(name, model, extractor, layers, hop_length, **cut)
@@ -55,8 +65,10 @@ class ExtractedUpstream(HuggingFaceUpstream):
         self._batched = batched
         self._shortest = shortest
         self._names = feats, mask
-        parameters = inspect.signature(type(extractor).__call__).parameters
-        self._takes = {key for key in _ASKED if key in parameters}
+        self._asked = extraction_options(extractor, asked)
+        self._stride = stride
+        each = averaged(model.config) if averaged else None
+        self._averaged = [each[layer] if each else 1 for layer in layers]
 
     def forward(self, wavs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """Compute hidden states, see :meth:`.Upstream.forward`."""
@@ -76,13 +88,14 @@ class ExtractedUpstream(HuggingFaceUpstream):
 
     def _extract(self, wav: Tensor) -> tuple[Tensor, int]:
         """From (samples,) to the model's input, (time, ...), and how much of it is speech."""
-        asked = {**_ASKED, "sampling_rate": self.fs}
-        found = self._extractor(wav.numpy(), **{key: asked[key] for key in self._takes})
+        # Some take no waveform but in a list.
+        found = self._extractor([wav.numpy()], **self._asked)
         feats = found[next(k for k in ("input_features", "input_values") if k in found)]
         feats = torch.as_tensor(feats).squeeze(0)
         length = len(feats)
         if self._names[1] is not None:
-            length = int(torch.as_tensor(found["attention_mask"]).sum())
+            mask = next(found[key] for key in MASKS if key in found)
+            length = int(torch.as_tensor(mask).sum())
         return feats, length
 
     def _encode(
@@ -95,32 +108,91 @@ class ExtractedUpstream(HuggingFaceUpstream):
         valid = torch.tensor([n for _, n in inputs])
         arguments = {feats: padded.to(self._dtype)}
         if mask is not None:
-            arguments[mask] = ~padding_mask(valid, padded.size(1), padded.device)
-        states = self._hidden_states(**arguments)
+            time = padded.size(self._time)
+            arguments[mask] = self._mask(~padding_mask(valid, time, padded.device))
+        states = [
+            h.unfold(1, frames, frames).mean(dim=-1) if frames > 1 else h
+            for h, frames in zip(
+                self._hidden_states(**arguments), self._averaged, strict=True
+            )
+        ]
         model: Any = self.model
-        if mask is not None and hasattr(model, "_get_subsampling_output_length"):
+        if self._stride is not None:
+            num_frames = (valid + self._stride - 1) // self._stride
+        elif mask is not None and hasattr(model, "_get_subsampling_output_length"):
             num_frames = model._get_subsampling_output_length(valid).long()
-            states = [h[:, : int(num_frames.max())] for h in states]
         else:
-            num_frames = torch.full_like(valid, states[0].size(1))
-        return states, num_frames
+            return states, torch.full_like(valid, states[0].size(1))
+        return [h[:, : int(num_frames.max())] for h in states], num_frames
+
+    def _mask(self, content: Tensor) -> Tensor:
+        """From which frames of the input are speech, (batch, time), to what is passed on."""
+        return content
 
 
-class WindowUpstream(ExtractedUpstream):
-    """A model over windows of fixed size, each padded with silence: Whisper's encoder.
+def extraction_options(
+    extractor: Any, asked: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What a feature extractor is called with, besides the waveform.
 
-    It attends to all of a window, and was trained so; there is no padding to mask. An
-    utterance shorter than the window (30 s) is padded to it; of a longer one, windows follow
-    one another without overlap, each encoded by itself. It gets the frames that have begun
-    within it. No window holds two utterances, so what else is in the batch does not matter;
-    each costs the time of all its windows, and as many are encoded at once as there are
-    utterances.
+    Args:
+        extractor: Of transformers.
+        asked: Further arguments.
+    """
+    wanted = {**_ASKED, "sampling_rate": extractor.sampling_rate}
+    known = inspect.signature(type(extractor).__call__).parameters
+    return {key: wanted[key] for key in wanted if key in known} | dict(asked or {})
+
+
+class SelfConditionedUpstream(ExtractedUpstream):
+    """One that feeds what its CTC layer says back in, behind the middle of its layers.
+
+    The hidden state there is what the next layer gets.
 
     Args:
         cut: See :class:`ExtractedUpstream`.
     """
 
     def __init__(self, name, model, extractor, layers, **cut):
+        if max(layers) < len(model.layers) // 2:
+            cut["dropped"] = ("out", "out_mid")
+        super().__init__(name, model, extractor, layers, **cut)
+
+    def _keep_output(self, index, layer, args, out) -> None:
+        """With fewer layers, what the model gives is the hidden state behind them."""
+
+
+class WindowUpstream(ExtractedUpstream):
+    """A model over windows of fixed size, each padded with silence: Whisper's encoder.
+
+    It attends to all of a window, and was trained so, or has a mask of the silence. An
+    utterance shorter than the window (30 s) is padded to it; of a longer one, windows follow
+    one another without overlap, each encoded by itself. It gets the frames that have begun
+    within it; of a model that pools frames, those that hold what the model pools, and one at
+    least. No window holds two utterances, so what else is in the batch does not matter; each
+    costs the time of all its windows, and as many are encoded at once as there are
+    utterances.
+
+    Args:
+        mask: See :class:`ExtractedUpstream`.
+        of_layers: Whether that mask is one that layers take, (batch, 1, 1, frames).
+        pool: How many of the layers' frames the model makes one of.
+        cut: See :class:`ExtractedUpstream`.
+    """
+
+    _time = 2
+
+    def __init__(
+        self,
+        name,
+        model,
+        extractor,
+        layers,
+        mask: str | None = None,
+        of_layers: bool = False,
+        pool: int = 1,
+        **cut,
+    ):
         self._window = extractor.n_samples
         config = model.config
         frames = getattr(config, "max_source_positions", None)
@@ -132,14 +204,24 @@ class WindowUpstream(ExtractedUpstream):
                 f"{self._window} samples (preprocessor_config.json) for {frames} frames "
                 "(config.json)"
             )
-        super().__init__(name, model, extractor, layers, hop_length, mask=None, **cut)
+        self._of_layers, self._pool = of_layers, pool
+        super().__init__(
+            name, model, extractor, layers, hop_length * pool, mask=mask, **cut
+        )
+
+    def _mask(self, content: Tensor) -> Tensor:
+        if not self._of_layers:
+            return content
+        per_frame = content.size(1) // self.model.config.max_source_positions
+        return layer_mask(content[:, ::per_frame], self.model, self._dtype)
 
     def forward(self, wavs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """Compute hidden states, see :meth:`.Upstream.forward`."""
-        samples = lengths.tolist()
+        samples = lengths.clamp(min=self._shortest).tolist()
+        on_host = pad_to(wavs, self._shortest).float().cpu()
         windows = [
             part
-            for wav, n in zip(wavs.float().cpu(), samples, strict=True)
+            for wav, n in zip(on_host, samples, strict=True)
             for part in wav[:n].split(self._window)
         ]
         inputs = [self._extract(window) for window in windows]
@@ -149,7 +231,9 @@ class WindowUpstream(ExtractedUpstream):
             parts.append(self._encode(batch, wavs.device)[0])
         states = [torch.cat(layer) for layer in zip(*parts, strict=True)]
         num_windows = [math.ceil(n / self._window) for n in samples]
-        num_frames = (lengths + self.hop_length - 1) // self.hop_length
+        unpooled = self.hop_length // self._pool
+        begun = (lengths + unpooled - 1) // unpooled
+        num_frames = (begun // self._pool).clamp(min=1)
         return [
             pad_sequence(
                 [utterance.flatten(0, 1) for utterance in h.split(num_windows)],

@@ -16,13 +16,18 @@ class                      for encoders that take
 """
 
 import importlib
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any
 
 from espnet_ensemble.upstream.encoder import HuggingFaceUpstream
-from espnet_ensemble.upstream.extracted import ExtractedUpstream, WindowUpstream
+from espnet_ensemble.upstream.extracted import (
+    ExtractedUpstream,
+    SelfConditionedUpstream,
+    WindowUpstream,
+)
 from espnet_ensemble.upstream.fbank import FbankUpstream
 from espnet_ensemble.upstream.waveform import SqueezedUpstream, WaveformUpstream
 
@@ -40,6 +45,8 @@ class Family:
         weights: Regular expression of what the names of the encoder's weights begin with in
             a checkpoint of the whole model.
         num_layers: What the encoder's configuration calls the number of its layers.
+        part: Where in the model that is loaded the encoder is; "": it is the encoder.
+        extractor: Attributes of the checkpoint's feature extractor that are set.
         options: Further arguments of ``upstream``.
     """
 
@@ -48,6 +55,8 @@ class Family:
     config: str = ""
     weights: str = ""
     num_layers: str = "num_hidden_layers"
+    part: str = ""
+    extractor: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def encoder_config(self, config: Any) -> Any:
@@ -69,10 +78,22 @@ class Family:
             f"transformers.models.{package}.modeling_{package}"
         )
         cls = getattr(module, name)
+        if self.part:
+            return cls
         # Else transformers 4.56 looks for names that begin with it, and for no others.
         return type(
             name, (cls,), {"base_model_prefix": "", "__module__": cls.__module__}
         )
+
+    def loaded_config(self, config: Any) -> Any:
+        """The part of a checkpoint's configuration that the class to load takes."""
+        return config if self.part else self.encoder_config(config)
+
+    def set_up(self, model: Any, extractor: Any) -> Any:
+        """Find the encoder in what was loaded, and set its feature extractor's attributes."""
+        for name, value in self.extractor.items():
+            setattr(extractor, name, value)
+        return attrgetter(self.part)(model) if self.part else model
 
     def build(self, name, model, extractor, layers) -> HuggingFaceUpstream:
         """Make an upstream of a loaded encoder."""
@@ -117,12 +138,83 @@ def _seamless(encoder: str) -> Family:
     )
 
 
-def _nemotron() -> Family:
+def _cohere() -> Family:
+    # Its checkpoint has names of its own, which transformers knows for the whole model alone.
+    # The feature extractor would cut what is longer than 30 s.
+    return replace(
+        _fast_conformer("encoder_config"),
+        encoder="cohere_asr.CohereAsrModel",
+        part="encoder",
+        extractor=dict(max_audio_clip_s=math.inf),
+    )
+
+
+def _pooled(encoder: str, mask: str, of_layers: bool) -> Family:
+    """Whisper's, with frames pooled by two behind the layers, and a mask of the silence."""
+    family = _windows(encoder, "audio_config", r"(model\.)?audio_tower\.")
+    options = dict(
+        mask=mask,
+        of_layers=of_layers,
+        pool=2,
+        averaged=lambda config: (2,) * config.num_hidden_layers + (1,),
+    )
+    return replace(family, options={**family.options, **options})
+
+
+def _flamingo() -> Family:
+    return _pooled(
+        "audioflamingo3.AudioFlamingo3Encoder", "input_features_mask", of_layers=False
+    )
+
+
+def _granite(package: str, name: str) -> Family:
+    return Family(
+        SelfConditionedUpstream,
+        encoder=f"{package}.{name}CTCEncoder",
+        config="encoder_config",
+        weights=r"(model\.)?encoder\.",
+        num_layers="num_layers",
+        options=dict(
+            hop_length=320,
+            shortest=560,
+            feats="hidden_states",
+            mask=None,
+            stack="layers",
+        ),
+    )
+
+
+def _frames_per_state(config: Any) -> list[int]:
+    """Of Granite Speech 5: frames of each hidden state in one of the last."""
+    halved = [
+        sum(layer >= index for layer in config.subsample_layers)
+        for index in range(config.num_hidden_layers + 1)
+    ]
+    return [2**times for times in halved]
+
+
+def _granite5(config: str = "", weights: str = "") -> Family:
+    return Family(
+        SelfConditionedUpstream,
+        encoder="granite_speech5.GraniteSpeech5Encoder",
+        config=config,
+        weights=weights,
+        options=dict(
+            hop_length=1280,
+            batched=True,
+            shortest=1280,
+            stack="layers",
+            averaged=_frames_per_state,
+        ),
+    )
+
+
+def _nemotron(config: str = "encoder_config", weights: str = r"(model\.)?encoder\."):
     return Family(
         ExtractedUpstream,
         encoder="nemotron_asr_streaming.NemotronAsrStreamingEncoder",
-        config="encoder_config",
-        weights=r"(model\.)?encoder\.",
+        config=config,
+        weights=weights,
         options=dict(hop_length=1280, batched=True, shortest=320, stack="layers"),
     )
 
@@ -190,6 +282,8 @@ FAMILIES: dict[str, Family] = {
     "parakeet_tdt": _fast_conformer("encoder_config", r"encoder\."),
     "parakeet_rnnt": _fast_conformer("encoder_config", r"encoder\."),
     "canary": _fast_conformer("encoder_config", r"(model\.)?encoder\."),
+    "cohere_asr": _cohere(),
+    "nemotron_asr_streaming_encoder": _nemotron("", ""),
     "nemotron_asr_streaming": _nemotron(),
     "nemotron3_5_asr": _nemotron(),
     "lasr_encoder": _lasr(),
@@ -200,6 +294,16 @@ FAMILIES: dict[str, Family] = {
     "glmasr": _windows(
         "glmasr.GlmAsrEncoder", "audio_config", r"(model\.)?audio_tower\.", "norm"
     ),
+    "moss_transcribe_diarize": _windows(
+        "moss_transcribe_diarize.MossTranscribeDiarizeAudioModel",
+        "audio_config",
+        r"(model\.)?audio_tower\.",
+    ),
+    "qwen2_audio": _pooled(
+        "qwen2_audio.Qwen2AudioEncoder", "attention_mask", of_layers=True
+    ),
+    "audioflamingo3": _flamingo(),
+    "musicflamingo": _flamingo(),
     "omniasr": _omni(),
     "omniasr_ctc": _omni(),
     "moonshine": Family(
@@ -224,39 +328,124 @@ FAMILIES: dict[str, Family] = {
             hop_length=640, shortest=560, stack="layers", tail=("layer_norm",)
         ),
     ),
-    "granite_speech": Family(
+    "moonshine_streaming": Family(
         ExtractedUpstream,
-        encoder="granite_speech.GraniteSpeechCTCEncoder",
+        encoder="moonshine_streaming.MoonshineStreamingEncoder",
         config="encoder_config",
         weights=r"(model\.)?encoder\.",
-        num_layers="num_layers",
         options=dict(
             hop_length=320,
-            shortest=560,
-            feats="hidden_states",
-            mask=None,
+            asked=dict(padding=True, pad_to_multiple_of=80),
+            feats="input_values",
             stack="layers",
+            tail=("final_norm",),
         ),
     ),
+    "voxtral_realtime": Family(
+        ExtractedUpstream,
+        encoder="voxtral_realtime.VoxtralRealtimeEncoder",
+        config="audio_config",
+        weights=r"(model\.)?audio_tower\.",
+        options=dict(hop_length=320, mask=None, stack="layers", tail=("norm",)),
+    ),
+    "gemma4": Family(
+        ExtractedUpstream,
+        encoder="gemma4.Gemma4AudioModel",
+        config="audio_config",
+        weights=r"(model\.)?audio_tower\.",
+        extractor=dict(dither=0.0),
+        options=dict(
+            hop_length=640,
+            batched=True,
+            stride=4,
+            # Else it would cut what is longer than 30 s.
+            asked=dict(truncation=False, pad_to_multiple_of=None),
+            stack="layers",
+            # What brings features to the size of the language model's.
+            dropped=("output_proj",),
+        ),
+    ),
+    "granite_speech": _granite("granite_speech", "GraniteSpeech"),
+    "granite_speech_plus": _granite("granite_speech_plus", "GraniteSpeechPlus"),
+    "granite_speech5_encoder": _granite5(),
+    "granite_speech5_ctc": _granite5("encoder_config", r"encoder\."),
 }
 
-#: What takes the place of speech encoders that do not fit: whose input, or mask, is of a kind
-#: of its own, or whose layers differ in frame rate.
-NEAREST: dict[str, str] = {
-    "audioflamingo3": "whisper",
-    "cohere_asr": "parakeet_ctc",
-    "fun_asr_nano": "whisper",
-    "gemma3n": "parakeet_ctc",
-    "gemma4": "parakeet_ctc",
-    "granite_speech5_ctc": "granite_speech",
-    "granite_speech_plus": "granite_speech",
-    "mimi": "wavlm",
-    "moonshine_streaming": "moonshine",
-    "musicflamingo": "whisper",
-    "phi4_multimodal": "parakeet_ctc",
-    "qwen2_audio": "whisper",
-    "qwen2_5_omni": "whisper",
-    "qwen3_asr": "whisper",
-    "qwen3_omni_moe": "whisper",
-    "voxtral_realtime": "voxtral",
+_PACKED = "it packs all utterances into one sequence"
+_LANGUAGE_MODEL = "it is a language model over codes or raw frames, without an encoder"
+_CODEC = "it is a codec, which is trained to give the sound back"
+_NO_FRAMES = "its states are of patches of a spectrogram, or of the whole sound"
+_GENERATOR = "it makes sound"
+
+#: ``model_type`` of other models of transformers that take sound -> the family nearest to it,
+#: and why it is refused.
+UNSUPPORTED: dict[str, tuple[str, str]] = {
+    "qwen2_5_omni": ("qwen2_audio", _PACKED),
+    "qwen3_asr": ("qwen2_audio", "it has 13 frames a second, at unequal distances"),
+    "qwen3_omni_moe": (
+        "qwen2_audio",
+        "it has 13 frames a second, at unequal distances",
+    ),
+    "fun_asr_nano": (
+        "whisper",
+        "the input to its first layer is larger than its other hidden states",
+    ),
+    "gemma3n": ("gemma4", "it leaves out three of four frames behind its layers"),
+    "embedding_gemma2": ("gemma4", "its encoder is that of Gemma 4"),
+    "gemma4_unified": ("gemma4", _LANGUAGE_MODEL),
+    "dots3_note": ("whisper", "it counts in samples what each of its chunks holds"),
+    "phi4_multimodal": ("parakeet_ctc", "it cuts its frames into windows inside"),
+    "nemotron_h_omni": ("parakeet_ctc", "its encoder is that of Parakeet"),
+    "nemo_speechlm": (
+        "nemotron_asr_streaming",
+        "it has two encoders, which see overlapping chunks",
+    ),
+    "nemotron3_diarization": (
+        "nemotron_asr_streaming",
+        "it tells speakers, in overlapping chunks",
+    ),
+    "muse_spark": ("wavlm", "its layers differ in frame rate and size"),
+    "speech-encoder-decoder": (
+        "wav2vec2",
+        "it is made of an encoder that has an id of its own",
+    ),
+    "vibevoice_asr": ("whisper", _LANGUAGE_MODEL),
+    "audio-spectrogram-transformer": ("wavlm", _NO_FRAMES),
+    "clap": ("wavlm", _NO_FRAMES),
+    "pe_audio": ("wavlm", _NO_FRAMES),
+    "pe_audio_video": ("wavlm", _NO_FRAMES),
+    "xcodec": ("hubert", _CODEC),
+    "xcodec2": ("wav2vec2-bert", _CODEC),
+    "neucodec": ("wav2vec2-bert", _CODEC),
+    **dict.fromkeys(
+        (
+            "dac",
+            "encodec",
+            "higgs_audio_v2_tokenizer",
+            "mimi",
+            "pocket_tts_audio_tokenizer",
+            "vibevoice_acoustic_tokenizer",
+            "wavtokenizer",
+        ),
+        ("wavlm", _CODEC),
+    ),
+    **dict.fromkeys(
+        ("apertus1p5", "inkling_mm_model", "kyutai_speech_to_text", "moshi"),
+        ("wavlm", _LANGUAGE_MODEL),
+    ),
+    **dict.fromkeys(
+        (
+            "clvp",
+            "csm",
+            "dia",
+            "gradium_phonon_tts",
+            "musicgen",
+            "musicgen_melody",
+            "pocket_tts",
+            "pop2piano",
+            "univnet",
+            "vibevoice",
+        ),
+        ("wavlm", _GENERATOR),
+    ),
 }

@@ -17,7 +17,7 @@ from espnet_ensemble.upstream.adapters import load_adapter
 from espnet_ensemble.upstream.base import Upstream
 from espnet_ensemble.upstream.checkpoint_files import check_index
 from espnet_ensemble.upstream.errors import UpstreamError
-from espnet_ensemble.upstream.families import FAMILIES, NEAREST
+from espnet_ensemble.upstream.families import FAMILIES, UNSUPPORTED
 from espnet_ensemble.upstream.unreadable import UNREADABLE, unreadable
 
 # Parts of a checkpoint that hidden states do not need: SpecAugment and layer drop belong
@@ -30,6 +30,8 @@ _INFERENCE = dict(
     encoder_layerdrop=0.0,
     speech_encoder_layerdrop=0.0,
     add_adapter=False,
+    # Granite Speech Plus puts hidden states beside the last one.
+    cat_hidden_layers=None,
 )
 
 
@@ -66,39 +68,46 @@ def load_huggingface(
     config = family.encoder_config(checkpoint)
     layers = layer_indices(layer, getattr(config, family.num_layers))
     extractor = fetch(AutoFeatureExtractor)
-    for option, value in _INFERENCE.items():
-        if hasattr(config, option):
-            setattr(config, option, value)
+    set_for_inference(config)
     try:
         encoder = family.encoder_class()
     except (ImportError, AttributeError) as e:
         raise _unknown_to_transformers(name, checkpoint.model_type) from e
     renamed = {f"^{family.weights}": ""} if family.weights else None
-    with _quiet():
+    with quiet():
         model, loading = fetch(
             encoder,
-            config=config,
+            config=family.loaded_config(checkpoint),
             dtype=torch.float32,
             output_loading_info=True,
             key_mapping=renamed,
         )
-    if loading["missing_keys"]:
+    if missing := sorted(loading["missing_keys"]):
+        more = f" and {len(missing) - 9} more" if len(missing) > 9 else ""
         raise UpstreamError(
             f"upstream {name!r} lacks weights, which would be random: "
-            + ", ".join(sorted(loading["missing_keys"]))
+            f"{', '.join(missing[:9])}{more}"
         )
+    model = family.set_up(model, extractor)
     if language is not None:
         load_adapter(name, model, language, cache_dir, revision)
     return family.build(name, model.eval(), extractor, layers)
 
 
+def set_for_inference(config: PretrainedConfig) -> None:
+    """Switch off, in an encoder's configuration, what hidden states do not need."""
+    for option, value in _INFERENCE.items():
+        if hasattr(config, option):
+            setattr(config, option, value)
+
+
 def _unsupported(name: str, model_type: str) -> UpstreamError:
     close = difflib.get_close_matches(model_type, FAMILIES, n=1)
-    nearest = NEAREST.get(model_type) or next(iter(close), None)
+    nearest, why = UNSUPPORTED.get(model_type, (next(iter(close), None), ""))
     advice = f" The nearest of these is {nearest!r}." if nearest else ""
     return UpstreamError(
-        f"upstream {name!r} is a {model_type!r} model; expected one of "
-        f"{', '.join(FAMILIES)}.{advice}"
+        f"upstream {name!r} is a {model_type!r} model{why and f' ({why})'}; expected one "
+        f"of {', '.join(FAMILIES)}.{advice}"
     )
 
 
@@ -130,7 +139,7 @@ def read_config(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers from reporting the head that is left out at each loading.
 
     And from a progress bar for the second that reading weights takes, which would mix with

@@ -9,7 +9,7 @@ from torch.nn import Module
 from torch.nn.utils.rnn import pad_sequence
 
 from espnet_ensemble.frames import padding_mask, to_device
-from espnet_ensemble.upstream.attention import fuse_attention, takes_booleans
+from espnet_ensemble.upstream.attention import fuse_attention, layer_mask
 from espnet_ensemble.upstream.base import pad_to
 from espnet_ensemble.upstream.encoder import HuggingFaceUpstream
 from espnet_ensemble.upstream.padding import ConvStack, PaddingGuard
@@ -60,7 +60,11 @@ class WaveformUpstream(HuggingFaceUpstream):
         shortest = self._guard.convs.receptive_field
         wavs, lengths = pad_to(wavs, shortest), lengths.clamp(min=shortest)
         with self._guard.batch(wavs, lengths) as padding:
-            self._call.attention_mask = self._attention_mask(padding)
+            self._call.attention_mask = (
+                None
+                if padding is None
+                else layer_mask(~padding, self.model, self._dtype)
+            )
             wavs = wavs.unsqueeze(1) if self._channels else wavs
             try:
                 states = self._hidden_states(wavs.to(self._dtype))
@@ -81,17 +85,6 @@ class WaveformUpstream(HuggingFaceUpstream):
         self, layer: Module, args: tuple, kwargs: dict[str, Any]
     ) -> tuple[tuple, dict[str, Any]]:
         return args, {**kwargs, "attention_mask": self._call.attention_mask}
-
-    def _attention_mask(self, padding: Tensor | None) -> Tensor | None:
-        """From (batch, frames) to what layers take: (batch, 1, frames or 1, frames)."""
-        if padding is None:
-            return None
-        content = ~padding[:, None, None]
-        if takes_booleans(self.model):
-            return content
-        added = torch.zeros(content.shape, dtype=self._dtype, device=content.device)
-        added = added.masked_fill(~content, torch.finfo(self._dtype).min)
-        return added.expand(-1, -1, content.size(-1), -1)
 
 
 def zero_mean_unit_var_norm(wavs: Tensor, lengths: Tensor, eps: float = 1e-7) -> Tensor:
