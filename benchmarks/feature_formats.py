@@ -2,17 +2,18 @@
 """The feature cache beside itself before, and beside other formats: sizes, writing, reading.
 
 Features of 768 channels, of utterances of 1 to 6 s, as numbers with a mean, a scale and rare large
-values of each channel. Every format gives float32; ours is read through ESPnet's data set of
-training, others by their own readers. Each format has a process of its own, rounds take turns, and
-a figure is the median. Seconds are of the processor: other work on the machine counts less. Cold
-reading, after the system was told to forget the files, is in seconds of the clock.
+values of each channel. Every format gives float32, by its own reader; ours is also read through
+ESPnet's data set of training, which copies what it gets. Each format has a process of its own, rounds
+take turns, and a figure is the median. Seconds are of the processor: other work on the machine counts
+less. Cold reading, after the system was told to forget the files, is in seconds of the clock.
 
     git worktree add /tmp/before <commit>
     python benchmarks/feature_formats.py --before /tmp/before
-    python benchmarks/feature_formats.py float16 lhotse_hdf5 lilcom arrow webdataset
+    python benchmarks/feature_formats.py float16 safetensors numpy_int8 lhotse_hdf5 lilcom arrow \
+        webdataset zarr lance litdata
 
 The others are asked for by their names and need ``pip install lhotse h5py lilcom pyarrow
-webdataset``.
+webdataset zarr pylance litdata``.
 """
 
 import argparse
@@ -114,6 +115,14 @@ def _write_ark(member, feats: Feats, storage: str, audio) -> None:
 
 
 def open_cache(folder: Path) -> Read:
+    """The cache alone."""
+    from espnet_ensemble.feature_cache.dataset import FeatureCache
+
+    (path,) = folder.glob("combinations/*/*/members.yaml")
+    return FeatureCache(path).__getitem__
+
+
+def open_in_espnet(folder: Path) -> Read:
     """As ESPnet's training reads it."""
     from espnet2.train.dataset import ESPnetDataset
 
@@ -154,7 +163,7 @@ def lhotse_format(writer: str, reader: str):
         half = writer == "NumpyHdf5Writer"
         with getattr(lhotse, writer)(folder / "feats") as file:
             keys = {
-                key: file.write(key, x.astype(np.float16) if half else x)
+                key: file.write(key, x.astype(np.float16) if half else x.copy())
                 for key, x in feats.items()
             }
         (folder / "keys.json").write_text(json.dumps([str(file.storage_path), keys]))
@@ -228,6 +237,146 @@ def webdataset():
     return write, read
 
 
+@register("safetensors")
+def safetensors():
+    def write(folder: Path, feats: Feats) -> None:
+        from safetensors.numpy import save_file
+
+        for number, utt_ids in enumerate(parts(feats)):
+            half = {key: feats[key].astype(np.float16) for key in utt_ids}
+            save_file(half, folder / f"{number:04}.safetensors")
+
+    def read(folder: Path) -> Read:
+        from safetensors import safe_open
+
+        files = [safe_open(path, "pt") for path in sorted(folder.glob("*.safetensors"))]
+
+        def get(utt_id: str) -> np.ndarray:
+            file = files[int(utt_id[3:]) // OF_ARCHIVE]
+            return file.get_tensor(utt_id).float().numpy()
+
+        return get
+
+    return write, read
+
+
+@register("numpy_int8")
+def numpy_int8():
+    """Levels of each channel and their scale, in an array of an archive, mapped."""
+
+    def write(folder: Path, feats: Feats) -> None:
+        for number, utt_ids in enumerate(parts(feats)):
+            levels, scales = [], []
+            for x in (feats[key] for key in utt_ids):
+                least, step = x.min(0), np.ptp(x, 0) / 255
+                levels.append(np.rint((x - least) / step).astype(np.uint8))
+                scales.append([least, step])
+            np.save(folder / f"{number:04}.npy", np.concatenate(levels))
+            np.save(folder / f"{number:04}.scales.npy", np.array(scales))
+            ends = np.cumsum([0, *map(len, levels)])
+            np.save(folder / f"{number:04}.ends.npy", ends)
+
+    def read(folder: Path) -> Read:
+        names = sorted(path.name[:4] for path in folder.glob("*.ends.npy"))
+        files = [
+            [
+                np.load(folder / f"{name}{kind}.npy", mmap_mode)
+                for kind, mmap_mode in (("", "r"), (".scales", None), (".ends", None))
+            ]
+            for name in names
+        ]
+
+        def get(utt_id: str) -> np.ndarray:
+            file, row = divmod(int(utt_id[3:]), OF_ARCHIVE)
+            levels, scales, ends = files[file]
+            least, step = scales[row]
+            x = levels[ends[row] : ends[row + 1]] * step
+            x += least
+            return x
+
+        return get
+
+    return write, read
+
+
+@register("zarr")
+def zarr_format():
+    """A group of each archive, without compression, which features in float16 do not take."""
+
+    def write(folder: Path, feats: Feats) -> None:
+        import zarr
+
+        for number, utt_ids in enumerate(parts(feats)):
+            group = zarr.open_group(folder / f"{number:04}.zarr", mode="w")
+            for key in utt_ids:
+                x = feats[key].astype(np.float16)
+                group.create_array(key, data=x, chunks=x.shape, compressors=None)
+
+    def read(folder: Path) -> Read:
+        import zarr
+
+        groups = [
+            zarr.open_group(path, mode="r") for path in sorted(folder.glob("*.zarr"))
+        ]
+
+        def get(utt_id: str) -> np.ndarray:
+            group = groups[int(utt_id[3:]) // OF_ARCHIVE]
+            return group[utt_id][:].astype(np.float32)
+
+        return get
+
+    return write, read
+
+
+@register("lance")
+def lance_format():
+    def write(folder: Path, feats: Feats) -> None:
+        import lance
+        import pyarrow as pa
+
+        schema = pa.schema([("feats", pa.list_(pa.float16()))])
+
+        def batches():
+            for x in feats.values():
+                column = pa.array([x.astype(np.float16).ravel()], schema.field(0).type)
+                yield pa.record_batch([column], schema)
+
+        lance.write_dataset(batches(), folder / "feats.lance", schema)
+
+    def read(folder: Path) -> Read:
+        import lance
+
+        dataset = lance.dataset(folder / "feats.lance")
+
+        def get(utt_id: str) -> np.ndarray:
+            column = dataset.take([int(utt_id[3:])])["feats"].chunk(0).values
+            return column.to_numpy().reshape(-1, SIZE).astype(np.float32)
+
+        return get
+
+    return write, read
+
+
+@register("litdata")
+def litdata_format():
+    def write(folder: Path, feats: Feats) -> None:
+        from litdata.streaming import Cache
+
+        cache = Cache(str(folder), chunk_bytes="64MB")
+        for number, x in enumerate(feats.values()):
+            cache[number] = x.astype(np.float16)
+        cache.done()
+        cache.merge()
+
+    def read(folder: Path) -> Read:
+        from litdata import StreamingDataset
+
+        dataset = StreamingDataset(str(folder))
+        return lambda utt_id: dataset[int(utt_id[3:])].astype(np.float32)
+
+    return write, read
+
+
 # Running them.
 
 
@@ -251,10 +400,14 @@ def run_here(name: str, folder: Path, num_utts: int) -> dict[str, float]:
         error = float(np.maximum(error, off))
     figures["error"] = error
     figures["in order"] = _speed(read(folder), list(feats), time.process_time)
+    if name in STORAGES:
+        in_espnet = open_in_espnet(folder)
+        figures["in ESPnet"] = _speed(in_espnet, list(feats), time.process_time)
     if name == "webdataset":
         return figures
     order = np.random.default_rng(1).permutation(list(feats)).tolist()
     figures["random"] = _speed(get, order, time.process_time)
+    del get  # files that are mapped are not forgotten
     for path in files:
         file = os.open(path, os.O_RDONLY)
         os.fsync(file)
@@ -274,10 +427,11 @@ def _speed(get: Read, order: list[str], clock: Callable[[], float]) -> float:
 
 def measure(name: str, checkout: Path, num_utts: int) -> dict[str, float]:
     """Run a format in a process of its own, with the package of a checkout."""
+    path = os.pathsep.join(filter(None, [str(checkout), os.environ.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [sys.executable, __file__, "--run", name, folder, str(num_utts)],
-            env={**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             check=True,
             text=True,
@@ -308,7 +462,8 @@ def main() -> None:
         for title, name, checkout in runs:
             found[title].append(measure(name, checkout, args.utterances))
     columns = {"MiB/h": ".0f", "s/h": ".2f", "error": ".1e"}
-    columns |= {"in order": ".0f", "random": ".0f", "cold": ".0f"}
+    speeds = ("in order", "random", "in ESPnet", "cold")
+    columns |= dict.fromkeys(speeds, ".0f")
     rows = [
         [title]
         + [
@@ -320,7 +475,7 @@ def main() -> None:
         for title, figures in found.items()
     ]
     headings = ["format", "MiB an hour", "s to write an hour", "largest error"]
-    headings += [f"utterances/s, {order}" for order in ("in order", "random", "cold")]
+    headings += [f"utterances/s, {order}" for order in speeds]
     print(tabulate(rows, headings, tablefmt="github", disable_numparse=True))
 
 

@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 import zlib
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -96,8 +97,8 @@ class Index(Mapping):
         row = self._find(utt_id)
         if row is None:
             raise KeyError(utt_id)
-        number, num_frames, *offsets = self._places[row].item()
-        name, num_bytes = self.archives[number].item()
+        number, num_frames, *offsets = self._places.item(row)
+        name, num_bytes = self.archives.item(number)
         return Place(name, num_bytes, tuple(offsets), num_frames)
 
     def __contains__(self, utt_id: object) -> bool:
@@ -181,8 +182,7 @@ class Index(Mapping):
 
     def _find(self, utt_id: str) -> int | None:
         key = utt_id.encode()
-        # Of the array's own type: any other would have NumPy copy the array.
-        row = int(np.searchsorted(self.ids, np.array(key, dtype=self.ids.dtype)))
+        row = bisect_left(self.ids, key)
         return row if row < len(self) and self.ids[row] == key else None
 
 
@@ -260,7 +260,9 @@ def _check_arrays(path: Path) -> dict[str, np.ndarray]:
             file = path / f"{name}.npy"
             if name in checksums and checksums[name] != _crc32(file):
                 raise CacheError(f"{file}: expected another checksum; {_MEND}")
-            arrays[name] = np.load(file, mmap_mode="r", allow_pickle=False)
+            mapped = np.load(file, mmap_mode="r", allow_pickle=False)
+            # As memmap itself, each look at an item would take many times as long.
+            arrays[name] = mapped.view(np.ndarray)
     except CacheError:
         raise
     except EnsembleError as error:

@@ -143,6 +143,16 @@ def test_cut_off_archive(share, storage, two):
         Archive.read(archive.path)
 
 
+@every_storage
+def test_a_place_behind_the_end(storage, two):
+    archive, of = two[1](storage), STORAGES[storage]
+    offsets = (archive.num_bytes - 10,) * 2
+    with pytest.raises(CacheError, match="0.safetensors: .*, found its end"):
+        read_feats(
+            archive.path, archive.num_bytes, offsets, of, SHAPE, torch.empty(SHAPE)
+        )
+
+
 def test_missing_archive(two):
     archive = two[1]("float16")
     archive.path.unlink()
