@@ -131,3 +131,32 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
 def is_published_id(name: str) -> bool:
     """Whether one of ``CHECKPOINTS`` has this id on the Hugging Face hub."""
     return any(checkpoint.huggingface == name for checkpoint in CHECKPOINTS)
+
+
+#: A bundle of ``torchaudio.pipelines`` -> the id of the same weights on the Hugging Face hub.
+TORCHAUDIO_BUNDLES = {
+    "WAV2VEC2_BASE": "facebook/wav2vec2-base",
+    "WAV2VEC2_LARGE": "facebook/wav2vec2-large",
+    "WAV2VEC2_LARGE_LV60K": "facebook/wav2vec2-large-lv60",
+    "WAV2VEC2_ASR_BASE_100H": "facebook/wav2vec2-base-100h",
+    "WAV2VEC2_ASR_BASE_960H": "facebook/wav2vec2-base-960h",
+    "WAV2VEC2_ASR_LARGE_960H": "facebook/wav2vec2-large-960h",
+    "WAV2VEC2_ASR_LARGE_LV60K_960H": "facebook/wav2vec2-large-960h-lv60",
+    "WAV2VEC2_XLSR53": "facebook/wav2vec2-large-xlsr-53",
+    "WAV2VEC2_XLSR_300M": "facebook/wav2vec2-xls-r-300m",
+    "WAV2VEC2_XLSR_1B": "facebook/wav2vec2-xls-r-1b",
+    "WAV2VEC2_XLSR_2B": "facebook/wav2vec2-xls-r-2b",
+    "VOXPOPULI_ASR_BASE_10K_DE": "facebook/wav2vec2-base-10k-voxpopuli-ft-de",
+    "VOXPOPULI_ASR_BASE_10K_EN": "facebook/wav2vec2-base-10k-voxpopuli-ft-en",
+    "VOXPOPULI_ASR_BASE_10K_ES": "facebook/wav2vec2-base-10k-voxpopuli-ft-es",
+    "VOXPOPULI_ASR_BASE_10K_FR": "facebook/wav2vec2-base-10k-voxpopuli-ft-fr",
+    "VOXPOPULI_ASR_BASE_10K_IT": "facebook/wav2vec2-base-10k-voxpopuli-ft-it",
+    "HUBERT_BASE": "facebook/hubert-base-ls960",
+    "HUBERT_LARGE": "facebook/hubert-large-ll60k",
+    "HUBERT_XLARGE": "facebook/hubert-xlarge-ll60k",
+    "HUBERT_ASR_LARGE": "facebook/hubert-large-ls960-ft",
+    "HUBERT_ASR_XLARGE": "facebook/hubert-xlarge-ls960-ft",
+    "WAVLM_BASE": "microsoft/wavlm-base",
+    "WAVLM_BASE_PLUS": "microsoft/wavlm-base-plus",
+    "WAVLM_LARGE": "microsoft/wavlm-large",
+}

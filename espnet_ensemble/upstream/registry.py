@@ -14,7 +14,11 @@ from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import check_keys
 from espnet_ensemble.layers import Layer
 from espnet_ensemble.upstream.catalogue import CATALOGUE
-from espnet_ensemble.upstream.checkpoints import CHECKPOINTS, is_published_id
+from espnet_ensemble.upstream.checkpoints import (
+    CHECKPOINTS,
+    TORCHAUDIO_BUNDLES,
+    is_published_id,
+)
 from espnet_ensemble.upstream.errors import UpstreamError
 from espnet_ensemble.upstream.s3prl_hub import hub_entries, is_installed
 
@@ -380,6 +384,11 @@ def _close(path: str) -> str:
 
 
 def _unknown(name: str) -> str:
+    if name in TORCHAUDIO_BUNDLES:
+        return (
+            f"upstream {name!r} is a bundle of torchaudio; expected the id of the same "
+            f"weights on the Hugging Face hub, {TORCHAUDIO_BUNDLES[name]}"
+        )
     names = dict.fromkeys([*BUILT_IN, *_registered, *hub_entries()])
     close = difflib.get_close_matches(name, names, n=5)
     ids = [known.name for known in CATALOGUE]

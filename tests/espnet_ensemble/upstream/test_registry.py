@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from espnet_ensemble.upstream import Upstream, UpstreamError, registry
+from espnet_ensemble.upstream.catalogue import CATALOGUE
+from espnet_ensemble.upstream.checkpoints import TORCHAUDIO_BUNDLES
 from espnet_ensemble.upstream.origin import hub_id, local_copy
 from espnet_ensemble.upstream.registry import (
     UpstreamConf,
@@ -126,3 +128,13 @@ def test_a_name_that_is_taken_or_an_id_is_not_registered(name, constant):
 def test_an_unknown_name_says_what_is_near(name, meant):
     with pytest.raises(UpstreamError, match=f"Close names: .*{meant}"):
         load_upstream(UpstreamConf(name))
+
+
+def test_a_bundle_of_torchaudio_is_called_by_its_id_on_the_hub():
+    from torchaudio import pipelines
+
+    with pytest.raises(UpstreamError, match="torchaudio.* facebook/hubert-large-ll60k"):
+        load_upstream(UpstreamConf("HUBERT_LARGE"))
+    assert set(TORCHAUDIO_BUNDLES) <= set(pipelines.__all__)
+    known = {c.name for c in CATALOGUE} & set(TORCHAUDIO_BUNDLES.values())
+    assert {"facebook/wav2vec2-base", "microsoft/wavlm-large"} <= known
