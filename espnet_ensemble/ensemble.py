@@ -247,13 +247,25 @@ class Ensemble(Module):
             self._move_upstreams(speech.device)
         padding = padding_mask(speech_lengths, speech.size(1), speech.device)
         wavs = speech.float().masked_fill(padding, 0)
+        on_host = None
+        if wavs.device.type != "cpu" and any(
+            self.upstreams[index].on_host for index in self.members
+        ):
+            # They are there when the lengths are.
+            on_host = to_device(wavs, torch.device("cpu"))
         lengths = read_lengths(speech, speech_lengths, wavs.isfinite().all(dim=1))
-        wavs, lengths = _resample(wavs, lengths, self.fs, self.upstreams[0].fs)
+        rates = self.fs, self.upstreams[0].fs
+        if on_host is not None:
+            on_host, _ = _resample(on_host, lengths, *rates)
+        wavs, lengths = _resample(wavs, lengths, *rates)
 
         states, num_frames = {}, {}
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             for index in self.members:
-                found, frames = self.upstreams[index](wavs, lengths)
+                upstream = self.upstreams[index]
+                takes_copy = on_host is not None and upstream.on_host
+                given = on_host if takes_copy else wavs
+                found, frames = upstream(given, lengths)
                 num_frames[index] = frames.cpu()
                 states[index] = [self._grid.repeat(s, index) for s in found]
         feats_lens = self._grid.num_frames(num_frames)

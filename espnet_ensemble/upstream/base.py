@@ -64,6 +64,9 @@ class Upstream(Module, ABC):
             :func:`espnet_ensemble.upstream.fingerprint.fingerprint`.
     """
 
+    #: Whether it computes something of the waveforms on the host, and so takes them there.
+    on_host = False
+
     def __init__(
         self,
         name: str,
@@ -145,7 +148,8 @@ class Upstream(Module, ABC):
         alone, whatever it is batched with.
 
         Args:
-            wavs: Waveforms in [-1, 1] at ``fs``, (batch, samples), zero-padded.
+            wavs: Waveforms in [-1, 1] at ``fs``, (batch, samples), zero-padded; where the
+                model is, or, with :attr:`on_host`, on the host.
             lengths: Samples of each utterance, at least 1, (batch,); on the host, so that
                 nothing has to wait for the device that the waveforms are on.
 

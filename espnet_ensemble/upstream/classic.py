@@ -1,6 +1,7 @@
 """Classic features as upstreams: Kaldi's filterbanks and cepstra, with deltas, normalised."""
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from espnet_ensemble.layers import Layer, layer_indices
 from espnet_ensemble.upstream.base import Upstream, pad_to
 from espnet_ensemble.upstream.errors import UpstreamError
 from espnet_ensemble.upstream.fingerprint import fingerprint
+from espnet_ensemble.upstream.kaldi import log_mel, mfcc
 
 if TYPE_CHECKING:
     from espnet_ensemble.upstream.registry import UpstreamConf
@@ -54,13 +56,7 @@ class ClassicUpstream(Upstream):
         delta_order: int = 2,
         cmvn: bool = True,
     ):
-        self._options: dict[str, Any] = {"sample_frequency": _FS}
-        size = num_mel_bins
-        if name == "mfcc":
-            # torchaudio's default number of filterbanks, as in S3PRL.
-            self._options["num_ceps"] = size = num_ceps
-        else:
-            self._options["num_mel_bins"] = num_mel_bins
+        size = num_ceps if name == "mfcc" else num_mel_bins
         if size < 1 or delta_order < 0:
             raise UpstreamError(
                 f"upstream {name!r}: expected at least one feature, and a delta_order of at "
@@ -74,7 +70,8 @@ class ClassicUpstream(Upstream):
             layers=layer_indices(layer, num_layers=0),
             fingerprint=fingerprint({}),
         )
-        self._delta_order, self._cmvn = delta_order, cmvn
+        self._compute = partial(mfcc if name == "mfcc" else log_mel, fs=_FS)
+        self._size, self._delta_order, self._cmvn = size, delta_order, cmvn
 
     def forward(self, wavs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """Compute the features, see :meth:`.Upstream.forward`."""
@@ -92,10 +89,9 @@ class ClassicUpstream(Upstream):
     def _features(self, wav: Tensor, num_frames: int) -> Tensor:
         """From one waveform, (samples,), to (num_frames, features)."""
         # Imported where it is needed: torch is all that the waveform families take.
-        from torchaudio.compliance import kaldi
         from torchaudio.functional import compute_deltas
 
-        feats = [getattr(kaldi, self.name)(wav.unsqueeze(0), **self._options).T]
+        feats = [self._compute(wav, self._size).T]
         for _ in range(self._delta_order):
             feats.append(compute_deltas(feats[-1].unsqueeze(0)).squeeze(0))
         found = torch.cat(feats).T

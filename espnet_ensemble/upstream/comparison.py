@@ -253,7 +253,7 @@ class _BareEncoder:
             masks = {}
             if mask is not None:
                 content = next(inputs[key] for key in extracted.MASKS if key in inputs)
-                if options.get("of_layers"):
+                if is_window:
                     per_frame = (
                         content.size(1) // self.model.config.max_source_positions
                     )

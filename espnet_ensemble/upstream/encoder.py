@@ -1,6 +1,6 @@
 """What all encoders of transformers share: cutting them, and collecting hidden states."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -86,6 +86,8 @@ class HuggingFaceUpstream(Upstream):
         elif last:
             module = attrgetter(last)(self.model)
             module.register_forward_hook(partial(self._keep_output, top))
+        for module in modules:
+            module.register_forward_pre_hook(self._pass_arguments, with_kwargs=True)
         for index in self.layers:
             if index < len(modules):
                 modules[index].register_forward_pre_hook(
@@ -104,18 +106,34 @@ class HuggingFaceUpstream(Upstream):
     def _keep_output(self, index: int, layer: Module, args: tuple, out: Any) -> None:
         self._call.inner_states[index] = out if isinstance(out, Tensor) else out[0]
 
-    def _hidden_states(self, *args, **kwargs) -> list[Tensor]:
+    def _pass_arguments(self, layer: Module, args: tuple, kwargs: dict) -> Any:
+        passed = self._call.layer_arguments
+        # The first are the hidden states; a mask may come second.
+        return (args[:1], {**kwargs, **passed}) if passed else None
+
+    def _hidden_states(
+        self, *args, layer_arguments: Mapping[str, Any] | None = None, **kwargs
+    ) -> list[Tensor]:
+        """Run the model.
+
+        Args:
+            args: What it gets.
+            layer_arguments: What all its layers get, in place of what it makes for them:
+                what models make of a mask often asks the device whether anything is padded.
+            kwargs: What it gets, too.
+        """
         if torch.is_grad_enabled() and self._computes_layers_again():
             raise UpstreamError(
                 f"upstream {self.name!r}: gradient checkpointing is not supported: layers "
                 "that are computed again do not know the lengths of the utterances"
             )
         self._call.inner_states = {}
+        self._call.layer_arguments = layer_arguments
         try:
             last = self.model(*args, **kwargs).last_hidden_state
             return [self._call.inner_states.get(i, last) for i in self.layers]
         finally:
-            del self._call.inner_states
+            del self._call.inner_states, self._call.layer_arguments
 
     def _computes_layers_again(self) -> bool:
         # The property that says so has another name since transformers 5.24.

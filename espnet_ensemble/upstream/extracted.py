@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from espnet_ensemble.frames import padding_mask, to_device
+from espnet_ensemble.frames import batch_to_device, padding_mask
 from espnet_ensemble.upstream.attention import layer_mask
 from espnet_ensemble.upstream.base import pad_to
 from espnet_ensemble.upstream.encoder import HuggingFaceUpstream
@@ -33,14 +33,16 @@ class ExtractedUpstream(HuggingFaceUpstream):
         shortest: Samples that an utterance is padded to with zeros if it has less.
         feats: What the model calls its input.
         mask: What it calls the mask of its input; None: it takes none.
+        of_layers: Whether its layers get a mask of their frames, and it gets none.
         asked: Further arguments of the feature extractor.
-        stride: Of how many frames of its input the model makes one, the last of what is
+        stride: Of how many frames of its input the layers have one, the last of what is
             left; None: the model's own arithmetic, or all its frames.
         averaged: Tells from the model's configuration how many frames of each hidden state
             are in one of the upstream's, which is their mean; None: one.
         cut: See :class:`.HuggingFaceUpstream`.
     """
 
+    on_host = True
     # The time axis of a batch of what the feature extractor gives.
     _time = 1
 
@@ -55,6 +57,7 @@ class ExtractedUpstream(HuggingFaceUpstream):
         shortest: int = 400,
         feats: str = "input_features",
         mask: str | None = "attention_mask",
+        of_layers: bool = False,
         asked: Mapping[str, Any] | None = None,
         stride: int | None = None,
         averaged: Callable[[Any], Sequence[int]] | None = None,
@@ -64,7 +67,7 @@ class ExtractedUpstream(HuggingFaceUpstream):
         self._extractor = extractor
         self._batched = batched
         self._shortest = shortest
-        self._names = feats, mask
+        self._names, self._of_layers = (feats, mask), of_layers
         self._asked = extraction_options(extractor, asked)
         self._stride = stride
         each = averaged(model.config) if averaged else None
@@ -72,8 +75,8 @@ class ExtractedUpstream(HuggingFaceUpstream):
 
     def forward(self, wavs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """Compute hidden states, see :meth:`.Upstream.forward`."""
-        wavs, device = pad_to(wavs, self._shortest).float().cpu(), wavs.device
         samples = lengths.clamp(min=self._shortest).tolist()
+        wavs, device = self._to_host(wavs)
         utterances = [wav[:n] for wav, n in zip(wavs, samples, strict=True)]
         inputs = [self._extract(wav) for wav in utterances]
         if self._batched:
@@ -85,6 +88,11 @@ class ExtractedUpstream(HuggingFaceUpstream):
         ]
         frames = [h[0].size(1) for h in alone]
         return states, torch.tensor(frames)
+
+    def _to_host(self, wavs: Tensor) -> tuple[Tensor, torch.device]:
+        """Waveforms of enough samples, on the host, and where the model is."""
+        device = next(self.model.parameters()).device
+        return pad_to(wavs, self._shortest).float().cpu(), device
 
     def _extract(self, wav: Tensor) -> tuple[Tensor, int]:
         """From (samples,) to the model's input, (time, ...), and how much of it is speech."""
@@ -101,33 +109,45 @@ class ExtractedUpstream(HuggingFaceUpstream):
     def _encode(
         self, inputs: Sequence[tuple[Tensor, int]], device: torch.device
     ) -> tuple[list[Tensor], Tensor]:
-        feats, mask = self._names
-        padded = to_device(
-            pad_sequence([x for x, _ in inputs], batch_first=True), device
-        )
-        valid = torch.tensor([n for _, n in inputs])
-        arguments = {feats: padded.to(self._dtype)}
-        if mask is not None:
-            time = padded.size(self._time)
-            arguments[mask] = self._mask(~padding_mask(valid, time, padded.device))
-        states = [
-            h.unfold(1, frames, frames).mean(dim=-1) if frames > 1 else h
-            for h, frames in zip(
-                self._hidden_states(**arguments), self._averaged, strict=True
-            )
-        ]
-        model: Any = self.model
-        if self._stride is not None:
-            num_frames = (valid + self._stride - 1) // self._stride
-        elif mask is not None and hasattr(model, "_get_subsampling_output_length"):
-            num_frames = model._get_subsampling_output_length(valid).long()
-        else:
+        """From what :meth:`_extract` gave to hidden states, and frames of each, (batch,)."""
+        states, valid = self._compute(inputs, device)
+        num_frames = self._num_frames(valid)
+        if num_frames is None:
             return states, torch.full_like(valid, states[0].size(1))
         return [h[:, : int(num_frames.max())] for h in states], num_frames
 
-    def _mask(self, content: Tensor) -> Tensor:
-        """From which frames of the input are speech, (batch, time), to what is passed on."""
-        return content
+    def _compute(
+        self, inputs: Sequence[tuple[Tensor, int]], device: torch.device
+    ) -> tuple[list[Tensor], Tensor]:
+        """From the same to hidden states, and how much of each input is speech, (batch,)."""
+        feats, mask = self._names
+        padded = pad_sequence([x for x, _ in inputs], batch_first=True)
+        padded = batch_to_device(padded, device).to(self._dtype)
+        valid = torch.tensor([n for _, n in inputs])
+        arguments, passed, time = {feats: padded}, {}, padded.size(self._time)
+        if self._of_layers:
+            frames = self._num_frames(torch.cat([valid, torch.tensor([time])]))
+            assert frames is not None
+            content = ~padding_mask(frames[:-1], int(frames[-1]), device)
+            passed["attention_mask"] = layer_mask(content, self.model, self._dtype)
+        elif mask is not None:
+            arguments[mask] = ~padding_mask(valid, time, device)
+        states = self._hidden_states(**arguments, layer_arguments=passed)
+        return [
+            h.unfold(1, frames, frames).mean(dim=-1) if frames > 1 else h
+            for h, frames in zip(states, self._averaged, strict=True)
+        ], valid
+
+    def _num_frames(self, valid: Tensor) -> Tensor | None:
+        """Frames of so much input, (batch,); None: all that there are."""
+        model: Any = self.model
+        if self._stride is not None:
+            return (valid + self._stride - 1) // self._stride
+        if self._names[1] is not None and hasattr(
+            model, "_get_subsampling_output_length"
+        ):
+            return model._get_subsampling_output_length(valid).long()
+        return None
 
 
 def extraction_options(
@@ -175,7 +195,6 @@ class WindowUpstream(ExtractedUpstream):
 
     Args:
         mask: See :class:`ExtractedUpstream`.
-        of_layers: Whether that mask is one that layers take, (batch, 1, 1, frames).
         pool: How many of the layers' frames the model makes one of.
         cut: See :class:`ExtractedUpstream`.
     """
@@ -189,7 +208,6 @@ class WindowUpstream(ExtractedUpstream):
         extractor,
         layers,
         mask: str | None = None,
-        of_layers: bool = False,
         pool: int = 1,
         **cut,
     ):
@@ -204,31 +222,25 @@ class WindowUpstream(ExtractedUpstream):
                 f"{self._window} samples (preprocessor_config.json) for {frames} frames "
                 "(config.json)"
             )
-        self._of_layers, self._pool = of_layers, pool
+        self._pool = pool
         super().__init__(
             name, model, extractor, layers, hop_length * pool, mask=mask, **cut
         )
 
-    def _mask(self, content: Tensor) -> Tensor:
-        if not self._of_layers:
-            return content
-        per_frame = content.size(1) // self.model.config.max_source_positions
-        return layer_mask(content[:, ::per_frame], self.model, self._dtype)
-
     def forward(self, wavs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """Compute hidden states, see :meth:`.Upstream.forward`."""
         samples = lengths.clamp(min=self._shortest).tolist()
-        on_host = pad_to(wavs, self._shortest).float().cpu()
+        wavs, device = self._to_host(wavs)
         windows = [
             part
-            for wav, n in zip(on_host, samples, strict=True)
+            for wav, n in zip(wavs, samples, strict=True)
             for part in wav[:n].split(self._window)
         ]
         inputs = [self._extract(window) for window in windows]
         parts = []
         for start in range(0, len(inputs), len(wavs)):
             batch = inputs[start : start + len(wavs)]
-            parts.append(self._encode(batch, wavs.device)[0])
+            parts.append(self._compute(batch, device)[0])
         states = [torch.cat(layer) for layer in zip(*parts, strict=True)]
         num_windows = [math.ceil(n / self._window) for n in samples]
         unpooled = self.hop_length // self._pool

@@ -125,7 +125,7 @@ def _windows(encoder: str, config: str, weights: str, norm="layer_norm") -> Fami
     return Family(WindowUpstream, encoder, config, weights, options=options)
 
 
-def _seamless(encoder: str) -> Family:
+def _seamless(encoder: str, **options) -> Family:
     # Behind the conformer, an adapter brings frames to 160 ms: what its norm has learnt is of
     # use there alone.
     adapter = dict(dropped=("intermediate_ffn", "inner_layer_norm"), last="encoder")
@@ -134,7 +134,7 @@ def _seamless(encoder: str) -> Family:
         encoder,
         weights=r"speech_encoder\.",
         num_layers="speech_encoder_layers",
-        options=dict(tail=("encoder.layer_norm",), **adapter),
+        options=dict(tail=("encoder.layer_norm",), **adapter, **options),
     )
 
 
@@ -149,22 +149,20 @@ def _cohere() -> Family:
     )
 
 
-def _pooled(encoder: str, mask: str, of_layers: bool) -> Family:
+def _pooled() -> Family:
     """Whisper's, with frames pooled by two behind the layers, and a mask of the silence."""
-    family = _windows(encoder, "audio_config", r"(model\.)?audio_tower\.")
+    # That of Audio Flamingo 3 is the same, but for what it does with a mask.
+    family = _windows(
+        "qwen2_audio.Qwen2AudioEncoder", "audio_config", r"(model\.)?audio_tower\."
+    )
     options = dict(
-        mask=mask,
-        of_layers=of_layers,
+        mask="attention_mask",
+        of_layers=True,
+        stride=2,
         pool=2,
         averaged=lambda config: (2,) * config.num_hidden_layers + (1,),
     )
     return replace(family, options={**family.options, **options})
-
-
-def _flamingo() -> Family:
-    return _pooled(
-        "audioflamingo3.AudioFlamingo3Encoder", "input_features_mask", of_layers=False
-    )
 
 
 def _granite(package: str, name: str) -> Family:
@@ -220,13 +218,19 @@ def _nemotron(config: str = "encoder_config", weights: str = r"(model\.)?encoder
 
 
 def _lasr(config: str = "", weights: str = "") -> Family:
-    options = dict(hop_length=640, batched=True, shortest=2320, stack="layers")
     return Family(
         ExtractedUpstream,
         encoder="lasr.LasrEncoder",
         config=config,
         weights=weights,
-        options=dict(options, tail=("out_norm",)),
+        options=dict(
+            hop_length=640,
+            batched=True,
+            shortest=2320,
+            of_layers=True,
+            stack="layers",
+            tail=("out_norm",),
+        ),
     )
 
 
@@ -258,7 +262,7 @@ FAMILIES: dict[str, Family] = {
     "wav2vec2-conformer": _wav2vec2(
         tail=("encoder.layer_norm",), unused=("encoder.pos_conv_embed.",)
     ),
-    "wav2vec2-bert": Family(FbankUpstream),
+    "wav2vec2-bert": Family(FbankUpstream, options=dict(mask_layers=True)),
     "speecht5": Family(
         WaveformUpstream,
         encoder="speecht5.SpeechT5EncoderWithSpeechPrenet",
@@ -274,7 +278,9 @@ FAMILIES: dict[str, Family] = {
         SqueezedUpstream,
         options=dict(stack="encoder.encoder.layer", tail=("encoder.upsample",)),
     ),
-    "seamless_m4t": _seamless("seamless_m4t.SeamlessM4TSpeechEncoder"),
+    "seamless_m4t": _seamless(
+        "seamless_m4t.SeamlessM4TSpeechEncoder", mask_layers=True
+    ),
     "seamless_m4t_v2": _seamless("seamless_m4t_v2.SeamlessM4Tv2SpeechEncoder"),
     "whisper": _windows("whisper.WhisperEncoder", "", r"(model\.)?encoder\."),
     "parakeet_encoder": _fast_conformer(),
@@ -299,11 +305,9 @@ FAMILIES: dict[str, Family] = {
         "audio_config",
         r"(model\.)?audio_tower\.",
     ),
-    "qwen2_audio": _pooled(
-        "qwen2_audio.Qwen2AudioEncoder", "attention_mask", of_layers=True
-    ),
-    "audioflamingo3": _flamingo(),
-    "musicflamingo": _flamingo(),
+    "qwen2_audio": _pooled(),
+    "audioflamingo3": _pooled(),
+    "musicflamingo": _pooled(),
     "omniasr": _omni(),
     "omniasr_ctc": _omni(),
     "moonshine": Family(
@@ -325,7 +329,11 @@ FAMILIES: dict[str, Family] = {
         encoder="speech_to_text.Speech2TextEncoder",
         weights=r"(model\.)?encoder\.",
         options=dict(
-            hop_length=640, shortest=560, stack="layers", tail=("layer_norm",)
+            hop_length=640,
+            shortest=560,
+            mask=None,
+            stack="layers",
+            tail=("layer_norm",),
         ),
     ),
     "moonshine_streaming": Family(

@@ -30,6 +30,7 @@ _INFERENCE = dict(
     encoder_layerdrop=0.0,
     speech_encoder_layerdrop=0.0,
     add_adapter=False,
+    use_cache=False,
     # Granite Speech Plus puts hidden states beside the last one.
     cat_hidden_layers=None,
 )

@@ -1,11 +1,9 @@
 """Encoders that take a waveform through convolutions: the wav2vec 2.0 family."""
 
 from operator import attrgetter
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Module
 from torch.nn.utils.rnn import pad_sequence
 
 from espnet_ensemble.frames import padding_mask, to_device
@@ -51,7 +49,6 @@ class WaveformUpstream(HuggingFaceUpstream):
         self._guard = guard
         self._normalize = extractor.do_normalize
         fuse_attention(model)
-        self._mask_attention(cut.get("stack", "encoder.layers"))
 
     def forward(self, wavs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """Compute hidden states, see :meth:`.Upstream.forward`."""
@@ -60,31 +57,16 @@ class WaveformUpstream(HuggingFaceUpstream):
         shortest = self._guard.convs.receptive_field
         wavs, lengths = pad_to(wavs, shortest), lengths.clamp(min=shortest)
         with self._guard.batch(wavs, lengths) as padding:
-            self._call.attention_mask = (
+            mask = (
                 None
                 if padding is None
                 else layer_mask(~padding, self.model, self._dtype)
             )
             wavs = wavs.unsqueeze(1) if self._channels else wavs
-            try:
-                states = self._hidden_states(wavs.to(self._dtype))
-            finally:
-                del self._call.attention_mask
+            states = self._hidden_states(
+                wavs.to(self._dtype), layer_arguments={"attention_mask": mask}
+            )
         return states, self._guard.convs.num_frames(lengths)
-
-    def _mask_attention(self, stack: str) -> None:
-        """Have layers get the mask that was made for the batch.
-
-        What models make of a mask over samples asks the device whether anything is padded,
-        and how much.
-        """
-        for layer in attrgetter(stack)(self.model):
-            layer.register_forward_pre_hook(self._pass_mask, with_kwargs=True)
-
-    def _pass_mask(
-        self, layer: Module, args: tuple, kwargs: dict[str, Any]
-    ) -> tuple[tuple, dict[str, Any]]:
-        return args, {**kwargs, "attention_mask": self._call.attention_mask}
 
 
 def zero_mean_unit_var_norm(wavs: Tensor, lengths: Tensor, eps: float = 1e-7) -> Tensor:
