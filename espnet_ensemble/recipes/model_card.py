@@ -6,20 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
-from tabulate import tabulate
 
 from espnet_ensemble.analysis.bootstrap import draw_rates, interval
 from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.files import PathLike, read_yaml
 from espnet_ensemble.frontend_conf import FrontendConf
-from espnet_ensemble.integrations.espnet2.manifest import Manifest, PackedUpstream
+from espnet_ensemble.integrations.espnet2 import card
+from espnet_ensemble.integrations.espnet2.manifest import Manifest
 from espnet_ensemble.recipes import sclite
 from espnet_ensemble.recipes.names import dataset_of
 from espnet_ensemble.recipes.results import DatasetResult, read_results
 from espnet_ensemble.recipes.scoring import score_tokens
 
 _METRICS = ("wer", "cer")
+_HEAD = {
+    "tags": ["espnet", "espnet-ensemble", "audio", "automatic-speech-recognition"],
+    "library_name": "espnet",
+    "pipeline_tag": "automatic-speech-recognition",
+}
 
 
 @dataclass(frozen=True)
@@ -56,13 +60,13 @@ def model_card(source: CardSource, manifest: Manifest) -> str:
     """
     config = read_yaml(source.config)
     parts = [
-        _front_matter(manifest),
+        card.front_matter(_HEAD, manifest),
         f"# {source.model}",
         _summary(config, manifest),
         "## Use",
         _use(source.model, manifest.fs),
         "## Upstreams",
-        _upstreams(config, manifest),
+        card.upstream_table(FrontendConf.parse(config["frontend_conf"]), manifest),
         "## Data",
         _data(config, manifest.fs),
         "## Error rates",
@@ -73,30 +77,12 @@ def model_card(source: CardSource, manifest: Manifest) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _front_matter(manifest: Manifest) -> str:
-    head: dict[str, Any] = {
-        "tags": ["espnet", "espnet-ensemble", "audio", "automatic-speech-recognition"],
-        "library_name": "espnet",
-        "pipeline_tag": "automatic-speech-recognition",
-    }
-    ids = [u.source for u in manifest.upstreams if u.source and "/" in u.source]
-    ids = [source for source in ids if not source.startswith("http")]
-    if ids:
-        head["base_model"] = list(dict.fromkeys(ids))
-    return f"---\n{yaml.safe_dump(head, sort_keys=False)}---"
-
-
 def _summary(config: dict[str, Any], manifest: Manifest) -> str:
     conf = FrontendConf.parse(config["frontend_conf"])
-    frozen = "frozen" if conf.frozen else "trained"
-    options = [] if conf.normalize == "none" else [f"normalisation: {conf.normalize}"]
-    options += [f"{key}: {value}" for key, value in conf.fusion_conf.items()]
-    fusion = ", ".join([conf.fusion, *options])
     return (
-        f"Speech recognition by {len(conf.upstreams)} {frozen} self-supervised upstreams "
-        f"(fusion: {fusion}), ESPnet's encoder `{config.get('encoder')}` and CTC over tokens "
-        f"of the kind `{config.get('token_type')}`. It takes speech of one channel at "
-        f"{manifest.fs} Hz."
+        f"Speech recognition by {card.summary(conf)}, ESPnet's encoder "
+        f"`{config.get('encoder')}` and CTC over tokens of the kind "
+        f"`{config.get('token_type')}`. It takes speech of one channel at {manifest.fs} Hz."
     )
 
 
@@ -134,36 +120,6 @@ text, *_ = speech2text(speech)[0]
 ```"""
 
 
-def _upstreams(config: dict[str, Any], manifest: Manifest) -> str:
-    conf = FrontendConf.parse(config["frontend_conf"])
-    rows = [
-        [
-            _link(packed),
-            upstream.layer,
-            (packed.revision or "-")[:12],
-            packed.licence or "not stated",
-            (packed.fingerprint or "in the model")[:16],
-            packed.name if packed.bundled else "no",
-        ]
-        for packed, upstream in zip(manifest.upstreams, conf.upstreams, strict=True)
-    ]
-    headers = ["upstream", "layer", "revision", "licence", "fingerprint", "included"]
-    note = (
-        "Weights are recognised by their fingerprint: over others, the model is not loaded. "
-        "What is not included is downloaded when the model is loaded first; it has a licence "
-        "of its own."
-    )
-    return f"{_table(rows, headers)}\n\n{note}"
-
-
-def _link(upstream: PackedUpstream) -> str:
-    source = upstream.source
-    if source is None:
-        return f"{Path(upstream.name).name} (made for this model)"
-    is_id = "/" in source and not source.startswith("http")
-    return f"[{source}](https://huggingface.co/{source})" if is_id else source
-
-
 def _data(config: dict[str, Any], fs: int) -> str:
     rows = []
     for split, use in (("train", "training"), ("valid", "choice of the checkpoint")):
@@ -174,7 +130,7 @@ def _data(config: dict[str, Any], fs: int) -> str:
                     [use, dataset_of(Path(path).parent.name), *_size(shapes, fs)]
                 )
     recipe = "/".join(Path.cwd().parts[-2:])
-    return f"Recipe: `{recipe}`\n\n" + _table(
+    return f"Recipe: `{recipe}`\n\n" + card.table(
         rows, ["used for", "set", "utterances", "hours"]
     )
 
@@ -209,7 +165,7 @@ def _error_rates(exp_dir: Path) -> str:
         "In percent, with the interval that holds 95 % of 10,000 bootstrap draws of the "
         "utterances."
     )
-    return f"{_table(table, ['set', 'decoding', 'utterances', 'WER', 'CER'])}\n\n{note}"
+    return f"{card.table(table, ['set', 'decoding', 'utterances', 'WER', 'CER'])}\n\n{note}"
 
 
 def _rate(exp_dir: Path, result: DatasetResult) -> str:
@@ -238,11 +194,10 @@ def _rate(exp_dir: Path, result: DatasetResult) -> str:
 
 
 def _making(exp_dir: Path, manifest: Manifest) -> str:
-    versions = "\n".join(f"- {k}: {v}" for k, v in manifest.versions.items())
     commands = "\n".join(_commands(exp_dir))
     return (
         "The whole configuration is `config.yaml` beside the weights; versions of Python, "
-        f"torch and ESPnet are in `meta.yaml`.\n\n{versions}"
+        f"torch and ESPnet are in `meta.yaml`.\n\n{card.versions(manifest)}"
         + (f"\n\n```sh\n{commands}\n```" if commands else "")
     )
 
@@ -255,12 +210,3 @@ def _commands(exp_dir: Path) -> Iterator[str]:
             first = lines.readline().strip()
         if first.startswith("# "):
             yield first.removeprefix("# ")
-
-
-def _table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
-    return tabulate(
-        [[str(cell) for cell in row] for row in rows],
-        headers,
-        tablefmt="github",
-        disable_numparse=True,
-    )

@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -22,12 +22,14 @@ from espnet_ensemble.files import PathLike, atomic_write
 from espnet_ensemble.frames import padding_mask
 from espnet_ensemble.frontend_conf import FrontendConf
 from espnet_ensemble.integrations.espnet2.contents import Contents
+from espnet_ensemble.integrations.espnet2.manifest import Manifest
 from espnet_ensemble.integrations.espnet2.members import Member
 from espnet_ensemble.integrations.espnet2.packed_config import check_packed_upstream
+from espnet_ensemble.integrations.huggingface.card import encoder_card
 from espnet_ensemble.integrations.huggingface.configuration import EnsembleConfig
 from espnet_ensemble.upstream.registry import UpstreamConf
 
-WEIGHTS = "model.safetensors"
+WEIGHTS, CARD = "model.safetensors", "README.md"
 #: Where in a folder the upstreams are that no other machine has.
 UPSTREAMS = "upstreams"
 _PREFIX = "ensemble."
@@ -166,7 +168,8 @@ class EnsembleModel(PreTrainedModel):
 
         Args:
             save_directory: Folder for ``config.json``, the weights, ``preprocessor_config.json``
-                of a feature extractor that pads waveforms, and upstreams of this machine.
+                of a feature extractor that pads waveforms, upstreams of this machine, and a
+                model card (``README.md``; one that is there is kept).
             is_main_process: Whether this process writes; others do nothing.
             state_dict: The weights; None: those of this model.
             push_to_hub: Must be false: its upload leaves out folders.
@@ -182,6 +185,7 @@ class EnsembleModel(PreTrainedModel):
         if not is_main_process:
             return
         folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
         config = copy.deepcopy(self.config)
         config.architectures = [type(self).__name__]
         config.frontend_conf = self._lay_out(folder)
@@ -217,7 +221,31 @@ class EnsembleModel(PreTrainedModel):
         contents.check()
         contents.lay_out(folder)
         packed = tuple(member.packed for member in members)
-        return _plain(replace(conf, upstreams=packed, download_dir=None))
+        conf = replace(conf, upstreams=packed, download_dir=None)
+        if not (folder / CARD).exists():
+            self._write_card(folder, conf, members)
+        return _plain(conf)
+
+    def _write_card(
+        self, folder: Path, conf: FrontendConf, members: Sequence[Member]
+    ) -> None:
+        described = [
+            replace(
+                member.describe(None),
+                fingerprint=upstream.fingerprint.hex() if conf.frozen else None,
+            )
+            for member, upstream in zip(members, self.ensemble.upstreams, strict=True)
+        ]
+        manifest = Manifest(self.sampling_rate, tuple(described))
+        text = encoder_card(
+            folder.absolute().name,
+            conf,
+            manifest,
+            self.output_dim,
+            self.hop_size_in_ms,
+        )
+        with atomic_write(folder / CARD) as part:
+            Path(part).write_text(text, encoding="utf-8")
 
     @classmethod
     def from_pretrained(  # type: ignore[override]

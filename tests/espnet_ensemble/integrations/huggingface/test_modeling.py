@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+import yaml
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
 from espnet_ensemble import EnsembleConfig, EnsembleError, EnsembleModel, FrontendConf
@@ -85,6 +86,35 @@ def test_saving_over_itself_changes_nothing(copies, tmp_path):
     AutoModel.from_pretrained(tmp_path / "saved").save_pretrained(tmp_path / "saved")
     assert {p: p.read_bytes() for p in files} == files
     assert len(list((tmp_path / "saved").rglob("*"))) == len(files) + 3
+
+
+def test_the_card_names_upstreams_and_its_snippet_loads_the_model(
+    copies, tmp_path, monkeypatch
+):
+    licence = "---\nlicense: mit\n---\nA model.\n"
+    Path(copies[0], "README.md").write_text(licence)
+    model = make([*copies, "fbank"], normalize="layer_norm", fusion="sum")
+    model.save_pretrained(tmp_path / "saved")
+    text = (tmp_path / "saved" / "README.md").read_text()
+    head = yaml.safe_load(text.split("---\n")[1])
+    assert head["library_name"] == "transformers" and "base_model" not in head
+    assert (
+        "3 frozen self-supervised upstreams (fusion: sum, normalisation: layer_" in text
+    )
+    rows = [row.split("|")[1:-1] for row in text.splitlines() if row.startswith("|")]
+    name, layer, _, stated, fingerprint, included = (cell.strip() for cell in rows[2])
+    assert (name, layer) == ("wavlm (made for this model)", "last")
+    assert (stated, included) == ("mit", "upstreams/wavlm")
+    assert model.ensemble.upstreams[0].fingerprint.hex().startswith(fingerprint)
+    assert rows[4][0].strip() == "fbank"
+    monkeypatch.chdir(tmp_path)
+    found: dict = {}
+    exec(text.split("```python\n")[1].split("```")[0], found)
+    assert found["features"].shape[::2] == (2, model.output_dim)
+
+    (tmp_path / "saved" / "README.md").write_text("Mine.")
+    model.save_pretrained(tmp_path / "saved")
+    assert (tmp_path / "saved" / "README.md").read_text() == "Mine."
 
 
 def test_the_extractor_pads_what_the_model_takes(copies, tmp_path):
