@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from rapidfuzz.distance import Levenshtein
+from rapidfuzz.distance import Indel, Levenshtein
 
 # How to go back: by what all but equal tokens say.
 _SUBSTITUTION, _INSERTION, _DELETION = 1, 2, 3
@@ -38,9 +38,13 @@ def find_band(ref: str, hyp: str) -> tuple[int, int]:
         hyp: Tokens that were recognised.
     """
     shift = len(hyp) - len(ref)
-    # An alignment of the fewest errors costs 3 for each, and 1 more for a substitution.
-    cost = 4 * Levenshtein.distance(ref, hyp) - abs(shift)
-    spare = max(0, cost // 3 - abs(shift)) // 2
+    # An alignment with G insertions and deletions, and S substitutions, costs 3 G + 4 S. G + 2 S
+    # is not less than the indel distance, so G is at most the cost less twice that distance.
+    indel = Indel.distance(ref, hyp)
+    errors = Levenshtein.editops(ref, hyp)
+    substitutions = sum(error.tag == "replace" for error in errors)
+    cost = min(3 * len(errors) + substitutions, 3 * indel)
+    spare = (cost - 2 * indel - abs(shift)) // 2
     return min(0, shift) - spare, max(0, shift) + spare
 
 

@@ -9,6 +9,7 @@ ignored for ASCII letters only, as by sclite. What sclite takes for markup insid
 Numbers only: :mod:`espnet_ensemble.recipes.sclite` lays them out.
 """
 
+import math
 import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -273,7 +274,7 @@ def find_all_edits(
 
 
 # Utterances that are read at a time, and those, of similar length, whose tables are one.
-_WINDOW, _TABLE = 2048, 128
+_WINDOW, _TABLE = 4096, 64
 
 
 def _find_edits(window: list[tuple[list[str], list[str]]]) -> list[list[Edit]]:
@@ -284,9 +285,15 @@ def _find_edits(window: list[tuple[list[str], list[str]]]) -> list[list[Edit]]:
             continue
         said, heard = _encode(ref, hyp)
         low, high = find_band(said, heard)
-        if high - low < MAX_WIDTH and max(len(said), len(heard)) <= MAX_TOKENS:
+        if low == high:
+            found[place] = [
+                Edit("S", row, row)
+                for row, (token, other) in enumerate(zip(said, heard, strict=True))
+                if token != other
+            ]
+        elif high - low < MAX_WIDTH and max(len(said), len(heard)) <= MAX_TOKENS:
             # Of similar width and length: tables are as large as the largest.
-            size = (high - low).bit_length(), len(said)
+            size = int(2 * math.log2(high - low)), len(said)
             banded.append((size, place, (low, high), (said, heard)))
         else:
             found[place] = _find_edits_of(said, heard)
