@@ -15,6 +15,7 @@ is before / after, in time and in memory.
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -22,7 +23,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -235,6 +238,63 @@ def filter_lengths(folder: Path) -> Work:
     return lambda: length.filter_lengths(folder / "data", folder / "kept", 16000)
 
 
+@step(make_data_dir)
+def combine(folder: Path) -> Work:
+    """data_dir combine, of this directory and a copy of it at another speed."""
+    from espnet_ensemble.data import datadir
+
+    (folder / "copy").mkdir()
+    for path in (folder / "data").iterdir():
+        lines = path.read_text().splitlines(keepends=True)
+        # Utterances' and speakers' ids are numbers.
+        both = path.name in ("spk2utt", "utt2spk")
+        with open(folder / "copy" / path.name, "w") as copy:
+            for line in lines:
+                words = line.split(" ")
+                words = [f"sp{word}" for word in words] if both else [f"sp{line}"]
+                copy.write(" ".join(words))
+    del lines
+    return lambda: datadir.combine(folder / "both", folder / "data", folder / "copy")
+
+
+@step(make_data_dir)
+def subset(folder: Path) -> Work:
+    """data_dir subset, of half of the utterances."""
+    from espnet_ensemble.data import datadir
+
+    with open(folder / "data" / "text") as text:
+        half = sum(1 for _ in text) // 2
+    return lambda: datadir.subset(folder / "data", folder / "half", first=half)
+
+
+def make_audio_dir(folder: Path, utterances: int) -> None:
+    """A directory of one audio file of a hundredth of a second, for all utterances."""
+    import soundfile
+
+    make_data_dir(folder, utterances)
+    soundfile.write(folder / "x.wav", [0.1] * 160, 16000)
+    utt_ids = (f"{n // 100:06}-{n:08}" for n in range(utterances))
+    with open(folder / "data" / "wav.scp", "w") as wav_scp:
+        wav_scp.writelines(f"{utt_id} {folder}/x.wav\n" for utt_id in utt_ids)
+    (folder / "data" / "utt2num_samples").unlink()
+
+
+@step(make_audio_dir)
+def stage_2(folder: Path) -> Work:
+    """Copies at three speeds, in FLAC."""
+    from espnet_ensemble.data.formatting import speed_perturb
+
+    return lambda: speed_perturb(folder / "data", folder / "sp")
+
+
+@step(make_audio_dir)
+def stage_3(folder: Path) -> Work:
+    """Audio in FLAC."""
+    from espnet_ensemble.data.formatting import format_audio
+
+    return lambda: format_audio(folder / "data", folder / "raw")
+
+
 # What ESPnet itself holds.
 
 
@@ -366,6 +426,39 @@ def open_cache(folder: Path) -> Work:
 
 
 @step(make_cache)
+def loader_worker(folder: Path) -> Work:
+    """Own memory of a data loader's worker that has looked up every utterance."""
+    from espnet_ensemble.feature_cache.dataset import FeatureCache
+
+    (path,) = folder.glob("feats/combinations/*/data/members.yaml")
+    cache = FeatureCache(path)
+
+    def look_up() -> Cost:
+        start = time.process_time()
+        for utt_id in cache:
+            cache.num_frames(utt_id)
+        return Cost(time.process_time() - start, _memory("RssAnon"))
+
+    def work() -> Cost:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as worker:
+            before = worker.submit(_memory, "RssAnon").result()
+            after = worker.submit(_run_in_worker).result()
+        return Cost(after.seconds, after.megabytes - before)
+
+    # The worker has the function as it was forked.
+    _worker.clear()
+    _worker.append(look_up)
+    return work
+
+
+_worker: list[Callable[[], "Cost"]] = []
+
+
+def _run_in_worker() -> "Cost":
+    return _worker[0]()
+
+
+@step(make_cache)
 def extract_again(folder: Path) -> Work:
     """extract where all is complete, but for loading the upstreams."""
     from espnet_ensemble.feature_cache.identity import DataSet
@@ -404,6 +497,8 @@ def run_here(name: str, folder: Path) -> Cost:
     work = STEPS[name].prepare(folder)
     own, memory, start = _memory("RssAnon"), _memory("VmRSS"), sum(os.times()[:4])
     result = work()
+    if isinstance(result, Cost):
+        return result
     seconds = sum(os.times()[:4]) - start
     if name == "open_cache":
         # What is mapped is shared, and the system takes it back when it likes.
