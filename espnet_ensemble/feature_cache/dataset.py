@@ -14,7 +14,7 @@ from torch import Tensor
 from espnet_ensemble.errors import name_keys
 from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.feature_cache.archive import STORAGES, read_feats
-from espnet_ensemble.feature_cache.identity import encode_ids
+from espnet_ensemble.feature_cache.identity import AudioStates, encode_ids
 from espnet_ensemble.feature_cache.index import Index, Place
 from espnet_ensemble.feature_cache.member import (
     INFO,
@@ -115,6 +115,18 @@ class FeatureCache(Mapping):
             CacheError: If one is not there.
         """
         return [path for r in self._readers for path in r.archive_paths(utt_ids)]
+
+    def check_audio(self, files: AudioStates) -> None:
+        """Compare features with some audio files, as far as these are there.
+
+        Args:
+            files: They.
+
+        Raises:
+            CacheError: If one has other audio, or cannot be read.
+        """
+        for reader in self._readers:
+            reader.member.check_audio(files, reader.index, may_lack=True)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._readers[0].index)

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from itertools import pairwise, starmap
+from operator import le
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import numpy as np
 import torch
 
 from espnet_ensemble.data.audio import AudioError, open_audio, read_audio
-from espnet_ensemble.data.datadir import validate
+from espnet_ensemble.data.datadir import check, read_streams
 from espnet_ensemble.data.tables import DataError
 from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.files import FileState, PathLike
@@ -214,22 +216,19 @@ class DataSet:
         data_dir = Path(data_dir)
         if not data_dir.resolve().name:
             raise DataError(f"{data_dir}: expected a folder with a name")
-        tables = validate(data_dir, need_text=False)
-        for name in ("wav.scp", "utt2num_samples"):
-            if name not in tables:
-                raise DataError(
-                    f"{data_dir / name}: expected this file, found none; "
-                    "format_wav_scp makes it"
-                )
-        commands = [key for key, path in tables["wav.scp"].items() if path[-1] == "|"]
+        check(data_dir, need_text=False, required=("wav.scp", "utt2num_samples"))
+        # The rest of it, transcripts above all, need not be in memory.
+        tables = read_streams(data_dir)
+        paths = dict(tables["wav.scp"])
+        commands = [key for key, path in paths.items() if path[-1] == "|"]
         if "segments" in tables or commands:
             found = f"a command: {commands[0]!r}" if commands else "segments"
             raise DataError(
                 f"{data_dir}: expected a file per utterance, found {found}; "
                 "format_wav_scp makes the files"
             )
-        num_samples = {k: int(v) for k, v in tables["utt2num_samples"].items()}
-        return cls(data_dir, tables["wav.scp"], num_samples)
+        num_samples = {key: int(value) for key, value in tables["utt2num_samples"]}
+        return cls(data_dir, paths, num_samples)
 
 
 @dataclass(frozen=True)
@@ -277,7 +276,8 @@ class AudioStates:
     """
 
     def __init__(self, paths: Mapping[str, str]):
-        self.paths = dict(sorted(paths.items()))
+        is_sorted = all(starmap(le, pairwise(paths)))
+        self.paths = paths if is_sorted else dict(sorted(paths.items()))
         self._digests: dict[str, str] = {}
 
     @cached_property

@@ -254,7 +254,7 @@ class Member:
             return False
         if not np.array_equal(index.ids, data.audio.ids):
             self._check_utterances(data, set(index), is_whole=True)
-        self._check_audio(index, data.audio, may_lack=False)
+        self.check_audio(data.audio, index)
         return skip or len(index) == len(data.paths)
 
     def damage(self) -> str | None:
@@ -271,7 +271,9 @@ class Member:
             return str(error)
         return None
 
-    def check_audio(self, files: AudioStates, may_lack: bool = False) -> None:
+    def check_audio(
+        self, files: AudioStates, index: Index, may_lack: bool = False
+    ) -> None:
         """Compare the audio that the features are of with files.
 
         Files of another size or time are read; that their audio is the same is kept, where
@@ -279,12 +281,33 @@ class Member:
 
         Args:
             files: They. Utterances without features are left out.
+            index: The member's.
             may_lack: Whether to leave out files that are not there.
 
         Raises:
             CacheError: If one has other audio, or cannot be read.
         """
-        self._check_audio(Index(self.folder), files, may_lack)
+        rows = index.rows(files.ids)
+        is_there = rows >= 0
+        if may_lack:
+            is_there &= files.states["mtime_ns"] >= 0
+        there = np.flatnonzero(is_there)
+        changed = there[index.states[rows[there]] != files.states[there]]
+        if not len(changed):
+            return
+        utt_ids = [files.ids[number].decode() for number in changed]
+        for utt_id, found, row in self._read(utt_ids, rows[changed], files):
+            if found.encode() != index.digests[row]:
+                self._refuse(
+                    INDEX,
+                    f"{utt_id!r}: expected features of {files.paths[utt_id]}, found those "
+                    "of other audio, before that file was changed",
+                )
+        try:
+            index.keep_states(rows[changed], files.states[changed])
+        except OSError as error:
+            if error.errno not in READ_ONLY:
+                raise
 
     @contextmanager
     def being_made(self, audio: AudioStates) -> Iterator[None]:
@@ -300,7 +323,7 @@ class Member:
         (self.folder / INFO).unlink(missing_ok=True)
         yield
         self.write_tables()
-        self.check_audio(audio)
+        self.check_audio(audio, Index(self.folder))
         os.replace(self.folder / UNFINISHED_INFO, self.folder / INFO)
 
     def write_tables(self) -> None:
@@ -332,29 +355,6 @@ class Member:
         index = Index(self.folder)
         index.check_archives(self.shards)
         return index
-
-    def _check_audio(self, index: Index, files: AudioStates, may_lack: bool) -> None:
-        rows = index.rows(files.ids)
-        is_there = rows >= 0
-        if may_lack:
-            is_there &= files.states["mtime_ns"] >= 0
-        there = np.flatnonzero(is_there)
-        changed = there[index.states[rows[there]] != files.states[there]]
-        if not len(changed):
-            return
-        utt_ids = [files.ids[number].decode() for number in changed]
-        for utt_id, found, row in self._read(utt_ids, rows[changed], files):
-            if found.encode() != index.digests[row]:
-                self._refuse(
-                    INDEX,
-                    f"{utt_id!r}: expected features of {files.paths[utt_id]}, found those "
-                    "of other audio, before that file was changed",
-                )
-        try:
-            index.keep_states(rows[changed], files.states[changed])
-        except OSError as error:
-            if error.errno not in READ_ONLY:
-                raise
 
     def _readable_ids(self) -> set[str]:
         found: set[str] = set()

@@ -3,12 +3,14 @@
 import argparse
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from torch.nn import Module
 
-from espnet_ensemble.data.tables import read_table
+from espnet_ensemble.data.streams import SortedRows, Stream, join, keys_of
+from espnet_ensemble.data.tables import read_rows
 from espnet_ensemble.errors import name_keys
 from espnet_ensemble.feature_cache import CacheError
 from espnet_ensemble.feature_cache.dataset import (
@@ -36,6 +38,8 @@ WAVEFORM_OPTIONS = (
     "data_aug_effects",
     "force_single_channel",
 )
+# Audio files that are looked at together.
+_AT_ONCE = 50_000
 
 
 def check_training(args: argparse.Namespace) -> None:
@@ -62,7 +66,7 @@ def check_training(args: argparse.Namespace) -> None:
         cache = FeatureCache(source.path)
         utt_ids: Iterable[str] = cache
         if source.shape_file is not None:
-            utt_ids = read_table(source.shape_file)
+            utt_ids = Stream(_listed, source.shape_file)
             check_utterances(cache, source.path, source.shape_file, utt_ids)
         check_audio(cache, utt_ids)
 
@@ -294,7 +298,10 @@ def check_audio(cache: FeatureCache, utt_ids: Iterable[str]) -> None:
     wav_scp = cache.data_dir and cache.data_dir / "wav.scp"
     if not wav_scp or not wav_scp.exists():
         return
-    paths = read_table(wav_scp)
-    audio = AudioStates({key: paths[key] for key in utt_ids if key in paths})
-    for member in cache.members:
-        member.check_audio(audio, may_lack=True)
+    rows = join(SortedRows(read_rows(wav_scp)), SortedRows(utt_ids))
+    while part := dict(islice(rows, _AT_ONCE)):
+        cache.check_audio(AudioStates(part))
+
+
+def _listed(shape_file: PathLike) -> Iterator[str]:
+    return filter(None, keys_of(read_rows(shape_file)))
