@@ -412,11 +412,11 @@ stage_4() { # leave out long and short utterances
     done
     local texts=("${lm_train_text_words[@]}")
     [ "${#texts[@]}" != 0 ] || texts=("${data_feats}/org/${train_set}/text")
-    awk 'NF > 1' "${texts[@]}" > "${data_feats}/lm_train.txt"
+    awk 'NF > 1' "${texts[@]}" > "${data_feats}/lm_${train_set}.txt"
 }
 
 stage_5() { # token list
-    local texts=("${data_feats}/lm_train.txt") settings
+    local texts=("${data_feats}/lm_${train_set}.txt") settings
     if [ "${token_type}" = bpe ]; then
         texts=("${bpe_train_text_words[@]}")
         [ "${#texts[@]}" != 0 ] || texts=("${data_feats}/org/${train_set}/text")
@@ -448,7 +448,7 @@ stage_5() { # token list
 }
 
 stage_9() { # n-gram language model
-    local text=${data_feats}/lm_train.txt arpa=${ngram_exp}/${ngram_num}gram.arpa settings
+    local text=${data_feats}/lm_${train_set}.txt arpa=${ngram_exp}/${ngram_num}gram.arpa settings
     local opts=(
         --ngram_num "${ngram_num}" --token_type "${ngram_token_type}" --bpemodel "${bpemodel}"
         --nlsyms_txt "${nlsyms_txt}" --cleaner "${cleaner}"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from cache_runs import NUM_SAMPLES, write_noises
+from noise_wav import wav
 from repository import REPOSITORY
 
 from espnet_ensemble.bin.pack import main as pack
@@ -262,6 +263,26 @@ def test_an_n_gram_of_the_training_text(asr, recipe):
     assert code == 0, output
     assert "\tban\t" in (recipe / "exp" / "ngram" / "2gram.arpa").read_text()
     assert "exp/ngram/2gram.arpa is up to date" in asr(*ngram)[1]
+
+
+def test_training_sets_of_one_dump_folder_keep_their_texts(recipe, asr):
+    """The second one's stage 4 came after the first one's, and before its stage 5."""
+    for name, text in {"train": "a b c", "part": "a", "dev": "a"}.items():
+        folder = recipe / "dump" / "raw" / "org" / name
+        folder.mkdir(parents=True)
+        (folder / "wav.wav").write_bytes(wav(0.5))
+        tables = {"wav.scp": folder / "wav.wav", "text": text, "utt2spk": "a"}
+        tables |= {"spk2utt": "a", "utt2num_samples": "8000"}
+        for table, value in tables.items():
+            (folder / table).write_text(f"a {value}\n")
+    all_of_it = [*SETS, *CONFIG, "--ngpu", "0"]
+    part = [*all_of_it, "--train_set", "part", "--lang", "part"]
+    for options, stage in [(all_of_it, 4), (part, 4), (all_of_it, 5), (part, 5)]:
+        code, output = asr(*options, "--stage", str(stage), "--stop_stage", str(stage))
+        assert code == 0, output
+    for folder, tokens in {"token_list": "abc", "part_token_list": "a"}.items():
+        found = (recipe / "data" / folder / "char" / "tokens.txt").read_text().split()
+        assert set(found) - {"<space>"} == {"<blank>", "<unk>", "<sos/eos>", *tokens}
 
 
 def test_statistics_without_the_data(recipe, asr):
