@@ -473,6 +473,27 @@ def extract_again(folder: Path) -> Work:
     return work
 
 
+@step(make_cache)
+def check_training(folder: Path) -> Work:
+    """What is compared before training: utterances of the shape file, and audio files."""
+    from espnet_ensemble.integrations.espnet2 import checks
+
+    (path,) = folder.glob("feats/combinations/*/data/members.yaml")
+    shape_file = folder / "speech_shape"
+    with open(folder / "data" / "text") as text, open(shape_file, "w") as shapes:
+        shapes.writelines(f"{line.split(maxsplit=1)[0]} 612,768\n" for line in text)
+    args = argparse.Namespace(
+        frontend="ensemble",
+        frontend_conf={"upstreams": ["wavlm_base", "hubert_base"]},
+        multiple_iterator=False,
+        train_shape_file=[str(shape_file)],
+        train_data_path_and_name_and_type=[(str(path), "speech", "feature_cache")],
+        valid_shape_file=[],
+        valid_data_path_and_name_and_type=[],
+    )
+    return lambda: checks.check_training(args)
+
+
 # Running them.
 
 

@@ -132,7 +132,7 @@ class _Patience:
         more = (
             "its jobs may be in the queue (squeue)"
             if self._where == "slurm"
-            else f"to start one: dask worker {self._where}"
+            else f"to start one: dask worker {self._client.scheduler.address}"
         )
         _log.warning(
             "--dask %s: no worker for %.0f s; waiting until there is one (%s), or Ctrl-C",
