@@ -245,15 +245,12 @@ def combine(folder: Path) -> Work:
 
     (folder / "copy").mkdir()
     for path in (folder / "data").iterdir():
-        lines = path.read_text().splitlines(keepends=True)
         # Utterances' and speakers' ids are numbers.
         both = path.name in ("spk2utt", "utt2spk")
-        with open(folder / "copy" / path.name, "w") as copy:
+        with open(path) as lines, open(folder / "copy" / path.name, "w") as copy:
             for line in lines:
-                words = line.split(" ")
-                words = [f"sp{word}" for word in words] if both else [f"sp{line}"]
-                copy.write(" ".join(words))
-    del lines
+                words = line.split(" ") if both else [line]
+                copy.write(" ".join(f"sp{word}" for word in words))
     return lambda: datadir.combine(folder / "both", folder / "data", folder / "copy")
 
 
