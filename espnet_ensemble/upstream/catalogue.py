@@ -1,7 +1,8 @@
 """Well-known checkpoints of the supported families: what to know before one is chosen.
 
 Sizes are of the encoder, counted by building it (XEUS: as stated); layers likewise. Licences,
-languages and hours are what authors state; the licence in the repository is what counts.
+languages and hours are what the model's card or paper states (WavLM's card: UniSpeech's licence);
+the licence in the repository is what counts. What could not be found there is "-".
 """
 
 from dataclasses import astuple, dataclass
@@ -18,9 +19,9 @@ class KnownCheckpoint:
         family: transformers' ``model_type``, or the name in ``upstreams`` that loads it.
         parameters: Of the encoder, in millions.
         layers: Number of its layers.
-        licence: As its card states it.
-        languages: Which, or how many.
-        hours: Of its (pre-)training, with k for thousand and M for million.
+        licence: As its card states it; "-": not known.
+        languages: Which, or how many; "-": not known.
+        hours: Of its (pre-)training, with k for thousand and M for million; "-": not known.
     """
 
     name: str
@@ -74,10 +75,10 @@ _MORE = (
     _xls_r("1b", 962.5, 48),
     _xls_r("2b", 2159.3, 48),
     KnownCheckpoint(
-        "facebook/mms-300m", "wav2vec2", 315.4, 24, "CC-BY-NC-4.0", "1406", "491 k"
+        "facebook/mms-300m", "wav2vec2", 315.4, 24, "CC-BY-NC-4.0", "1406", "500 k"
     ),
     KnownCheckpoint(
-        "facebook/mms-1b", "wav2vec2", 962.5, 48, "CC-BY-NC-4.0", "1406", "491 k"
+        "facebook/mms-1b", "wav2vec2", 962.5, 48, "CC-BY-NC-4.0", "1406", "500 k"
     ),
     KnownCheckpoint(
         "facebook/w2v-bert-2.0", "wav2vec2-bert", 580.5, 24, "MIT", "143", "4.5 M"

@@ -1,5 +1,7 @@
 """Encoders are listed, and compared with the bare model."""
 
+import re
+
 import pytest
 import transformers
 
@@ -34,6 +36,10 @@ def test_search_finds_by_any_column(capsys):
 def test_all_known_checkpoints_are_of_supported_families():
     assert {known.family for known in CATALOGUE} <= {*FAMILIES, *BUILT_IN}
     assert len({known.name for known in CATALOGUE}) == len(CATALOGUE)
+    for known in CATALOGUE:
+        assert re.fullmatch(r"-|\d+(\.\d+)?( [kM])?", known.hours), known
+        assert re.fullmatch(r"-|\d+|[A-Z][a-z]+", known.languages), known
+        assert known.licence and known.layers > 0 and known.parameters > 1, known
 
 
 def test_check_compares_with_the_bare_model(tiny_wavlm, models, capsys):
