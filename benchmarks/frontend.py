@@ -258,7 +258,11 @@ def speech(seconds: list[float]) -> Batch:
 
 @torch.no_grad()
 def compare_forward(
-    one: Callable[[Batch], None], two: Callable[[Batch], None], batch: Batch, runs: int
+    one: Callable[[Batch], None],
+    two: Callable[[Batch], None],
+    batch: Batch,
+    runs: int,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[float, float, float]:
     """Time two forward passes in turn.
 
@@ -269,9 +273,9 @@ def compare_forward(
     for run in range(runs + 1):
         turn = []
         for forward in (one, two):
-            start = time.perf_counter()
+            start = clock()
             forward(batch)
-            turn.append(time.perf_counter() - start)
+            turn.append(clock() - start)
         if run > 0:  # the first warms up
             times.append(turn)
     ones, twos = zip(*times, strict=True)
@@ -322,11 +326,21 @@ def report_loading(folder: Path) -> None:
     print(flush=True)
 
 
-def report_forward(folder: Path, runs: int) -> None:
+def report_bare(folder: Path, runs: int, seconds: Sequence[float]) -> None:
+    """Print the processor's time of a forward pass against the bare models'."""
+    ours, bare = ensemble_transformers(folder), bare_transformers(folder)
+    a, b, ratio = compare_forward(
+        lambda batch: ours(*batch), bare, speech(list(seconds)), runs, time.process_time
+    )
+    print(f"ensemble {a:.2f} s, bare transformers {b:.2f} s, ratio {ratio:.3f}")
+
+
+def report_forward(folder: Path, runs: int, seconds: Sequence[float]) -> None:
     """Print forward time against the bare models and `fused`."""
+    padded = f"{', '.join(f'{s:g}' for s in seconds)} s"
     batches = {
-        "4 x 8 s": speech([8.0] * 4),
-        "8, 6, 4, 2 s": speech([8.0, 6.0, 4.0, 2.0]),
+        f"{len(seconds)} x {max(seconds):g} s": speech([max(seconds)] * len(seconds)),
+        padded: speech(list(seconds)),
     }
     ours = ensemble_transformers(folder)
     bare = bare_transformers(folder)
@@ -344,7 +358,7 @@ def report_forward(folder: Path, runs: int) -> None:
     print(flush=True)
 
     rows = []
-    batch = batches["8, 6, 4, 2 s"]
+    batch = batches[padded]
     for name, frontend in (
         ("fused", theirs),
         ("ensemble, S3PRL", ours_s3prl),
@@ -352,7 +366,7 @@ def report_forward(folder: Path, runs: int) -> None:
     ):
         error, wrong = padding_error(frontend, batch)
         rows.append([name, f"{error:.1e}", f"{wrong} of {len(batch[1])}"])
-    headers = ["8, 6, 4, 2 s", "largest relative error", "wrong number of frames"]
+    headers = [padded, "largest relative error", "wrong number of frames"]
     print(tabulate(rows, headers, tablefmt="github", disable_numparse=True), flush=True)
 
 
@@ -362,6 +376,16 @@ def get_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runs", type=int, default=5, help="timed runs of each side")
+    parser.add_argument(
+        "--part", choices=["loading", "forward", "bare"], help="measure this alone"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        nargs="+",
+        default=[8.0, 6.0, 4.0, 2.0],
+        help="utterances of the padded batch of forward",
+    )
     parser.add_argument("--load", choices=FRONTENDS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     return parser
@@ -378,10 +402,15 @@ def main(cmd: list[str] | None = None) -> None:
         return
     print(f"torch {torch.__version__}, {os.cpu_count()} CPUs, {args.runs} runs\n")
     with tempfile.TemporaryDirectory() as folder:
-        save_s3prl(Path(folder))
         save_transformers(Path(folder))
-        report_loading(Path(folder))
-        report_forward(Path(folder), args.runs)
+        if args.part == "bare":
+            report_bare(Path(folder), args.runs, args.seconds)
+            return
+        save_s3prl(Path(folder))
+        if args.part != "forward":
+            report_loading(Path(folder))
+        if args.part != "loading":
+            report_forward(Path(folder), args.runs, args.seconds)
 
 
 if __name__ == "__main__":

@@ -3,16 +3,17 @@
 A family is a line in :data:`FAMILIES`: its ``model_type``, one of the classes below by what
 it takes, and where in the model its parts are.
 
-=========================  =================================================================
-class                      for encoders that take
-=========================  =================================================================
-``WaveformUpstream``       a waveform, through convolutions; batched
-``SqueezedUpstream``       the same, with layers at a fraction of the frame rate
-``FbankUpstream``          Kaldi's filterbanks; batched
-``ExtractedUpstream``      whatever the checkpoint's feature extractor makes; batched if the
-                           model's own masks hold, else one utterance at a time
-``WindowUpstream``         windows of fixed size, such as Whisper's 30 s
-=========================  =================================================================
+===========================  ===============================================================
+class                        for encoders that take
+===========================  ===============================================================
+``WaveformUpstream``         a waveform, through convolutions; batched
+``SqueezedUpstream``         the same, with layers at a fraction of the frame rate
+``FbankUpstream``            Kaldi's filterbanks; batched
+``ExtractedUpstream``        whatever the checkpoint's feature extractor makes; batched if
+                             the model's own masks hold, else one utterance at a time
+``SelfConditionedUpstream``  the same, with a CTC layer that feeds back into the layers
+``WindowUpstream``           windows of fixed size, such as Whisper's 30 s
+===========================  ===============================================================
 """
 
 import importlib
