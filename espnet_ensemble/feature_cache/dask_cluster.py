@@ -129,10 +129,12 @@ class _Patience:
         if seconds < self._next or self._has_workers():
             return
         self._next *= 2
+        scheduler = self._client.scheduler
+        assert scheduler is not None
         more = (
             "its jobs may be in the queue (squeue)"
             if self._where == "slurm"
-            else f"to start one: dask worker {self._client.scheduler.address}"
+            else f"to start one: dask worker {scheduler.address}"
         )
         _log.warning(
             "--dask %s: no worker for %.0f s; waiting until there is one (%s), or Ctrl-C",
