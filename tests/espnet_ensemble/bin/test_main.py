@@ -33,7 +33,7 @@ def test_every_command_is_a_verb():
     called = {*{**names, **espnet_ensemble.MODULES}.values()}
     # The command itself, the other one, and what commands share.
     shared = {"audio_options", "beam_options", "command", "decoding_options"}
-    shared |= {"scoring_options", "stage_options", "worker_options"}
+    shared |= {"scoring_options", "stage_options", "systems_options", "worker_options"}
     assert modules - called == {"main", "python", *shared}
 
 
