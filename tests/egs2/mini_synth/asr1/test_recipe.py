@@ -71,16 +71,16 @@ def test_in_one_go_with_an_interruption(tmp_path, environment, run):
     folder = clone_recipe(REPOSITORY, tmp_path, "mini_synth")
     options = ["--asr_args", "--max_epoch 3", "--skip_packing", "false"]
     options += ["--cache_opts", "--storage int8 --shard_seconds 15"]
-    options += ["--compare_members", "true"]
+    compared = [*options, "--compare_members", "true"]
     name = "asr_train_asr_ctc_recommended_wavlm_ctc_hubert_ctc_norm-utterance_raw_char"
     exp = folder / "exp" / f"{name}_max_epoch3_c87cbb"
 
-    interrupt(folder, environment, "epoch 2: train loss", *options)
+    interrupt(folder, environment, "epoch 2: train loss", *compared)
     assert (exp / "checkpoint.pth").exists()
     assert not (exp / ".done").exists() and not list(exp.glob("valid.*.ave.pth"))
     assert list(folder.glob("dump/feats/wavlm_ctc-last-*-int8/train/shards/*/*"))
 
-    output = run(folder, *options)
+    output = run(folder, *compared)
     assert "exp/asr_stats_raw_char is up to date" in output
     gone_on, _, _ = output.partition("alone: training, decoding, scoring")
     assert "epoch 1: train loss" not in gone_on and "epoch 3: train loss" in gone_on
