@@ -267,7 +267,9 @@ def _load(conf: UpstreamConf, download_dir: str | None) -> "Upstream":
     if conf.trust_remote_code:
         from espnet_ensemble.upstream.remote_code import load_remote_code
 
-        return load_remote_code(conf, download_dir)
+        return load_remote_code(
+            conf.name, conf.layer, download_dir, conf.revision, conf.extra_conf
+        )
     from espnet_ensemble.upstream.huggingface import load_huggingface
 
     language = (conf.extra_conf or {}).get("language")

@@ -7,18 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from espnet_ensemble.files import check_keys
+from espnet_ensemble.layers import Layer
 from espnet_ensemble.upstream.errors import UpstreamError
 from espnet_ensemble.upstream.one_at_a_time import OneAtATimeUpstream
 from espnet_ensemble.upstream.unreadable import UNREADABLE, unreadable
-
-if TYPE_CHECKING:
-    from espnet_ensemble.upstream.registry import UpstreamConf
 
 #: Options of ``extra_conf`` and what they are if they are not given.
 #: ``fs``, the sample rate in Hz, where no extractor says it; ``arguments``, what the model
@@ -91,16 +89,23 @@ def _find(found: Any, key: str) -> Any:
 
 
 def load_remote_code(
-    conf: "UpstreamConf", download_dir: str | None = None
+    name: str,
+    layer: Layer = "last",
+    cache_dir: str | None = None,
+    revision: str | None = None,
+    extra_conf: Mapping[str, Any] | None = None,
 ) -> OneAtATimeUpstream:
-    """Load an upstream with the code that is in its repository.
+    """Load an upstream with the code that is in its repository: it runs here.
 
-    Utterances are run one at a time, and all layers are computed.
+    Utterances are run one at a time, and all layers are computed. That it may run, and that
+    a hub id has a commit, :func:`~.registry.check_upstream` has made sure.
 
     Args:
-        conf: It has passed :func:`~.registry.check_upstream`: with ``trust_remote_code``, and
-            the commit, or a folder.
-        download_dir: Where transformers keeps what it downloads; None: its default.
+        name: Hub id, or local folder.
+        layer: See :func:`espnet_ensemble.layers.layer_indices`.
+        cache_dir: Where transformers keeps what it downloads; None: its default.
+        revision: Commit of a hub id, of weights and code; None, of a folder.
+        extra_conf: Some of :data:`OPTIONS`.
 
     Raises:
         UpstreamError: If it is not found, has no code, or code of another repository, which
@@ -108,73 +113,69 @@ def load_remote_code(
     """
     from transformers import AutoFeatureExtractor, AutoModel
 
-    options = dict(conf.extra_conf or {})
-    check_keys(f"upstream {conf.name!r}: extra_conf", options, [], OPTIONS)
+    options = dict(extra_conf or {})
+    check_keys(f"upstream {name!r}: extra_conf", options, [], OPTIONS)
     names = options.get("arguments")
     if names is not None and (
         not isinstance(names, Sequence) or isinstance(names, str) or len(names) > 2
     ):
         raise UpstreamError(
-            f"upstream {conf.name!r}: extra_conf: arguments: expected what the model calls "
+            f"upstream {name!r}: extra_conf: arguments: expected what the model calls "
             f"the waveform, and its number of samples; found {names!r}"
         )
-    find = partial(_read_json, conf=conf, download_dir=download_dir)
+    find = partial(_read_json, name, revision=revision, cache_dir=cache_dir)
     config, preprocessor = find("config.json"), find("preprocessor_config.json")
     if config is None or "AutoModel" not in (config.get("auto_map") or {}):
         raise UpstreamError(
-            f"upstream {conf.name!r}: expected config.json with auto_map: AutoModel, found "
+            f"upstream {name!r}: expected config.json with auto_map: AutoModel, found "
             "none; a model without code of its own needs no trust_remote_code"
         )
     for content in (config, preprocessor or {}):
-        _check_own(conf.name, content.get("auto_map") or {})
+        _check_own(name, content.get("auto_map") or {})
     given: dict[str, Any] = dict(
-        revision=conf.revision,
-        code_revision=conf.revision,
-        cache_dir=download_dir,
+        revision=revision,
+        code_revision=revision,
+        cache_dir=cache_dir,
         trust_remote_code=True,
     )
     try:
         extractor = None
         if preprocessor is not None and names is None:
-            extractor = AutoFeatureExtractor.from_pretrained(conf.name, **given)
+            extractor = AutoFeatureExtractor.from_pretrained(name, **given)
         model, loading = AutoModel.from_pretrained(
-            conf.name, dtype=torch.float32, output_loading_info=True, **given
+            name, dtype=torch.float32, output_loading_info=True, **given
         )
     except UNREADABLE as e:
-        raise unreadable(conf.name, e) from e
+        raise unreadable(name, e) from e
     except (OSError, ValueError, ImportError) as e:
-        raise UpstreamError(f"upstream {conf.name!r}: {e}") from e
+        raise UpstreamError(f"upstream {name!r}: {e}") from e
     if loading["missing_keys"]:
         raise UpstreamError(
-            f"upstream {conf.name!r} lacks weights, which would be random: "
+            f"upstream {name!r} lacks weights, which would be random: "
             + ", ".join(sorted(loading["missing_keys"]))
         )
-    call = _Call(conf.name, extractor, {**OPTIONS, **options})
+    call = _Call(name, extractor, {**OPTIONS, **options})
     shortest = call.options["shortest"]
-    return OneAtATimeUpstream(
-        conf.name, model.eval(), call, conf.layer, call.fs, shortest
-    )
+    return OneAtATimeUpstream(name, model.eval(), call, layer, call.fs, shortest)
 
 
 def _read_json(
-    file: str, conf: "UpstreamConf", download_dir: str | None
+    name: str, file: str, revision: str | None, cache_dir: str | None
 ) -> dict[str, Any] | None:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
     try:
-        path = Path(conf.name, file)
-        if not os.path.isdir(conf.name):
+        path = Path(name, file)
+        if not os.path.isdir(name):
             path = Path(
-                hf_hub_download(
-                    conf.name, file, revision=conf.revision, cache_dir=download_dir
-                )
+                hf_hub_download(name, file, revision=revision, cache_dir=cache_dir)
             )
         return json.loads(path.read_text(encoding="utf-8"))
     except (EntryNotFoundError, FileNotFoundError):
         return None
     except (OSError, ValueError) as e:
-        raise UpstreamError(f"upstream {conf.name!r}: {file}: {e}") from e
+        raise UpstreamError(f"upstream {name!r}: {file}: {e}") from e
 
 
 def _check_own(name: str, auto_map: Mapping[str, Any]) -> None:
