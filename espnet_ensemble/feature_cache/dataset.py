@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,10 @@ class FeatureCache(Mapping):
         self._grid = FrameGrid.common(
             [member.info.features.hop_length for member in self.members]
         )
-        self._sizes = [member.info.features.feature_size for member in self.members]
+        sizes = [member.info.features.feature_size for member in self.members]
+        ends = list(accumulate(sizes))
+        # Of each member; torch's split of them would take as long as opening the file.
+        self._columns = list(map(slice, [0, *ends], ends))
         for reader in self._readers[1:]:
             _check_utterances(reader, self._readers[0])
             _check_utterances(self._readers[0], reader)
@@ -77,11 +81,13 @@ class FeatureCache(Mapping):
             KeyError: If there is no such utterance.
         """
         places = [reader.index[utt_id] for reader in self._readers]
-        feats = torch.empty(self._num_frames(places), sum(self._sizes))
-        for number, part in enumerate(feats.split(self._sizes, dim=1)):
+        size = self._columns[-1].stop
+        feats = np.empty((self._num_frames(places), size), np.float32)
+        for number, columns in enumerate(self._columns):
+            part = torch.from_numpy(feats[:, columns])
             repeats = self._grid.repeats[number]
             self._readers[number].read(places[number], part, repeats)
-        return feats.numpy()
+        return feats
 
     def num_frames(self, utt_id: str) -> int:
         """Look up how many frames an utterance has.
