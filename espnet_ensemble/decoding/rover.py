@@ -10,13 +10,14 @@ Alignments, votes and ties are those of ``rover`` of NIST's scoring toolkit with
 except that it cuts long recordings where all systems are silent for a second.
 """
 
-import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from statistics import fmean
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
+from rapidfuzz.distance import Levenshtein
 
 from espnet_ensemble.decoding.hypothesis import Word
 from espnet_ensemble.errors import EnsembleError
@@ -33,6 +34,7 @@ _OTHER = np.float32(4)
 _FOR_NO_WORD = np.float32(1)
 _GAP = np.float32(3)
 _SKIP_NO_WORD = np.float32(0.001)
+_NEVER = np.float32(np.inf)
 
 # Among texts; words are never empty.
 _NO_WORD = ""
@@ -174,7 +176,8 @@ class _Cell(NamedTuple):
     words: int
 
 
-_Rows = list[list[_Cell]]
+# By how many words are behind.
+_Row = dict[int, _Cell]
 
 
 def _align(
@@ -185,11 +188,15 @@ def _align(
     Returns:
         Pairs of a set and a word, by index; None where one side has none.
     """
-    table: list[_Rows] = [[_first_row(len(words))]]
-    for arcs in sets:
-        before = [_cheapest(table, number) for number in range(len(words) + 1)]
+    first, *others = _limits(sets, words)
+    table: list[list[_Row]] = [[_first_row(first)]]
+    for arcs, numbers in zip(sets, others, strict=True):
+        before = {number: _cheapest(table, number) for number in table[-1][0]}
         table.append(
-            [_row(index, arc, words, before) for index, arc in enumerate(arcs)]
+            [
+                _row(len(table), index, arc, words, before, numbers)
+                for index, arc in enumerate(arcs)
+            ]
         )
     place = _cheapest(table, len(words))
     pairs = []
@@ -205,15 +212,34 @@ def _align(
     return pairs[::-1]
 
 
-def _first_row(length: int) -> list[_Cell]:
+def _limits(sets: Sequence[Sequence[str]], words: Sequence[str]) -> Iterator[range]:
+    """How many words can be behind each number of sets, on a way of the least cost.
+
+    Every word without a set costs a gap, and so does every set without a word, but for those
+    in which "no word" is already. The sets' first words alone tell how many gaps there are at
+    most.
+    """
+    most = _OTHER * Levenshtein.distance([arcs[0] for arcs in sets], words)
+    gaps, more = int(most / _GAP), len(words) - len(sets)
+    free = [0, *accumulate(_NO_WORD in arcs for arcs in sets)]
+    for number, behind in enumerate(free):
+        # Words that are ahead of the sets by x cost x gaps so far, and x - surplus later;
+        # those that are behind by x cost x - behind so far, and x + more later.
+        surplus = more + free[-1] - behind
+        ahead = min(gaps, max(surplus, (gaps + surplus) // 2))
+        late = min(gaps - more, max(behind, (gaps - more + behind) // 2))
+        yield range(max(number - late, 0), min(number + ahead, len(words)) + 1)
+
+
+def _first_row(numbers: range) -> _Row:
     """The cells before any correspondence set."""
-    row = [_Cell(np.float32(0), 0, 0, 0)]
-    for number in range(length):
-        row.append(_Cell(row[-1].cost + _GAP, 0, 0, number))
+    row = {0: _Cell(np.float32(0), 0, 0, 0)}
+    for number in numbers[1:]:
+        row[number] = _Cell(row[number - 1].cost + _GAP, 0, 0, number - 1)
     return row
 
 
-def _cheapest(table: list[_Rows], words: int) -> _Cell:
+def _cheapest(table: list[list[_Row]], words: int) -> _Cell:
     """The best place after the last correspondence set and so many words."""
     costs = [row[words].cost for row in table[-1]]
     best = min(costs)
@@ -221,30 +247,40 @@ def _cheapest(table: list[_Rows], words: int) -> _Cell:
 
 
 def _row(
-    index: int, arc: str, words: Sequence[str], before: list[_Cell]
-) -> list[_Cell]:
+    sets: int,
+    index: int,
+    arc: str,
+    words: Sequence[str],
+    before: _Row,
+    numbers: range,
+) -> _Row:
     """The cells of a word of a correspondence set.
 
     Args:
+        sets: Which set, from 1.
         index: Which word of the set.
         arc: The word.
         words: Those to align.
-        before: The best places before the set, by how many words are behind.
+        before: The best places before the set.
+        numbers: How many words may be behind.
     """
     skip = _SKIP_NO_WORD if arc == _NO_WORD else _GAP
-    row = [before[0]._replace(cost=before[0].cost + skip)]
-    for number, word in enumerate(words):
-        both, none = before[number], before[number + 1]
-        ways = (  # the first, where several cost the same
-            both._replace(cost=both.cost + _replace(arc, word)),
-            _Cell(row[-1].cost + _GAP, both.sets + 1, index, number),
-            none._replace(cost=none.cost + skip),
+    row: _Row = {}
+    for number in numbers:
+        both, one = before.get(number - 1), row.get(number - 1)
+        none = before.get(number)
+        costs = (
+            both.cost + _replace(arc, words[number - 1]) if both else _NEVER,
+            one.cost + _GAP if one else _NEVER,
+            none.cost + skip if none else _NEVER,
         )
-        row.append(min(ways, key=_cost))
+        cost = min(costs)
+        way = costs.index(cost)  # the first, where several cost the same
+        if way == 1:
+            row[number] = _Cell(cost, sets, index, number - 1)
+        else:
+            row[number] = _Cell(cost, *before[number if way else number - 1][1:])
     return row
-
-
-_cost = operator.attrgetter("cost")
 
 
 def _replace(arc: str, word: str) -> np.float32:

@@ -65,12 +65,17 @@ def oracle_errors(ref: Sequence[str], hypotheses: Sequence[Sequence[str]]) -> in
     """
     folded = [[fold_case(word) for word in words] for words in hypotheses]
     wanted = [fold_case(word) for word in ref]
-    costs = list(range(len(wanted) + 1))
-    for members in correspond(folded):
-        words = {
+    sets = [
+        {
             None if index is None else folded[number][index]
             for number, index in enumerate(members)
         }
+        for members in correspond(folded)
+    ]
+    _drop_agreed(sets, wanted)
+    _drop_agreed(sets, wanted, -1)
+    costs = list(range(len(wanted) + 1))
+    for words in sets:
         row = [costs[0] + (None not in words)]
         for place, word in enumerate(wanted):
             row.append(
@@ -82,6 +87,14 @@ def oracle_errors(ref: Sequence[str], hypotheses: Sequence[Sequence[str]]) -> in
             )
         costs = row
     return costs[-1]
+
+
+def _drop_agreed(
+    sets: list[set[str | None]], wanted: list[str], place: int = 0
+) -> None:
+    """Drop what all have right at the beginning (0) or the end (-1): no choice is better."""
+    while sets and wanted and sets[place] == {wanted[place]}:
+        del sets[place], wanted[place]
 
 
 def _by_reference(

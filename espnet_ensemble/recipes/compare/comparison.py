@@ -1,6 +1,6 @@
 """What there is to say of several systems on one dataset: values, for whoever shows them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,7 +18,7 @@ from espnet_ensemble.recipes.compare.alignments import (
     oracle_errors,
 )
 from espnet_ensemble.recipes.compare.systems import System, differences, name_systems
-from espnet_ensemble.recipes.scoring import Counts
+from espnet_ensemble.recipes.scoring import Counts, ScoredUtterance
 
 
 @dataclass(frozen=True)
@@ -48,19 +48,30 @@ class Utterance:
     """What the systems made of an utterance.
 
     Attributes:
-        utt_id: The utterance.
-        columns: Reference and transcripts, word by word, in the order of the rows.
-        errors: Of each system.
+        scored: What each made of it, in the order of the rows.
     """
 
-    utt_id: str
-    columns: Sequence[Column]
-    errors: tuple[int, ...]
+    scored: tuple[ScoredUtterance, ...]
+
+    @property
+    def utt_id(self) -> str:
+        """Its id."""
+        return self.scored[0].utt_id
+
+    @property
+    def columns(self) -> list[Column]:
+        """Reference and transcripts, word by word, in the order of the rows."""
+        return align_systems([scored.pairs for scored in self.scored])
+
+    @property
+    def errors(self) -> tuple[int, ...]:
+        """Of each system."""
+        return tuple(scored.counts.errors for scored in self.scored)
 
     @property
     def agree(self) -> bool:
         """Whether all systems recognised the same."""
-        return all(len(set(column.hyps)) == 1 for column in self.columns)
+        return all(scored.hyp == self.scored[0].hyp for scored in self.scored)
 
 
 @dataclass(frozen=True)
@@ -164,23 +175,20 @@ def compare(
 
 
 def _utterances(systems: Sequence[System]) -> list[Utterance]:
-    scored = zip(*(system.score.utterances for system in systems), strict=True)
-    return [
-        Utterance(
-            same[0].utt_id,
-            align_systems([utterance.pairs for utterance in same]),
-            tuple(utterance.counts.errors for utterance in same),
-        )
-        for same in scored
-    ]
+    return list(map(Utterance, _side_by_side(systems)))
+
+
+def _side_by_side(
+    systems: Sequence[System],
+) -> Iterator[tuple[ScoredUtterance, ...]]:
+    return zip(*(system.score.utterances for system in systems), strict=True)
 
 
 def _oracle(systems: Sequence[System], errors: np.ndarray, words: int) -> Oracle:
-    best_words = 0
-    for same in zip(*(system.score.utterances for system in systems), strict=True):
-        ref = [ref for ref, _ in same[0].pairs if ref is not None]
-        hyps = [[hyp for _, hyp in u.pairs if hyp is not None] for u in same]
-        best_words += oracle_errors(ref, hyps)
+    best_words = sum(
+        oracle_errors(same[0].ref, [scored.hyp for scored in same])
+        for same in _side_by_side(systems)
+    )
     return Oracle(
         utterance_wer=100 * int(errors.min(axis=1).sum()) / words,
         word_wer=100 * best_words / words,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from espnet_ensemble.decoding import rover as rover_module
 from espnet_ensemble.decoding.hypothesis import Word
 from espnet_ensemble.decoding.rover import METHODS, Voting, correspond, rover
 from espnet_ensemble.errors import EnsembleError
@@ -109,6 +110,32 @@ def test_case_counts():
 def test_wrong_options(options, message):
     with pytest.raises(EnsembleError, match=message):
         Voting(**options)
+
+
+def garble(words, rng):
+    """Transcripts of anything from the same to another one."""
+    share, known = rng.choice([0.0, 0.1, 0.5, 1.0]), rng.choice(["ab", "abcdefgh"])
+    heard = []
+    for word in words:
+        kind = rng.random() / share if share else 1.0
+        heard += [word] if kind >= 0.6 else rng.choices(known, k=int(3 * rng.random()))
+    return heard
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_places_that_are_left_out_are_on_no_best_way(monkeypatch, seed):
+    rng = random.Random(seed)
+    utterances = []
+    for _ in range(60):
+        words = rng.choices("abcdefgh", k=rng.randrange(16))
+        utterances.append([garble(words, rng) for _ in range(rng.randrange(2, 6))])
+    found = list(map(correspond, utterances))
+
+    def all_places(sets, words):
+        return [range(len(words) + 1)] * (len(sets) + 1)
+
+    monkeypatch.setattr(rover_module, "_limits", all_places)
+    assert found == list(map(correspond, utterances))
 
 
 def find_sctk_rover():
