@@ -1,11 +1,13 @@
 """The cheap rivals of fused features: the outputs of the single systems, combined."""
 
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_ensemble.decoding.vocabulary import Vocabulary
+from espnet_ensemble.errors import EnsembleError
 from espnet_ensemble.recipes.combination import (
     CTM,
     Combination,
@@ -20,6 +22,8 @@ from espnet_ensemble.recipes.tables.measures import (
     sets_without_posteriors,
 )
 from espnet_ensemble.recipes.tables.systems import Rates
+
+_log = logging.getLogger(__name__)
 
 # Of speech without words; the unknown letter's is an error.
 _SYMBOL = re.compile("<[^<>]+>")
@@ -53,17 +57,19 @@ def combined_rates(rival: Rival, members: Sequence[Experiment]) -> Rates:
 
     Returns:
         Those of the evaluation sets that all members have scored, with all that is needed.
-
-    Raises:
-        EnsembleError: If outputs cannot be read, or do not fit together.
+        Outputs that cannot be read or do not fit together are left out, with a warning.
     """
     decodings = [_decoding(member) for member in members]
     rates = {}
     for name, folder in scored_sets(members[0]).items():
         scored = all(name in scored_sets(member) for member in members)
         if scored and all(rival.can(member, folder) for member in members):
-            hyp = rival.combine(decodings, folder)
-            rates[name] = _rate(hyp, decodings[0], folder)
+            try:
+                hyp = rival.combine(decodings, folder)
+            except EnsembleError as error:
+                _log.warning("%s, left out: %s", rival.title, error)
+            else:
+                rates[name] = _rate(hyp, decodings[0], folder)
     return rates
 
 

@@ -46,16 +46,16 @@ def decode():
 def keep():
     """Leave posteriors behind: keep(experiment, text, sure), a frame for each letter."""
 
-    def make(experiment, text, sure, more_frames=0):
-        ids = [TOKENS.index("<space>" if letter == " " else letter) for letter in text]
+    def make(experiment, text, sure, more_frames=0, tokens=TOKENS):
+        ids = [tokens.index("<space>" if letter == " " else letter) for letter in text]
         # All else is as likely as all else.
-        probs = torch.full((len(ids), len(TOKENS)), (1 - sure) / (len(TOKENS) - 1))
+        probs = torch.full((len(ids), len(tokens)), (1 - sure) / (len(tokens) - 1))
         probs[range(len(ids)), ids] = sure
         probs = torch.cat([probs, probs[-1:].repeat(more_frames, 1)])
         for folder in folders_of(experiment):
-            with PosteriorWriter(folder / "posteriors", TOKENS, 0.02) as writer:
+            with PosteriorWriter(folder / "posteriors", tokens, 0.02) as writer:
                 writer.write("utt1", probs.log())
-        config = {"token_list": list(TOKENS), "token_type": "char"}
+        config = {"token_list": list(tokens), "token_type": "char"}
         path = experiment.exp_dir / "config.yaml"
         path.write_text(yaml.safe_dump(config))
 
@@ -124,6 +124,16 @@ def test_a_frame_more_at_the_end_is_the_loader_s(members, decode, keep):
         decode(member, "the cat sat on the mat")
         keep(member, "the cat sat on the mat", 0.9, more_frames)
     assert combined_rates(POSTERIORS, members[:2]) == in_all_sets(members, 0.0)
+
+
+def test_posteriors_of_other_tokens_are_left_out(members, decode, keep, caplog):
+    for member, tokens in zip(members, (TOKENS, TOKENS[::-1]), strict=False):
+        decode(member, "the cat sat on the mat")
+        keep(member, "the cat sat on the mat", sure=0.9, tokens=tokens)
+    assert combined_rates(POSTERIORS, members[:2]) == {}
+    assert "mean of posteriors, left out" in caplog.text
+    assert f"expected the {len(TOKENS)} tokens of" in caplog.text
+    assert combined_rates(ROVER, members[:2]) == in_all_sets(members, 0.0)
 
 
 def test_a_system_without_its_posteriors_is_not_done(members, decode, keep):
