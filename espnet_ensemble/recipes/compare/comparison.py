@@ -58,12 +58,12 @@ class Utterance:
         """Its id."""
         return self.scored[0].utt_id
 
-    @property
+    @cached_property
     def columns(self) -> list[Column]:
         """Reference and transcripts, word by word, in the order of the rows."""
         return align_systems([scored.pairs for scored in self.scored])
 
-    @property
+    @cached_property
     def errors(self) -> tuple[int, ...]:
         """Of each system."""
         return tuple(scored.counts.errors for scored in self.scored)
