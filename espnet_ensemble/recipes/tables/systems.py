@@ -363,7 +363,7 @@ def _system(
         families=families,
         upstreams=tuple(name for name, _ in upstreams),
         head=heads[head],
-        max_epoch=conf.get("max_epoch"),
+        max_epoch=_max_epoch(path, conf, size),
         inference_config=conf["inference_config"],
         paper=paper,
         doubtful=doubtful,
@@ -375,6 +375,20 @@ def _system(
         and conf.get("save_posteriors", False),
         first=next((family for family in order if family in families), families[0]),
     )
+
+
+def _max_epoch(path: Path, conf: dict, size: str) -> int | None:
+    """Epochs of training: of all systems, or by the size of their upstreams."""
+    given = conf.get("max_epoch")
+    by_size = given if isinstance(given, dict) else dict.fromkeys(conf["sizes"], given)
+    check_keys(f"{path}: max_epoch", by_size, [], list(conf["sizes"]))
+    epochs = by_size.get(size)
+    if epochs is not None and (type(epochs) is not int or epochs < 1):
+        raise EnsembleError(
+            f"{path}: max_epoch: expected a number of epochs, or one for each of "
+            f"{', '.join(conf['sizes'])}, found {given!r}"
+        )
+    return epochs
 
 
 def _upstream(where: str, checkpoint: Any) -> tuple[str, str | None]:

@@ -170,6 +170,8 @@ def test_what_no_system_has_is_refused(wanted, message, tables):
             "test_eval93, not all, found test_dev93, test_eval93",
         ),
         ("s: true ", "s: yes please ", "save_posteriors: expected true or false"),
+        ("max_epoch: 8", "max_epoch: many", "max_epoch: expected a number.*'many'"),
+        ("max_epoch: 8", "max_epoch: {bsae: 8}", "max_epoch: unknown key 'bsae'"),
         ("best: ", "bset: ", "claims: unknown key 'bset'"),
         ("systems:", "systems: 1\nx:", "unknown key 'x'"),
         ("title:", "title: [", "while parsing"),
@@ -215,6 +217,7 @@ def test_the_miniature_has_the_same_combinations_twice_and_no_numbers(mini_synth
         suffix = "_ctc" if system.size == "finetuned" else ""
         expected = [f"upstreams/{family}{suffix}" for family in system.families]
         assert list(system.upstreams) == expected
+        assert system.max_epoch == (30 if system.size == "pretrained" else None)
 
 
 def test_other_readings_have_the_paper_s_numbers(tables):
