@@ -13,6 +13,8 @@ from espnet_ensemble.bin.stage_options import add_stage_options, runs
 from espnet_ensemble.data.datadir import subset
 from espnet_ensemble.recipes.corpora.mini_synth.prepare import (
     MINUTES,
+    VALID_MINUTES,
+    plan,
     prepare_mini_synth,
 )
 
@@ -52,7 +54,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--nj", type=int, default=len(os.sched_getaffinity(0)), help="processes"
     )
-    add_stage_options(parser, ["make the corpus", "take 7 minutes of its training set"])
+    add_stage_options(parser, ["make the corpus", "take parts of its sets"])
     return parser
 
 
@@ -70,11 +72,12 @@ def _work(args: argparse.Namespace) -> None:
         prepare_mini_synth(
             args.corpus_dir, args.output_dir, minutes, args.seed, args.nj
         )
-    if (
-        runs(args, 2) and "train" in minutes
-    ):  # fewer labels, for conf/tables/mini_synth.yaml
+    if runs(args, 2) and "train" in minutes:
         data = Path(args.output_dir)
+        # Fewer labels, for conf/tables/mini_synth.yaml.
         subset(data / "train", data / "train_7min", per_speaker=3)
+        first = plan("dev", min(VALID_MINUTES, args.dev_minutes), args.seed)
+        subset(data / "dev", data / "valid", [prompt.utt_id for prompt in first])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 ./asr.sh \
     --ngpu 0 --nj 2 --inference_nj 2 \
-    --train_set train --valid_set dev --test_sets test \
+    --train_set train --valid_set valid --test_sets test \
     --local_data_opts "--nj 2" \
     --asr_config conf/train_asr.yaml --cache_feats true \
     --inference_config conf/decode_asr.yaml --inference_asr_model latest.pth \

@@ -67,7 +67,7 @@ finetune() {
     shift 2
     log "fine-tuning: ${name}"
     "${python}" local/finetune.py --upstream "${upstream}" --output_dir "${expdir}/${name}" \
-        --valid_dir data/dev "$@" "${finetune_opts[@]}"
+        --valid_dir data/valid "$@" "${finetune_opts[@]}"
 }
 
 if wanted 1; then

@@ -8,6 +8,7 @@ from espnet3.components.data.dataset_builder import DatasetBuilder
 from espnet_ensemble.integrations.espnet3.datasets import format_sets
 from espnet_ensemble.recipes.corpora.mini_synth.prepare import (
     MINUTES,
+    VALID_MINUTES,
     prepare_mini_synth,
 )
 
@@ -42,7 +43,8 @@ class MiniSynthBuilder(DatasetBuilder):
         """
         recipe, nj = Path(recipe_dir), nj or len(os.sched_getaffinity(0))
         data = recipe / "data"
-        minutes = {**MINUTES, **(minutes or {})}
+        # dev only chooses epochs here.
+        minutes = {**MINUTES, "dev": VALID_MINUTES, **(minutes or {})}
         corpus = recipe / "downloads" / "mini_synth"
         prepare_mini_synth(corpus, data / "local", minutes, seed, nj)
         # The recordings are at 16 kHz, and stay where they are.

@@ -11,6 +11,7 @@ Layout::
     downloads/mini_synth/settings.json                    what the files were made with
     downloads/mini_synth/train/f1/f1-train-00012.wav
     data/train/{wav.scp,text,utt2spk,spk2utt,utt2dur}     the same for dev and test
+    data/valid/{wav.scp,text,...}                         the beginning of dev
     data/unlabelled/{wav.scp,utt2spk,spk2utt,utt2dur}     with --unlabelled: for
                                                           pre-training, train's voices
     data/finetune/{wav.scp,text,...}                      with --finetune: for fine-tuning
@@ -58,7 +59,9 @@ SPLITS = {
 }
 #: The data directories that are not transcribed.
 UNLABELLED = ("unlabelled",)
-MINUTES = {"train": 30.0, "dev": 5.0, "test": 50.0}
+MINUTES = {"train": 30.0, "dev": 50.0, "test": 50.0}
+#: The part of dev that chooses epochs, in minutes: all of dev would take longer than an epoch.
+VALID_MINUTES = 5.0
 #: The mean over 30 minutes: what it takes to plan a corpus before it is spoken.
 SECONDS_PER_UTTERANCE = 2.75
 

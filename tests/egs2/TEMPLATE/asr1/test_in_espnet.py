@@ -130,7 +130,7 @@ def test_training_from_features_by_one_option(stock):
     options = ["--asr_args", "--max_epoch 3", "--asr_tag", "cached", "--stage", "11"]
     run(stock, *options, "--cache_feats", "true", "--stop_stage", "11")
     config = (stock / "exp/asr_cached/config.yaml").read_text()
-    assert "train/members.yaml" in config and "dev/members.yaml" in config
+    assert "train/members.yaml" in config and "valid/members.yaml" in config
     # They are stored as float16.
     expected = losses(stock / "exp/asr_audio")
     assert losses(stock / "exp/asr_cached") == pytest.approx(expected, rel=1e-4)

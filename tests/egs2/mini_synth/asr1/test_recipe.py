@@ -123,7 +123,7 @@ def test_in_one_go_with_an_interruption(tmp_path, environment, run):
     run(folder, *options, "--stage", "3", "--stop_stage", "4")
     only_training = ["--stage", "11", "--stop_stage", "11", "--cache_feats", "false"]
     output = run(folder, *options, *only_training, status=2)
-    assert "was trained on other audio of train and dev than there is now" in output
+    assert "was trained on other audio of train and valid than there is now" in output
 
 
 def test_stage_by_stage_with_bpe_and_an_upstream_of_s3prl(tmp_path, run, environment):
@@ -142,14 +142,14 @@ def test_stage_by_stage_with_bpe_and_an_upstream_of_s3prl(tmp_path, run, environ
     stats = f"my exp's/asr_stats_raw_bpe60_sp_{config}_f80636"
     decoded = "decode_asr_ctc_beam_size2_asr_model_valid.cer_ctc.ave"
     makes = {
-        1: ["data/train/text", "data/dev/wav.scp", "data/test/utt2spk"],
+        1: ["data/train/text", "data/valid/wav.scp", "data/test/utt2spk"],
         2: ["data/train_sp/wav.scp"],
         3: ["dump/raw/org/train_sp/wav.scp", "dump/raw/test/wav.scp"],
-        4: ["dump/raw/train_sp/text", "dump/raw/dev/text", "dump/raw/lm_train_sp.txt"],
+        4: ["dump/raw/train_sp/text", "dump/raw/valid/text", "dump/raw/lm_train_sp.txt"],
         5: ["data/token_list/bpe_unigram60/bpe.model"],
         10: [f"{stats}/train/text_shape.bpe", f"{stats}/train/feats_stats.npz"],
         11: [f"{exp}/valid.cer_ctc.ave.pth", f"{exp}/config.yaml"],
-        12: [f"{exp}/{decoded}/test/text", f"{exp}/{decoded}/org/dev/text"],
+        12: [f"{exp}/{decoded}/test/text", f"{exp}/{decoded}/org/valid/text"],
         13: [f"{exp}/RESULTS.md", f"{exp}/{decoded}/test/score_ter/result.txt"],
     }
     for stage, paths in makes.items():
@@ -157,7 +157,7 @@ def test_stage_by_stage_with_bpe_and_an_upstream_of_s3prl(tmp_path, run, environ
         run(folder, *options, "--stage", str(stage), "--stop_stage", str(stage))
         assert all((folder / path).exists() for path in paths)
     results = (folder / exp / "RESULTS.md").read_text()
-    assert results.count(f"|{decoded}/org/dev|") == results.count(f"|{decoded}/test|")
+    assert results.count(f"|{decoded}/org/valid|") == results.count(f"|{decoded}/test|")
     assert "### TER" in results
     perturbed = dict(read(folder / "dump/raw/train_sp/utt2spk"))
     assert all(key.startswith("sp1.1-") for key in perturbed)

@@ -22,7 +22,7 @@ def make_result(exp, name, errors, words=20):
     """Results of a system that gets so many of the words wrong."""
     ref = {"utt1": ["a"] * words}
     hyp = {"utt1": ["b"] * errors + ["a"] * (words - errors)}
-    for dataset in ("org/dev", "test"):
+    for dataset in ("dev", "test"):
         folder = exp / name / TAG / dataset
         write_score(folder / "score_wer", ref, hyp, {"utt1": "alice"})
         write_table(folder / "text", {"utt1": " ".join(hyp["utt1"])})

@@ -81,11 +81,11 @@ def test_stage_of_data_makes_what_the_others_read(recipe, local, monkeypatch):
     speech = local("pretrain_data").read_speech(Path("data/unlabelled"))
     assert len(speech) == pytest.approx(72 * 16000, rel=0.3)
     read_labelled = local("finetune_data").read_labelled
-    first, all_, dev = (
+    first, all_, valid = (
         {utterance.text for utterance in read_labelled(Path("data", name), 16000)}
-        for name in ("first/finetune", "finetune", "dev")
+        for name in ("first/finetune", "finetune", "valid")
     )
-    assert first < all_ and dev and not dev & all_
+    assert first < all_ and valid and not valid & all_
 
 
 def test_unknown_option_is_refused(recipe):
