@@ -202,15 +202,15 @@ def step_loss(
 
 
 def freeze_feature_encoder(model: PreTrainedModel) -> None:
-    """Leave the convolutions as they are: a step takes about half of its time."""
+    """Leave the convolutions as they are, which makes a step faster."""
     for module in model.modules():
         if hasattr(module, "_freeze_parameters"):
             module._freeze_parameters()
 
 
 def save_model(model: PreTrainedModel, folder: Path) -> None:
-    """Write a folder like that of a checkpoint on the Hugging Face hub, in half precision."""
-    model.to("cpu", torch.float16).save_pretrained(folder)
+    """Write a folder like that of a checkpoint on the Hugging Face hub."""
+    model.to("cpu").save_pretrained(folder)
     Wav2Vec2FeatureExtractor(
         do_normalize=True, return_attention_mask=True
     ).save_pretrained(folder)
@@ -262,7 +262,7 @@ def get_parser() -> argparse.ArgumentParser:
     add(
         "--freeze_feature_encoder",
         action="store_true",
-        help="leave the convolutions of --init_from as they are: about twice as fast",
+        help="leave the convolutions of --init_from as they are, which is faster",
     )
     add = parser.add_argument_group("data").add_argument
     add("--data_dir", type=Path, default="data/unlabelled", help="with a wav.scp")

@@ -43,13 +43,12 @@ def test_model_reloads(models, family):
     folder = models(family)
     model, loading = AutoModel.from_pretrained(folder, output_loading_info=True)
     assert model.config.model_type == family
-    assert model.dtype == torch.float16
     assert not loading["missing_keys"]
     assert 1e6 < sum(p.numel() for p in model.parameters()) < 3e6
     extractor = AutoFeatureExtractor.from_pretrained(folder)
     inputs = extractor([0.1] * 800 + [0.2] * 15200, sampling_rate=16000)
     wav = torch.as_tensor(np.array(inputs["input_values"]))
-    assert model.float().eval()(wav).last_hidden_state.shape == (1, 49, 192)
+    assert model.eval()(wav).last_hidden_state.shape == (1, 49, 192)
     assert load_huggingface(str(folder)).feature_size == 192
     assert sorted(path.name for path in folder.parent.glob(f"{family}*")) == [family]
 
@@ -84,12 +83,12 @@ def test_units_from_a_model(pretrain, models, tmp_path):
 
 @pytest.mark.parametrize("family", ["wav2vec2", "wavlm"])
 def test_finished_model_is_trained_on(pretrain, models, tmp_path, family):
-    """A step so small that the weights stay those that it starts with, in half precision."""
+    """A step so small that the weights stay near those that it starts with."""
     options = ("--init_from", str(models(family)), "--lr", "1e-9", "--num_steps", "1")
     pretrain(tmp_path / "m", family, *options)
     start, end = states(models(family), tmp_path / "m")
     for key in start:
-        torch.testing.assert_close(start[key], end[key], rtol=1e-3, atol=1e-7)
+        torch.testing.assert_close(start[key], end[key], rtol=0, atol=1e-7)
     card = (tmp_path / "m" / "README.md").read_text()
     assert f"- Start: the weights of `{models(family)}`\n" in card
     assert f"--init_from {models(family)} " in card
