@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """All layers in one pass: time and size against one layer.
 
-    python benchmarks/all_layers.py --data_dir dump/raw/dev --upstream upstreams/wavlm
+    python benchmarks/all_layers.py --data_dir dump/raw/valid --upstream upstreams/wavlm
 
 Runs of one layer, of all layers in one pass, and of one pass for each layer take turns in one
 process, several times; the best time of each counts. "writing" is the time to write the same

@@ -7,7 +7,7 @@ Run it in a recipe's folder, as models may be named relative to it:
     cd egs2/mini_synth/asr1
     ./run.sh --eval_valid_set true --inference_args "--save_posteriors true"
     python ../../../benchmarks/confidence.py exp/asr_…/decode_… \\
-        --dataset org/dev --dataset test --picture ../../../docs/results/confidence.png
+        --dataset org/valid --dataset test --picture ../../../docs/results/confidence.png
 """
 
 import argparse

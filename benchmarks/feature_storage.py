@@ -5,7 +5,7 @@ of a trained model that gets them.
 Run it in a recipe's folder after training, as upstreams may be named relative to it:
 
     cd egs2/mini_synth/asr1 && ./run.sh
-    python ../../../benchmarks/feature_storage.py --exp exp/asr_… --data_dir dump/raw/dev
+    python ../../../benchmarks/feature_storage.py --exp exp/asr_… --data_dir dump/raw/valid
 """
 
 import argparse
