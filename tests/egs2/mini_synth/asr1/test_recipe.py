@@ -145,7 +145,11 @@ def test_stage_by_stage_with_bpe_and_an_upstream_of_s3prl(tmp_path, run, environ
         1: ["data/train/text", "data/valid/wav.scp", "data/test/utt2spk"],
         2: ["data/train_sp/wav.scp"],
         3: ["dump/raw/org/train_sp/wav.scp", "dump/raw/test/wav.scp"],
-        4: ["dump/raw/train_sp/text", "dump/raw/valid/text", "dump/raw/lm_train_sp.txt"],
+        4: [
+            "dump/raw/train_sp/text",
+            "dump/raw/valid/text",
+            "dump/raw/lm_train_sp.txt",
+        ],
         5: ["data/token_list/bpe_unigram60/bpe.model"],
         10: [f"{stats}/train/text_shape.bpe", f"{stats}/train/feats_stats.npz"],
         11: [f"{exp}/valid.cer_ctc.ave.pth", f"{exp}/config.yaml"],
