@@ -75,8 +75,10 @@ class Slurm:
 
 
 def write(path, text):
-    path.with_suffix(".tmp").write_text(text)
-    os.replace(path.with_suffix(".tmp"), path)
+    """All at once, while others write files of the same task."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    part.write_text(text)
+    os.replace(part, path)
 
 
 def sbatch(folder, args):
