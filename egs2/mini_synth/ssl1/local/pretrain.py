@@ -152,7 +152,7 @@ def pretrain(
     num_units = 0 if options.units is None else options.units.num_units
     objective = make_objective(options.family, num_units, options.init_from)
     if options.freeze_feature_encoder:
-        freeze_feature_encoder(objective.model)
+        objective.model.base_model.feature_extractor._freeze_parameters()
     objective.to(training.device)
     compute_loss = partial(step_loss, objective, options, speech, units)
     steps = train(objective, compute_loss, training, work_dir)
@@ -199,13 +199,6 @@ def step_loss(
         return objective(
             windows.wavs.to(training.device), targets, step / training.num_steps, rng
         )
-
-
-def freeze_feature_encoder(model: PreTrainedModel) -> None:
-    """Leave the convolutions as they are, which makes a step faster."""
-    for module in model.modules():
-        if hasattr(module, "_freeze_parameters"):
-            module._freeze_parameters()
 
 
 def save_model(model: PreTrainedModel, folder: Path) -> None:
