@@ -7,11 +7,13 @@ Run it in the recipe's folder.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_ensemble.bin.command import make_parser, run
 from espnet_ensemble.bin.scoring_options import add_scoring_options, scoring_options
 from espnet_ensemble.files import write_text
+from espnet_ensemble.integrations.espnet2.model import ESPnetCTCModel, load_ctc_model
 from espnet_ensemble.recipes.ablation import (
     all_subsets,
     contributions_table,
@@ -62,28 +64,34 @@ def add_ablation_options(parser: argparse.ArgumentParser) -> None:
     add_scoring_options(parser)
 
 
+def load_model(args: argparse.Namespace) -> ESPnetCTCModel:
+    """The checkpoint that the options name."""
+    weights = args.exp_dir / args.inference_asr_model
+    return load_ctc_model(None, weights, device=args.device)
+
+
+def decode(
+    args: argparse.Namespace,
+    model: ESPnetCTCModel,
+    subsets: Sequence[Sequence[str]],
+    dataset: str,
+) -> list[Path]:
+    """Decode a dataset with each subset of the members; the folders of the decodings."""
+    options = scoring_options(args)
+    return decode_subsets(model, subsets, args.exp_dir, dataset, args.data_dir, options)
+
+
 def main(cmd: list[str] | None = None) -> None:
     """Decode, score and compare."""
     run(get_parser(), _work, cmd)
 
 
 def _work(args: argparse.Namespace) -> None:
-    # Takes seconds, in which options are refused.
-    from espnet_ensemble.integrations.espnet2.model import load_ctc_model
-
-    weights = args.exp_dir / args.inference_asr_model
-    model = load_ctc_model(None, weights, device=args.device)
+    model = load_model(args)
     names = model.member_names
     subsets = list((all_subsets if args.all_subsets else leave_one_out)(names))
     for dataset in args.dataset:
-        decodings = decode_subsets(
-            model,
-            subsets,
-            args.exp_dir,
-            dataset,
-            args.data_dir,
-            scoring_options(args),
-        )
+        decodings = decode(args, model, subsets, dataset)
         comparison = compare(dataset, read_systems(decodings, dataset))
         print(heading(comparison), contributions_table(comparison, names), sep="\n\n")
         print(flush=True)

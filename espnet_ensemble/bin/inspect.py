@@ -9,17 +9,19 @@ folder.
 
 import argparse
 
-from espnet_ensemble.bin.ablate import add_ablation_options
+from espnet_ensemble.bin.ablate import add_ablation_options, decode, load_model
 from espnet_ensemble.bin.command import make_parser, run
-from espnet_ensemble.bin.scoring_options import scoring_options
-from espnet_ensemble.recipes.ablation import (
-    contributions_table,
-    decode_subsets,
-    leave_one_out,
-)
+from espnet_ensemble.recipes.ablation import contributions_table, leave_one_out
 from espnet_ensemble.recipes.compare.comparison import compare
 from espnet_ensemble.recipes.compare.report import heading, oracle_line
 from espnet_ensemble.recipes.compare.systems import read_systems
+from espnet_ensemble.recipes.inspection import (
+    Inspected,
+    count_words,
+    read_weights,
+    words_text,
+    write_inspection,
+)
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -35,33 +37,14 @@ def main(cmd: list[str] | None = None) -> None:
 
 
 def _work(args: argparse.Namespace) -> None:
-    # Takes seconds, in which options are refused.
-    from espnet_ensemble.integrations.espnet2.model import load_ctc_model
-    from espnet_ensemble.recipes.inspection import (
-        Inspected,
-        count_words,
-        read_weights,
-        words_text,
-        write_inspection,
-    )
-
-    weights_file = args.exp_dir / args.inference_asr_model
-    model = load_ctc_model(None, weights_file, device=args.device)
+    model = load_model(args)
     names, weights = model.member_names, read_weights(model)
     without = list(leave_one_out(names))
     alone = [(name,) for name in names] if len(names) > 1 else []
     subsets = list(dict.fromkeys([*without, *alone]))
     found = []
     for dataset in args.dataset:
-        decodings = decode_subsets(
-            model,
-            subsets,
-            args.exp_dir,
-            dataset,
-            args.data_dir,
-            scoring_options(args),
-        )
-        folders = dict(zip(subsets, decodings, strict=True))
+        folders = dict(zip(subsets, decode(args, model, subsets, dataset), strict=True))
         contributions = compare(
             dataset, read_systems([folders[subset] for subset in without], dataset)
         )
